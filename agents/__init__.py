@@ -1,0 +1,1 @@
+"""Soft actor-critic agents for many tasks at once."""

@@ -1,0 +1,93 @@
+"""Options of the soft actor-critic agent (no torch import: the command line reads this to print its help)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TEMPERATURES = ("per_task", "shared")
+LOG_STD_BOUNDS = ("clamp", "tanh")
+REWARD_NORMALIZATIONS = ("none", "exponential")
+INITIALIZERS = ("he_uniform", "orthogonal")
+
+
+class AgentError(ValueError):
+    """A bad option of the agent; the message names the key, the value and the choices."""
+
+
+@dataclass
+class AgentConfig:
+    """Soft actor-critic on K tasks at once.
+
+    The defaults are the Meta-World+ recipe (`agent=mtsac`); `configs/agent/mtrl.yaml` holds mtrl's. One vector step is
+    one environment step of every copy of every task.
+    """
+
+    name: str = "mtsac"
+    hidden_sizes: list[int] = field(default_factory=lambda: [400, 400, 400])
+    initializer: str = "he_uniform"  # he_uniform | orthogonal (weights of the hidden layers)
+    critics: int = 2  # size of the critic ensemble; the target is its minimum
+    one_hot: bool = True  # append the task's one-hot code to the observation
+    temperature: str = "per_task"  # per_task | shared
+    initial_temperature: float = 1.0
+    target_entropy: float | None = None  # nats; null: minus the number of action coordinates that the task uses
+    log_std_min: float = -20.0
+    log_std_max: float = 2.0
+    log_std_bound: str = "clamp"  # clamp | tanh (rescaled into the range, as mtrl does)
+    discount: float = 0.99
+    tau: float = 0.005  # share of the new weights in each step of the target networks
+    actor_learning_rate: float = 3e-4
+    critic_learning_rate: float = 3e-4
+    temperature_learning_rate: float = 3e-4
+    adam_eps: float = 1e-5
+    max_grad_norm: float | None = 1.0  # the surgery's direction is clipped to this norm; null: not at all
+    batch_size: int = 128  # transitions a task and update
+    replay_capacity: int = 100_000  # transitions a task
+    warmup_steps: int = 4_000  # vector steps of uniform random actions before the first update
+    warmup_burst: bool = False  # make up for the warm-up's updates at once when it ends, as mtrl does
+    updates_per_step: float = 1.0  # updates for each vector step
+    reward_normalization: str = "none"  # none | exponential: at sampling, the replay keeps raw rewards
+    reward_alpha: float = 0.001  # rate of the exponential reward statistics
+    reward_scale: float = 1.0
+    diagnostics_every: int = 100  # updates between two looks at the gradient conflicts
+
+    def validate(self) -> None:
+        """Check every option.
+
+        Raises:
+            AgentError: an option has a value that makes no sense; the message names it and what is allowed.
+        """
+        for key, choices in (
+            ("temperature", TEMPERATURES),
+            ("log_std_bound", LOG_STD_BOUNDS),
+            ("reward_normalization", REWARD_NORMALIZATIONS),
+            ("initializer", INITIALIZERS),
+        ):
+            if getattr(self, key) not in choices:
+                raise AgentError(f"agent.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
+        if not self.hidden_sizes or min(self.hidden_sizes) < 1:
+            raise AgentError(f"agent.hidden_sizes={list(self.hidden_sizes)} must be one or more positive widths")
+        for key in ("critics", "batch_size", "replay_capacity", "diagnostics_every"):
+            if getattr(self, key) < 1:
+                raise AgentError(f"agent.{key}={getattr(self, key)} must be at least 1")
+        for key in ("warmup_steps", "updates_per_step"):
+            if getattr(self, key) < 0:
+                raise AgentError(f"agent.{key}={getattr(self, key)} must not be negative")
+        for key in (
+            "initial_temperature",
+            "actor_learning_rate",
+            "critic_learning_rate",
+            "temperature_learning_rate",
+            "adam_eps",
+            "reward_scale",
+        ):
+            if not getattr(self, key) > 0:
+                raise AgentError(f"agent.{key}={getattr(self, key)} must be positive")
+        for key in ("discount", "tau", "reward_alpha"):
+            if not 0 < getattr(self, key) <= 1:
+                raise AgentError(f"agent.{key}={getattr(self, key)} must lie in (0, 1]")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise AgentError(f"agent.max_grad_norm={self.max_grad_norm} must be positive, or null for no clipping")
+        if self.log_std_min >= self.log_std_max:
+            raise AgentError(
+                f"agent.log_std_min={self.log_std_min} must be below agent.log_std_max={self.log_std_max}"
+            )

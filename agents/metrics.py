@@ -1,0 +1,88 @@
+"""Sums of the update's metrics, kept on the device and read once a logging interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.update import SurgeryOptimizer
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient became NaN or infinite."""
+
+    def __init__(self, network: str, task: str, update: int) -> None:
+        super().__init__(f"the {network}'s loss or gradient of task {task!r} was NaN or infinite at update {update}")
+        self.network, self.task, self.update = network, task, update
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (NonFiniteError, (self.network, self.task, self.update))
+
+
+class MetricSums:
+    """Running sums: some metrics every update, the gradient conflicts at every look."""
+
+    def __init__(self, tasks: tuple[str, ...]) -> None:
+        self._tasks = tasks
+        self._sums: dict[str, dict[str, Tensor]] = {"update": {}, "look": {}}
+        self._counts = {"update": 0, "look": 0}
+
+    def add(
+        self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer], look: bool
+    ) -> None:
+        """Add one update's values; scalars are the run's, [K] are the tasks'."""
+        values = dict(per_task)
+        for name, network in networks.items():
+            values[f"{name}/direction_norm"] = network.direction_norm
+            for key, value in network.method.diagnostics().items():
+                values[f"{name}/{key.removesuffix('_K')}"] = value
+        self._accumulate("update", values)
+        if look:
+            conflicts = {
+                f"{name}/{key.removesuffix('_K')}": value
+                for name, network in networks.items()
+                for key, value in network.conflicts.items()
+            }
+            self._accumulate("look", conflicts)
+
+    def _accumulate(self, kind: str, values: Mapping[str, Tensor]) -> None:
+        sums = self._sums[kind]
+        for key, value in values.items():
+            if key in sums:
+                sums[key] += value
+            else:
+                sums[key] = value.detach().clone()
+        self._counts[kind] += 1
+
+    def rows(self, updates: int) -> list[dict[str, Any]]:
+        """Means since the last call, one row for the run and one a task; starts the sums anew."""
+        if not self._counts["update"]:
+            return []
+        means = {
+            key: (value / self._counts[kind]).double().cpu()
+            for kind, sums in self._sums.items()
+            for key, value in sums.items()
+        }
+        run: dict[str, Any] = {"update": updates, "task": None}
+        run.update({key: value.item() for key, value in means.items() if value.dim() == 0})
+        run.update({f"{key}_mean": value.mean().item() for key, value in means.items() if value.dim() == 1})
+        rows = [run]
+        for index, task in enumerate(self._tasks):
+            row: dict[str, Any] = {"update": updates, "task": task}
+            row.update({key: value[index].item() for key, value in means.items() if value.dim() == 1})
+            rows.append(row)
+        self.load_state_dict({"sums": {"update": {}, "look": {}}, "counts": {"update": 0, "look": 0}})
+        return rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts so far."""
+        sums = {kind: {key: value.clone() for key, value in sums.items()} for kind, sums in self._sums.items()}
+        return {"sums": sums, "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`'s value."""
+        self._sums = {kind: dict(sums) for kind, sums in state["sums"].items()}
+        self._counts = dict(state["counts"])

@@ -1,0 +1,230 @@
+"""Soft actor-critic on K tasks, with gradient surgery on the actor and on the critics.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905; the multitask recipe is
+Meta-World+'s (arXiv 2505.11289). Where that and mtrl's differ, `AgentConfig` has an option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.config import AgentConfig
+from agents.metrics import MetricSums, NonFiniteError
+from agents.networks import bound_log_std, initial_mlp, mlp, squashed_gaussian
+from agents.policy import actor_sizes, critic_sizes
+from agents.problem import Problem
+from agents.replay import Batch, Replay, Transitions
+from agents.rewards import ExponentialRewardScale
+from agents.streams import Stream, torch_generator
+from mtrl_surgery.jacobian.update import SurgeryOptimizer
+from mtrl_surgery.methods.base import Method
+
+
+class SACLearner:
+    """Networks, optimizers, temperatures and replay of one multitask SAC agent."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        config: AgentConfig,
+        actor_method: Method,
+        critic_method: Method,
+        seed: int,
+        device: str,
+    ) -> None:
+        """Build everything from the seed.
+
+        Args:
+            problem: the tasks and their spaces.
+            config: the agent's options.
+            actor_method: the surgery on the actor's task gradients.
+            critic_method: the surgery on the critics'; another instance than the actor's.
+            seed: seed of the run; the learner's streams are spawned from it by name.
+            device: where networks and replay live.
+
+        Raises:
+            AgentError: an option makes no sense.
+            ValueError: actor and critic share one method instance.
+        """
+        config.validate()
+        if actor_method is critic_method:
+            raise ValueError("actor and critic need a method instance each: the state of a method is a network's own")
+        self.problem, self.config, self.device = problem, config, torch.device(device)
+        self.updates = 0
+        actor, critic = (
+            initial_mlp(members, sizes, config.initializer, torch_generator(seed, Stream.INITIAL_WEIGHTS, network))
+            for network, (members, sizes) in enumerate(
+                [(1, actor_sizes(problem, config)), (config.critics, critic_sizes(problem, config))]
+            )
+        )
+        for parameters in (actor, critic):
+            parameters.vector_P = parameters.vector_P.to(self.device)
+        clip, eps = config.max_grad_norm, config.adam_eps
+        self.actor = SurgeryOptimizer(actor, actor_method, config.actor_learning_rate, eps, clip)
+        self.critic = SurgeryOptimizer(critic, critic_method, config.critic_learning_rate, eps, clip)
+        self.target = critic.copy()
+
+        shared = config.temperature == "shared"
+        self.log_temperature = torch.full((1 if shared else problem.num_tasks,), 0.0, device=self.device)
+        self.log_temperature += float(np.log(config.initial_temperature))
+        self._temperature_optimizer = torch.optim.Adam(
+            [self.log_temperature], lr=config.temperature_learning_rate, eps=eps, fused=True
+        )
+        self._mask_K1A = torch.from_numpy(problem.action_mask_KA).float().to(self.device).unsqueeze(1)
+        self._target_entropy_K = -self._mask_K1A.sum((1, 2))
+        if config.target_entropy is not None:
+            self._target_entropy_K = torch.full_like(self._target_entropy_K, config.target_entropy)
+        code_KK = torch.eye(problem.num_tasks, device=self.device)
+        self._code_KBK = code_KK.unsqueeze(1).expand(-1, config.batch_size, -1)
+
+        self.replay = Replay(
+            problem.num_tasks, config.replay_capacity, problem.observation_dim, problem.action_dim, self.device
+        )
+        self._rewards = ExponentialRewardScale(problem.num_tasks, config.reward_alpha, self.device)
+        self._sampling = torch_generator(seed, Stream.LEARNER, 0)
+        self._noise = torch_generator(seed, Stream.LEARNER, 1, device=self.device)
+        self._sums = MetricSums(problem.tasks)
+
+    def add(self, chunk: Transitions) -> None:
+        """Put a chunk of transitions into the replay."""
+        self.replay.add(chunk)
+        if self.config.reward_normalization == "exponential":
+            self._rewards.observe(chunk)
+
+    def update(self, count: int) -> None:
+        """Do `count` updates of critics, actor, temperatures and targets."""
+        for _ in range(count):
+            self._update(self.replay.sample(self.config.batch_size, self._sampling))
+
+    def _update(self, batch: Batch) -> None:
+        config = self.config
+        look = self.updates % config.diagnostics_every == 0
+        temperature_K1 = self.log_temperature.exp().expand(self.problem.num_tasks).unsqueeze(1)
+        obs_KBI, next_obs_KBI = self._coded(batch.obs_KBO), self._coded(batch.next_obs_KBO)
+        reward_KB = batch.reward_KB * config.reward_scale
+        if config.reward_normalization == "exponential":
+            reward_KB = self._rewards.normalize(reward_KB)
+        shape = (2, *batch.action_KBA.shape)
+        next_noise_KBA, noise_KBA = torch.randn(shape, generator=self._noise, device=self.device)
+
+        with torch.no_grad():
+            next_action_KBA, next_log_prob_KB = self._act(self.actor.parameters.views(), next_obs_KBI, next_noise_KBA)
+            next_q_KB = self._q(self.target.views(), next_obs_KBI, next_action_KBA).amin(0)
+            soft_KB = next_q_KB - temperature_K1 * next_log_prob_KB
+            backup_KB = reward_KB + config.discount * (1.0 - batch.terminated_KB) * soft_KB
+
+        def critic_losses(parameters: Mapping[str, Tensor]) -> Tensor:
+            q_EKB = self._q(parameters, obs_KBI, batch.action_KBA)
+            return (q_EKB - backup_KB).square().mean(-1).sum(0)
+
+        log_prob_KB = noise_KBA.new_empty(())
+
+        def actor_losses(parameters: Mapping[str, Tensor]) -> Tensor:
+            nonlocal log_prob_KB
+            action_KBA, sampled_log_prob_KB = self._act(parameters, obs_KBI, noise_KBA)
+            log_prob_KB = sampled_log_prob_KB.detach()
+            q_KB = self._q(self.critic.parameters.views(), obs_KBI, action_KBA).amin(0)
+            return (temperature_K1 * sampled_log_prob_KB - q_KB).mean(-1)
+
+        critic_loss_K = self.critic.step(critic_losses, self.updates, look)
+        actor_loss_K = self.actor.step(actor_losses, self.updates, look)
+        entropy_K = -log_prob_KB.mean(-1)
+        self._temperature_step(entropy_K)
+        self.target.vector_P.lerp_(self.critic.parameters.vector_P, config.tau)
+
+        self.updates += 1
+        self._sums.add(
+            {
+                "critic/loss": critic_loss_K,
+                "actor/loss": actor_loss_K,
+                "actor/entropy": entropy_K,
+                "target_q": backup_KB.mean(-1),
+                "temperature": temperature_K1[:, 0],
+                "reward": reward_KB.mean(-1),
+            },
+            {"critic": self.critic, "actor": self.actor},
+            look,
+        )
+
+    def _temperature_step(self, entropy_K: Tensor) -> None:
+        # d/d(log alpha) of -log_alpha (log_prob + target) averaged over the batch; a shared one averages over tasks.
+        gradient_K = entropy_K - self._target_entropy_K
+        shared = self.log_temperature.numel() == 1
+        self.log_temperature.grad = gradient_K.mean(0, keepdim=True) if shared else gradient_K
+        self._temperature_optimizer.step()
+
+    def _coded(self, obs_KBO: Tensor) -> Tensor:
+        return torch.cat([obs_KBO, self._code_KBK], dim=-1) if self.config.one_hot else obs_KBO
+
+    def _act(
+        self, parameters: Mapping[str, Tensor], obs_KBI: Tensor, noise_KBA: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        config = self.config
+        mean_KBA, log_std_KBA = mlp(parameters, obs_KBI.unsqueeze(0))[0].chunk(2, dim=-1)
+        log_std_KBA = bound_log_std(log_std_KBA, config.log_std_min, config.log_std_max, config.log_std_bound)
+        return squashed_gaussian(mean_KBA, log_std_KBA, noise_KBA, self._mask_K1A)
+
+    def _q(self, parameters: Mapping[str, Tensor], obs_KBI: Tensor, action_KBA: Tensor) -> Tensor:
+        x_KBI = torch.cat([obs_KBI, action_KBA], dim=-1)
+        return mlp(parameters, x_KBI.expand(self.config.critics, -1, -1, -1))[..., 0]
+
+    def policy_weights(self) -> np.ndarray:
+        """A copy of the actor's flat float32 weights for `Policy.load`."""
+        return self.actor.parameters.vector_P.detach().cpu().numpy().copy()
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Means since the last call: one row for the run (task None), then one a task.
+
+        This is where the learner waits for the device.
+
+        Raises:
+            NonFiniteError: a loss or gradient was NaN or infinite; names the network, the task and the update.
+        """
+        for name, network in (("critic", self.critic), ("actor", self.actor)):
+            for task, update in zip(self.problem.tasks, network.first_bad_update_K.tolist(), strict=True):
+                if update >= 0:
+                    raise NonFiniteError(name, task, update)
+        if not bool(torch.isfinite(self.log_temperature).all()):
+            raise NonFiniteError("temperature", "any", self.updates)
+        return self._sums.rows(self.updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that future updates depend on, but for the replay's segments."""
+        return {
+            "updates": self.updates,
+            "actor": self.actor.state_dict(),
+            "critic": self.critic.state_dict(),
+            "target": self.target.vector_P.clone(),
+            "log_temperature": self.log_temperature.detach().clone(),
+            "temperature_adam": {
+                name: value.clone()
+                for name, value in self._temperature_optimizer.state.get(self.log_temperature, {}).items()
+            },
+            "sampling": self._sampling.get_state(),
+            "noise": self._noise.get_state(),
+            "rewards": self._rewards.state_dict(),
+            "replay": self.replay.state_dict(),
+            "metrics": self._sums.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`'s value (the replay's segments must be back already)."""
+        self.updates = state["updates"]
+        self.actor.load_state_dict(state["actor"])
+        self.critic.load_state_dict(state["critic"])
+        self.target.vector_P.copy_(state["target"])
+        self.log_temperature.detach().copy_(state["log_temperature"])
+        if state["temperature_adam"]:
+            self._temperature_optimizer.state[self.log_temperature] = {
+                name: value.to(self.device) for name, value in state["temperature_adam"].items()
+            }
+        self._sampling.set_state(state["sampling"].cpu())
+        self._noise.set_state(state["noise"].cpu())
+        self._rewards.load_state_dict(state["rewards"])
+        self.replay.load_state_dict(state["replay"])
+        self._sums.load_state_dict(state["metrics"])

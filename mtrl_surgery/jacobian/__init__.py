@@ -1,0 +1,1 @@
+"""Per-task gradients and what is measured on them."""

@@ -1,0 +1,79 @@
+"""The policy on a worker is the learner's actor, and its bits depend on nothing but its inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from agents.networks import bound_log_std, squashed_gaussian
+from agents.policy import Policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.agents.conftest import Build
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+@pytest.mark.parametrize("bound", ["clamp", "tanh"])
+def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: str) -> None:
+    learner = build(one_hot=one_hot, log_std_bound=bound, batch_size=5)
+    learner.update(30)
+    policy = Policy(learner.problem, learner.config)
+    policy.load(learner.policy_weights())
+    rng = np.random.default_rng(0)
+    obs_KBO = rng.standard_normal((3, 5, 4), np.float32)
+    noise_KBA = rng.standard_normal((3, 5, 2), np.float32)
+    coded_KBI = learner._coded(torch.from_numpy(obs_KBO))
+    expected_KBA, _ = learner._act(learner.actor.parameters.views(), coded_KBI, torch.from_numpy(noise_KBA))
+    silent_KBA, _ = learner._act(learner.actor.parameters.views(), coded_KBI, torch.zeros(3, 5, 2))
+    for task in range(3):
+        np.testing.assert_allclose(policy(task, obs_KBO[task], noise_KBA[task]), expected_KBA[task], atol=1e-6)
+        np.testing.assert_allclose(policy.mode(task, obs_KBO[task]), silent_KBA[task], atol=1e-6)
+    assert not policy(2, obs_KBO[2], noise_KBA[2])[:, 1].any(), "a padded coordinate stays 0"
+
+
+def test_bits_do_not_depend_on_threads_or_on_the_tasks_asked_before(build: Build) -> None:
+    learner = build(hidden_sizes=[400, 400, 400])
+    policy = Policy(learner.problem, learner.config)
+    policy.load(learner.policy_weights())
+    obs_NO, noise_NA = np.ones((4, 4), np.float32), np.ones((4, 2), np.float32)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            policy(0, obs_NO * count, noise_NA)
+            results.append(policy(1, obs_NO, noise_NA).tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(results)) == 1
+
+
+def test_weights_of_another_network_are_refused(build: Build) -> None:
+    learner = build(fill=False)
+    policy = Policy(learner.problem, learner.config)
+    with pytest.raises(RuntimeError, match="no weights"):
+        policy.mode(0, np.zeros((1, 4), np.float32))
+    with pytest.raises(ValueError, match="parameters"):
+        policy.load(np.zeros(7, np.float32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(mean=st.floats(-3, 3), log_std=st.floats(-3, 1), noise=st.floats(-2, 2))
+def test_the_density_is_that_of_a_tanh_transformed_normal(mean: float, log_std: float, noise: float) -> None:
+    def tensor(value: float) -> torch.Tensor:
+        return torch.full((1, 1, 1), value, dtype=torch.float64)
+
+    action, log_prob = squashed_gaussian(tensor(mean), tensor(log_std), tensor(noise), tensor(1.0))
+    base = torch.distributions.Normal(tensor(mean), tensor(log_std).exp())
+    squashed = torch.distributions.TransformedDistribution(base, [torch.distributions.TanhTransform()])
+    before = tensor(mean) + tensor(log_std).exp() * noise
+    expected = base.log_prob(before) - squashed.transforms[0].log_abs_det_jacobian(before, action)
+    torch.testing.assert_close(log_prob, expected[..., 0])
+
+
+@pytest.mark.parametrize("bound", ["clamp", "tanh"])
+def test_log_std_stays_in_its_range(bound: str) -> None:
+    values = bound_log_std(torch.tensor([-1e6, -3.0, 0.0, 1e6]), -20.0, 2.0, bound)
+    assert values.min() >= -20 and values.max() <= 2
+    assert (values.diff() >= 0).all()
