@@ -25,6 +25,7 @@ class AgentConfig:
     name: str = "mtsac"
     hidden_sizes: list[int] = field(default_factory=lambda: [400, 400, 400])
     initializer: str = "he_uniform"  # he_uniform | orthogonal (weights of the hidden layers)
+    critic_layer_norm: bool = False  # normalise the critics' hidden layers: steadier values at high learning rates
     critics: int = 2  # size of the critic ensemble; the target is its minimum
     one_hot: bool = True  # append the task's one-hot code to the observation
     temperature: str = "per_task"  # per_task | shared

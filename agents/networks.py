@@ -20,7 +20,11 @@ OUTPUT_RANGE = 1e-3  # initial weights of the last layer: uniform in +-1e-3, so 
 
 
 def initial_mlp(
-    members: int, sizes: Sequence[int], initializer: str, generator: torch.Generator
+    members: int,
+    sizes: Sequence[int],
+    initializer: str,
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> FlatParameters:
     """Parameters of E multi-layer perceptrons with layers of the given sizes.
 
@@ -29,6 +33,7 @@ def initial_mlp(
         sizes: widths from input to output.
         initializer: `he_uniform` or `orthogonal` for the hidden layers; biases start at zero.
         generator: the source of randomness, on the CPU so that every device starts alike.
+        device: where the parameters live.
     """
     parameters: dict[str, Tensor] = {}
     last = len(sizes) - 2
@@ -44,16 +49,19 @@ def initial_mlp(
                 torch.nn.init.orthogonal_(weight_IO, generator=generator)
         parameters[f"weight{layer}"] = weight_EIO
         parameters[f"bias{layer}"] = torch.zeros(members, fan_out)
-    return FlatParameters(parameters)
+    return FlatParameters(parameters, device)
 
 
-def mlp(parameters: Mapping[str, Tensor], x_EKBI: Tensor) -> Tensor:
-    """Apply E perceptrons with ReLU between the layers: x_EKBI -> y_EKBO."""
+def mlp(parameters: Mapping[str, Tensor], x_EKBI: Tensor, layer_norm: bool = False) -> Tensor:
+    """Apply E perceptrons with ReLU between the layers: x_EKBI -> y_EKBO.
+
+    With `layer_norm` every hidden layer is normalised before its ReLU, without a learned scale or shift.
+    """
     layers = len(parameters) // 2
     for layer in range(layers):
         x_EKBI = task_linear(x_EKBI, parameters[f"weight{layer}"], parameters[f"bias{layer}"])
         if layer < layers - 1:
-            x_EKBI = functional.relu(x_EKBI)
+            x_EKBI = functional.relu(functional.layer_norm(x_EKBI, x_EKBI.shape[-1:]) if layer_norm else x_EKBI)
     return x_EKBI
 
 

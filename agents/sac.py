@@ -24,6 +24,8 @@ from agents.streams import Stream, torch_generator
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.base import Method
 
+METRICS_EVERY = 10  # updates between two that are counted in the metrics: summing them costs as much as a small layer
+
 
 class SACLearner:
     """Networks, optimizers, temperatures and replay of one multitask SAC agent."""
@@ -57,13 +59,13 @@ class SACLearner:
         self.problem, self.config, self.device = problem, config, torch.device(device)
         self.updates = 0
         actor, critic = (
-            initial_mlp(members, sizes, config.initializer, torch_generator(seed, Stream.INITIAL_WEIGHTS, network))
+            initial_mlp(
+                members, sizes, config.initializer, torch_generator(seed, Stream.INITIAL_WEIGHTS, network), self.device
+            )
             for network, (members, sizes) in enumerate(
                 [(1, actor_sizes(problem, config)), (config.critics, critic_sizes(problem, config))]
             )
         )
-        for parameters in (actor, critic):
-            parameters.vector_P = parameters.vector_P.to(self.device)
         clip, eps = config.max_grad_norm, config.adam_eps
         self.actor = SurgeryOptimizer(actor, actor_method, config.actor_learning_rate, eps, clip)
         self.critic = SurgeryOptimizer(critic, critic_method, config.critic_learning_rate, eps, clip)
@@ -138,6 +140,8 @@ class SACLearner:
         self.target.vector_P.lerp_(self.critic.parameters.vector_P, config.tau)
 
         self.updates += 1
+        if not look and self.updates % METRICS_EVERY:
+            return
         self._sums.add(
             {
                 "critic/loss": critic_loss_K,
@@ -171,7 +175,7 @@ class SACLearner:
 
     def _q(self, parameters: Mapping[str, Tensor], obs_KBI: Tensor, action_KBA: Tensor) -> Tensor:
         x_KBI = torch.cat([obs_KBI, action_KBA], dim=-1)
-        return mlp(parameters, x_KBI.expand(self.config.critics, -1, -1, -1))[..., 0]
+        return mlp(parameters, x_KBI.expand(self.config.critics, -1, -1, -1), self.config.critic_layer_norm)[..., 0]
 
     def policy_weights(self) -> np.ndarray:
         """A copy of the actor's flat float32 weights for `Policy.load`."""
@@ -185,10 +189,15 @@ class SACLearner:
         Raises:
             NonFiniteError: a loss or gradient was NaN or infinite; names the network, the task and the update.
         """
-        for name, network in (("critic", self.critic), ("actor", self.actor)):
-            for task, update in zip(self.problem.tasks, network.first_bad_update_K.tolist(), strict=True):
-                if update >= 0:
-                    raise NonFiniteError(name, task, update)
+        bad = [
+            (update, order, name, task)
+            for order, (name, network) in enumerate((("critic", self.critic), ("actor", self.actor)))
+            for task, update in zip(self.problem.tasks, network.first_bad_update_K.tolist(), strict=True)
+            if update >= 0
+        ]
+        if bad:  # the earliest is the cause; one step later everything is NaN
+            update, _, name, task = min(bad)
+            raise NonFiniteError(name, task, update)
         if not bool(torch.isfinite(self.log_temperature).all()):
             raise NonFiniteError("temperature", "any", self.updates)
         return self._sums.rows(self.updates)

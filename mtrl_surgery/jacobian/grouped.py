@@ -31,10 +31,7 @@ def task_jacobian(
     Returns:
         (jacobian_KP, losses_K), both detached.
     """
-    leaves = {
-        name: view.detach().expand(num_tasks, *view.shape).requires_grad_()
-        for name, view in parameters.views().items()
-    }
+    leaves = parameters.leaves(num_tasks)
     losses_K = task_losses(leaves)
     gradients = torch.autograd.grad(losses_K.sum(), list(leaves.values()))
     jacobian_KP = parameters.vector_P.new_empty(num_tasks, parameters.num_parameters) if out_KP is None else out_KP
@@ -56,7 +53,7 @@ def weighted_gradient(
     Returns:
         (direction_P, losses_K), both detached.
     """
-    leaves = {name: view.detach().requires_grad_() for name, view in parameters.views().items()}
+    leaves = parameters.leaves()
     losses_K = task_losses(leaves)
     weights_K = weigh(losses_K.detach())
     gradients = torch.autograd.grad((weights_K.to(losses_K.dtype) * losses_K).sum(), list(leaves.values()))

@@ -13,14 +13,22 @@ class FlatParameters:
     """P parameters stored in one vector and read through named views.
 
     Attributes:
-        vector_P: the storage; the views alias it, so an in-place step moves them too.
+        vector_P: the storage. Views and leaves alias it for good: it is only ever written in place.
         shapes: name -> shape, in storage order.
     """
 
-    def __init__(self, initial: Mapping[str, Tensor]) -> None:
+    def __init__(self, initial: Mapping[str, Tensor], device: torch.device | str | None = None) -> None:
+        """Lay the tensors out one behind the other.
+
+        Args:
+            initial: name -> values; copied.
+            device: where the vector lives; the tensors' own device when not given.
+        """
         self.shapes: dict[str, torch.Size] = {name: value.shape for name, value in initial.items()}
-        self.vector_P = torch.cat([value.detach().reshape(-1) for value in initial.values()])
         self._sizes = [math.prod(shape) for shape in self.shapes.values()]
+        self.vector_P = torch.cat([value.detach().reshape(-1) for value in initial.values()]).to(device)
+        self._views = self.split(self.vector_P)
+        self._leaves: dict[int | None, dict[str, Tensor]] = {}
 
     @property
     def num_parameters(self) -> int:
@@ -29,7 +37,19 @@ class FlatParameters:
 
     def views(self) -> dict[str, Tensor]:
         """Views of the vector by name; writing into the vector writes into them."""
-        return self.split(self.vector_P)
+        return self._views
+
+    def leaves(self, num_tasks: int | None = None) -> dict[str, Tensor]:
+        """Views to differentiate by: as they are, or each as K references to its memory (a leading axis of stride 0).
+
+        They are made once: an optimizer's in-place step moves them like every other view.
+        """
+        if num_tasks not in self._leaves:
+            expand = (lambda view: view) if num_tasks is None else (lambda view: view.expand(num_tasks, *view.shape))
+            self._leaves[num_tasks] = {
+                name: expand(view.detach()).requires_grad_() for name, view in self._views.items()
+            }
+        return self._leaves[num_tasks]
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Cut [..., P] into named views [..., *shape] of the same memory."""
@@ -40,6 +60,6 @@ class FlatParameters:
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
 
-    def copy(self) -> FlatParameters:
-        """The same names and values in memory of their own (a target network)."""
-        return FlatParameters(self.views())
+    def copy(self, device: torch.device | str | None = None) -> FlatParameters:
+        """The same names and values in memory of their own (a target network, or another device's)."""
+        return FlatParameters({name: view.clone() for name, view in self._views.items()}, device)

@@ -134,6 +134,5 @@ def test_jacobian_on_cuda_equals_the_cpu() -> None:
     parameters = network(2, [3, 8, 2], 5)
     x_KBI, y_KBO = torch.randn(4, 6, 3, dtype=torch.float64), torch.randn(4, 6, 2, dtype=torch.float64)
     expected_KP, _ = task_jacobian(losses_of(x_KBI, y_KBO, 2), parameters, 4)
-    parameters.vector_P = parameters.vector_P.cuda()
-    jacobian_KP, _ = task_jacobian(losses_of(x_KBI.cuda(), y_KBO.cuda(), 2), parameters, 4)
+    jacobian_KP, _ = task_jacobian(losses_of(x_KBI.cuda(), y_KBO.cuda(), 2), parameters.copy("cuda"), 4)
     torch.testing.assert_close(jacobian_KP.cpu(), expected_KP)

@@ -1,0 +1,86 @@
+"""Options of the collectors and of the training driver (no Ray import: the command line reads this for its help)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+KINDS = ("inline", "local", "ray")
+MODES = ("sync", "async")
+
+
+class ClusterError(ValueError):
+    """A bad option, or a cluster that can't do what was asked; the message says what to change."""
+
+
+@dataclass
+class ClusterConfig:
+    """Where experience is collected, and how strictly.
+
+    A chunk is `chunk_steps` vector steps of every copy of every task. In `sync` mode the chunk length is part of the
+    schedule, so it changes a run's result; the kind, the number of workers and their deaths never do.
+    """
+
+    kind: str = "local"  # inline (this process) | local (Ray on this machine) | ray (join a running cluster)
+    address: str | None = None  # kind=ray: host:port of the head node, or auto
+    workers: int | None = None  # null: one a core but the learner's, at most one a task
+    chunk_steps: int = 100  # vector steps of a chunk
+    mode: str = "sync"  # sync: a pure function of config and seed | async: newest weights, counts only
+    max_lead: int = 2  # async: chunks that a worker may be ahead of the learner's updates
+    max_restarts: int = 20  # workers replaced during a run before it gives up
+    start_timeout: float = 600.0  # seconds that the workers may take to start and to build their environments
+    object_store_mb: int = 512  # kind=local: memory for chunks and weights on their way
+
+    def validate(self) -> None:
+        """Check every option.
+
+        Raises:
+            ClusterError: an option has a value that makes no sense; the message names it and what is allowed.
+        """
+        for key, choices in (("kind", KINDS), ("mode", MODES)):
+            if getattr(self, key) not in choices:
+                raise ClusterError(f"cluster.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
+        for key in ("chunk_steps", "max_lead"):
+            if getattr(self, key) < 1:
+                raise ClusterError(f"cluster.{key}={getattr(self, key)} must be at least 1")
+        if self.workers is not None and self.workers < 1:
+            raise ClusterError(f"cluster.workers={self.workers} must be at least 1, or null for one a core")
+        if self.max_restarts < 0:
+            raise ClusterError(f"cluster.max_restarts={self.max_restarts} must not be negative")
+        if not self.start_timeout > 0:
+            raise ClusterError(f"cluster.start_timeout={self.start_timeout} must be positive (seconds)")
+        if self.object_store_mb < 80:
+            raise ClusterError(f"cluster.object_store_mb={self.object_store_mb} must be at least 80 (Ray's minimum)")
+        if self.kind == "ray" and not self.address:
+            raise ClusterError("cluster.kind=ray needs cluster.address=HOST:PORT (or auto on a node of the cluster)")
+        if self.kind != "ray" and self.address is not None:
+            raise ClusterError(
+                f"cluster.address={self.address!r} is only for cluster.kind=ray, and cluster.kind={self.kind}"
+            )
+
+
+def count_workers(config: ClusterConfig, tasks: int, cores: int | None = None) -> int:
+    """The number of rollout workers of a run: what is asked for, at most one a task, and one for kind=inline.
+
+    Args:
+        config: the options.
+        tasks: number of tasks K.
+        cores: processor cores to plan for; None: those this process may use.
+    """
+    if config.kind == "inline":
+        return 1
+    available = cores if cores is not None else len(os.sched_getaffinity(0))
+    wanted = config.workers if config.workers is not None else max(1, available - 1)
+    return min(wanted, tasks)
+
+
+def split_tasks(tasks: int, groups: int) -> tuple[tuple[int, ...], ...]:
+    """Split the task indices 0..tasks-1 into contiguous groups whose sizes differ by one at most.
+
+    Raises:
+        ClusterError: there are no tasks, or more groups than tasks.
+    """
+    if not 1 <= groups <= tasks:
+        raise ClusterError(f"{tasks} tasks can't be split over {groups} workers: each needs at least one task")
+    bounds = [tasks * g // groups for g in range(groups + 1)]
+    return tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))

@@ -1,0 +1,275 @@
+"""The training driver: what sync and async runs share, from resume to the last evaluation."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cluster.checkpointing import Checkpointer, check_same, pack_orders, unpack_orders
+from cluster.collect import Collected, Collector, EvaluationOrder, Lost
+from cluster.config import ClusterError
+from cluster.contracts import Learner
+from cluster.limiter import UpdateLimiter
+from cluster.recorder import Recorder
+from cluster.schedule import Schedule
+from cluster.signals import Interrupted, StopSignals
+from envs.errors import EnvironmentFailure, NotDeterministicError
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.errors import RunError
+
+POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
+
+
+@dataclass
+class Parts:
+    """What a trainer is made of; it starts and closes the collector and closes the recorder.
+
+    Attributes:
+        learner: Learns from chunks.
+        collector: Collects them; not started.
+        limiter: Holds the update-to-data ratio; its warm-up is collected with random actions.
+        recorder: Writes rows; its run folder is the caller's to close.
+        store: Keeps checkpoints.
+        schedule: Says when.
+    """
+
+    learner: Learner
+    collector: Collector
+    limiter: UpdateLimiter
+    recorder: Recorder
+    store: CheckpointStore
+    schedule: Schedule
+
+
+@dataclass
+class Clock:
+    """Seconds since the last row of health, by what the driver did."""
+
+    wait: float = 0.0
+    learn: float = 0.0
+    collect: float = 0.0  # by the workers
+    lag: list[int] = field(default_factory=list)  # updates between a chunk's weights and the newest at its insertion
+    since: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    updates: int = 0
+
+
+class Trainer(ABC):
+    """Runs the collector and the learner to the end of the schedule. Use `cluster.assembly.make_trainer`.
+
+    At every boundary between chunks, in this order: finished evaluations are written, a checkpoint is taken if it's due
+    or a signal asks to stop, then rows are written and an evaluation is ordered. A resumed run starts with the last
+    step, so a run that was cut anywhere writes the same files.
+    """
+
+    mode: ClassVar[str]
+
+    def __init__(self, parts: Parts) -> None:
+        """Nothing is started yet."""
+        self.learner, self.collector, self.limiter = parts.learner, parts.collector, parts.limiter
+        self.recorder, self.schedule = parts.recorder, parts.schedule
+        self._checkpointer = Checkpointer(parts.store, parts.learner)
+        self._pending: list[EvaluationOrder] = []
+        self._stop = StopSignals()
+        self._clock = Clock()
+        self._saved: tuple[tuple[int, ...], Path] | None = None  # the stamp and folder of the newest checkpoint
+        self._whole = False  # whether the state now is one to resume from
+        self.before = 0  # steps at the last boundary
+        self.step = 0  # vector steps inserted, of the slowest task
+        self._reported = True  # whether what the last boundary made due is written and ordered
+        self._replaced = 0  # workers replaced, as far as health.jsonl tells
+
+    def run(self, resume: Checkpoint | None = None) -> Path:
+        """Train to the end; the manifest's status tells how it went.
+
+        Args:
+            resume: Where to go on; rows and checkpoints after it are forgotten.
+
+        Returns:
+            The last checkpoint.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written.
+            EnvironmentFailure, NotDeterministicError: an environment; a checkpoint is written before.
+            ClusterError: the workers kept dying, or the checkpoint is of another run; written before as well.
+            NonFiniteError, NanStateError: the learner; the last sound checkpoint stays.
+            RunError: the run folder can't be written.
+        """
+        try:
+            self._begin(resume)
+            with self._stop:
+                self._loop()
+                path = self._last_checkpoint()
+        except (Interrupted, KeyboardInterrupt) as stop:
+            self._end("interrupted", stop)
+            raise
+        except (EnvironmentFailure, NotDeterministicError, ClusterError) as error:
+            # A checkpoint that can't be written now must not hide why the run ends.
+            with suppress(ArithmeticError, RunError):
+                self._save()
+            self._end("failed", error)
+            raise
+        except BaseException as error:
+            self._end("failed", error)
+            raise
+        else:
+            self._end("finished", None)
+        return path
+
+    @abstractmethod
+    def _loop(self) -> None:
+        """Collect and learn until the schedule's last step is inserted and its updates are done."""
+
+    @abstractmethod
+    def _start(self, state: Mapping[str, Any] | None) -> None:
+        """Start the collector, at the beginning or where the checkpoint's state has it."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """The mode's own part of a checkpoint."""
+
+    def _begin(self, resume: Checkpoint | None) -> None:
+        if resume is None:
+            self._start(None)
+        else:
+            state = resume.state
+            check_same("mode", state["mode"], self.mode)
+            if state["step"] > self.schedule.total_steps:
+                raise ClusterError(
+                    f"total_steps={self.schedule.total_steps} lies before the checkpoint's step {state['step']}"
+                )
+            self.limiter.load_state_dict(state["limiter"])
+            self._checkpointer.restore(resume)
+            self.recorder.load_state_dict(state["recorder"])
+            self.before, self.step, self._reported = state["before"], state["step"], state["reported"]
+            self._start(state)
+            self._saved = self._stamp(), resume.path
+            for order in unpack_orders(state["evaluations"]):
+                self._evaluate(order)
+        self._clock = Clock(steps=self.step, updates=self.limiter.updates)
+        self._whole = True
+
+    def _advance(self, step: int) -> None:
+        self.before, self.step, self._reported = self.step, step, False
+
+    def _boundary(self) -> None:
+        """Between two chunks, at a state that can be resumed."""
+        self._write_evaluations(block=False)
+        self._heed_signal()
+        if self.schedule.checkpoints(self.before, self.step):
+            self._save()
+        self._report()
+
+    def _heed_signal(self) -> None:
+        """End the run, whole, if a signal asks for it; only called where the state can be resumed."""
+        if self._stop.requested is not None:
+            self._save()
+            raise Interrupted(self._stop.requested, self._last_checkpoint())
+
+    def _report(self) -> None:
+        """Write the rows and order the evaluation that the last chunk made due, once."""
+        if not self._reported:
+            self._reported = True
+            self._write_due()
+        if self.step >= self.schedule.total_steps:
+            self._write_evaluations(block=True)
+
+    def _write_due(self) -> None:
+        if self.schedule.logs(self.before, self.step):
+            self.recorder.metrics(self.step, self.limiter.updates, self.learner.metrics())
+            self._write_health()
+        episodes = self.schedule.episodes(self.before, self.step)
+        if episodes:
+            weights, updates = self.learner.policy_weights(), self.limiter.updates
+            self._evaluate(EvaluationOrder(self.step, updates, weights, episodes, self.schedule.protocol))
+        self.recorder.progress(self.step, self.limiter.updates)
+
+    def _evaluate(self, order: EvaluationOrder) -> None:
+        self._pending.append(order)
+        self.collector.evaluate(order)
+
+    def _write_evaluations(self, block: bool) -> None:
+        while True:
+            for evaluated in self.collector.evaluations():
+                self._pending.pop(0)
+                self.recorder.evaluation(evaluated)
+            self._note_replaced()
+            if not (block and self._pending):
+                return
+            self._heed_signal()
+            time.sleep(POLL / 5)
+
+    def _receive(self, timeout: float) -> Collected | Lost | None:
+        started = time.monotonic()
+        received = self.collector.receive(timeout)
+        self._clock.wait += time.monotonic() - started
+        self._note_replaced()
+        if isinstance(received, Collected):
+            self._clock.collect += received.seconds
+        return received
+
+    def _learn(self, updates: int, step: int) -> None:
+        """Do updates that `step` inserted vector steps pay for."""
+        started = time.monotonic()
+        self.learner.update(updates)
+        self.limiter.record(updates, step)
+        self._clock.learn += time.monotonic() - started
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Tells two states of this run apart."""
+        return self.step, self.limiter.updates
+
+    def _save(self) -> None:
+        """A checkpoint of the state now, unless there is one or the state is half-way through a round."""
+        if not self._whole or (self._saved is not None and self._saved[0] == self._stamp()):
+            return
+        state = {
+            "mode": self.mode,
+            "before": self.before,
+            "step": self.step,
+            "reported": self._reported,
+            "limiter": dict(self.limiter.state_dict()),
+            "recorder": self.recorder.state_dict(),
+            "evaluations": pack_orders(self._pending),
+            **self._state(),
+        }
+        started = time.monotonic()
+        self._saved = self._stamp(), self._checkpointer.save(self.step, state)
+        seconds = round(time.monotonic() - started, 3)
+        self.recorder.health(self.step, {"event": "checkpoint", "seconds": seconds})
+
+    def _note_replaced(self) -> None:
+        for reason in self.collector.replaced[self._replaced :]:
+            self.recorder.worker_replaced(self.step, reason)
+            self._replaced += 1
+
+    def _last_checkpoint(self) -> Path:
+        if self._saved is None:
+            raise ClusterError("there is no checkpoint: the run ended before its first round was done")
+        return self._saved[1]
+
+    def _write_health(self) -> None:
+        clock, now = self._clock, time.monotonic()
+        seconds = max(now - clock.since, 1e-9)
+        row = {
+            "steps_per_s": round((self.step - clock.steps) / seconds, 3),
+            "updates_per_s": round((self.limiter.updates - clock.updates) / seconds, 3),
+            "wait_s": round(clock.wait, 3),
+            "learn_s": round(clock.learn, 3),
+            "collect_s": round(clock.collect, 3),
+            "lag_updates": sum(clock.lag) / len(clock.lag) if clock.lag else 0.0,
+            "workers": len(self.collector.groups),
+            "restarts": len(self.collector.replaced),
+        }
+        self.recorder.health(self.step, row)
+        self._clock = Clock(steps=self.step, updates=self.limiter.updates)
+
+    def _end(self, status: Any, error: BaseException | None) -> None:
+        self.collector.close()
+        self.recorder.close()
+        self.recorder.run.finish(status, None if error is None or status == "interrupted" else str(error))

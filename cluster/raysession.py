@@ -1,0 +1,112 @@
+"""Starting Ray on this machine, or joining a cluster that runs. The only file that calls `ray.init`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cluster.config import ClusterConfig, ClusterError
+
+ROOMS = ("agents", "cluster", "envs", "mtrl_surgery")
+"""Our top-level packages that a worker imports."""
+
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class RaySession:
+    """A connection to Ray for as long as a run lasts; what it didn't start it doesn't stop."""
+
+    def __init__(self, config: ClusterConfig, workers: int) -> None:
+        """Start Ray (kind=local) or join it (kind=ray); a Ray that this process is connected to already is used as is.
+
+        Raises:
+            ClusterError: there is no cluster at the address, or it refuses us.
+        """
+        if config.kind == "local":
+            _keep_to_this_machine()
+        import ray
+
+        self._owned = not ray.is_initialized()
+        self._local = config.kind == "local"
+        if not self._owned:
+            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if config.kind == "local":
+            options |= {
+                "address": "local",
+                "num_cpus": workers,
+                "include_dashboard": False,
+                "object_store_memory": config.object_store_mb * 2**20,
+                "_node_ip_address": "127.0.0.1",
+            }
+        else:
+            options["address"] = config.address
+        try:
+            ray.init(**options)
+        except Exception as error:
+            if config.kind == "local":
+                raise ClusterError(f"Ray does not start on this machine: {error}") from error
+            raise ClusterError(
+                f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} (is the head node up, "
+                f"is RAY_AUTH_MODE the same there and here, is its token here?)"
+            ) from error
+
+    def worker_environment(self) -> dict[str, Any]:
+        """The `runtime_env` of a rollout worker: one thread, and our packages importable from any folder.
+
+        On this machine workers import from where the driver does. Into another cluster the driver's own copy of our
+        packages is shipped, unless the job already brings a working folder: every node then runs the same code.
+        """
+        if self._local:
+            paths = [str(_repository()), *(path for path in sys.path if path and Path(path).exists())]
+            return {"env_vars": {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}}
+        import ray
+
+        environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
+        if not ray.get_runtime_context().runtime_env.get("working_dir"):
+            environment["py_modules"] = [str(_repository() / room) for room in ROOMS]
+            environment["excludes"] = ["**/__pycache__"]
+        return environment
+
+    def close(self) -> None:
+        """Leave Ray, and stop it if this session started it."""
+        if self._owned and "ray" in sys.modules:
+            _ray().shutdown()
+
+
+def free_cpus() -> str:
+    """What the cluster has to offer, for messages."""
+    ray = _ray()
+    total, free = ray.cluster_resources().get("CPU", 0), ray.available_resources().get("CPU", 0)
+    return f"{free:g} of {total:g} CPUs free"
+
+
+def _ray() -> ModuleType:
+    import ray
+
+    return ray
+
+
+def _repository() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+def _keep_to_this_machine() -> None:
+    """Environment of a private Ray; Ray reads it once, when it's imported, and its processes inherit it.
+
+    Ray listens on every interface of a Linux machine unless multi-node clusters are off, a switch that is named after
+    other systems. The token keeps other users of the machine out; given here it's written into no file, so that a
+    later `ray start` in the same home doesn't find one and turn authentication on for its cluster.
+    """
+    if "ray" in sys.modules:
+        return  # too late: a change now would only make Ray's processes disagree with each other
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM as a wish that the driver reads between two pieces of work."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 - it isn't an error: the run stands as it was asked to
+    """A run was stopped by a signal, after it wrote a checkpoint.
+
+    Attributes:
+        signal: The signal's number.
+        checkpoint: The checkpoint to resume from.
+    """
+
+    def __init__(self, signal_number: int, checkpoint: Path) -> None:
+        super().__init__(signal_number, checkpoint)
+        self.signal, self.checkpoint = signal_number, checkpoint
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signal).name}; the checkpoint is {self.checkpoint}"
+
+    @property
+    def exit_code(self) -> int:
+        """What the shell expects: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signal
+
+
+class StopSignals:
+    """While open, the first SIGINT or SIGTERM is only noted; a second one acts as it did before.
+
+    Outside the main thread, where Python has no signals, it notes nothing.
+    """
+
+    def __init__(self) -> None:
+        """Not open yet."""
+        self.requested: int | None = None
+        self._before: Mapping[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Put the old handlers back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = number
+        for other, handler in self._before.items():
+            signal.signal(other, handler)

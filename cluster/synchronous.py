@@ -1,0 +1,95 @@
+"""Sync mode: the schedule decides which weights collect which chunk, so a run is a pure function of config and seed.
+
+Round c inserts chunk c and does the updates that it pays for. Chunk c was collected with version max(0, c - 1) of the
+weights: version v is what round v - 1 left behind, 0 the initial weights. So chunk c + 1 is ordered before round c
+learns, and the workers never wait for the learner unless they are a whole round ahead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cluster.checkpointing import pack_positions, unpack_positions
+from cluster.collect import ChunkOrder, Lost
+from cluster.driver import POLL, Parts, Trainer
+from envs.rollout import Chunk, merge_chunks
+from envs.streams import Position
+
+
+class SyncTrainer(Trainer):
+    """Rounds with overlap; see the file's first lines."""
+
+    mode = "sync"
+
+    def __init__(self, parts: Parts) -> None:
+        """See `Trainer`."""
+        super().__init__(parts)
+        self._round = 0  # rounds done, which is also the version of the newest weights and the chunk in flight
+        self._weights: np.ndarray = np.empty(0, np.float32)  # the newest
+        self._behaviour: np.ndarray = np.empty(0, np.float32)  # those that collect the chunk in flight
+        self._behaviour_updates = 0
+        self._positions: dict[tuple[int, int], Position] = {}  # before the chunk in flight
+
+    def _start(self, state: Mapping[str, Any] | None) -> None:
+        self._weights = self.learner.policy_weights()
+        if state is None:
+            self._behaviour = self._weights
+            self.collector.start(None)
+        else:
+            self._round = state["round"]
+            self._behaviour = state["behaviour"]["weights"]
+            self._behaviour_updates = state["behaviour"]["updates"]
+            self.collector.start(unpack_positions(state["positions"]))
+        self._positions = self.collector.positions()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "round": self._round,
+            "behaviour": {"weights": self._behaviour, "updates": self._behaviour_updates},
+            "positions": pack_positions(self._positions),
+        }
+
+    def _loop(self) -> None:
+        self._order(self._round, self.step, self._behaviour)
+        self._report()
+        while self.step < self.schedule.total_steps:
+            self._do_round()
+            self._boundary()
+
+    def _order(self, index: int, start: int, weights: np.ndarray) -> None:
+        steps = self.schedule.chunk_length(start)
+        if steps == 0:
+            return
+        actors = None if start < self.limiter.warmup_steps else weights
+        for group in range(len(self.collector.groups)):
+            self.collector.submit(group, ChunkOrder(index, steps, max(0, index - 1), actors))
+
+    def _do_round(self) -> None:
+        chunk = self._receive_all()
+        step = self.step + self.schedule.chunk_length(self.step)
+        self._whole = False
+        self._clock.lag.append(self.limiter.updates - self._behaviour_updates)
+        self._positions = self.collector.positions()
+        self._behaviour, self._behaviour_updates = self._weights, self.limiter.updates
+        self._order(self._round + 1, step, self._behaviour)
+        self.learner.add(chunk)
+        self.recorder.episodes(chunk.episodes)
+        self._learn(self.limiter.due(step), step)
+        self._weights = self.learner.policy_weights()
+        self._advance(step)
+        self._round += 1
+        self._whole = True
+
+    def _receive_all(self) -> Chunk:
+        """The chunk in flight, of all tasks. A signal needs no answer from the workers: the chunk is collected again."""
+        chunks: list[Chunk] = []
+        while len(chunks) < len(self.collector.groups):
+            self._heed_signal()
+            received = self._receive(POLL)
+            assert not isinstance(received, Lost), "a sync collector orders a lost chunk again"
+            if received is not None:
+                chunks.append(received.chunk)
+        return merge_chunks(chunks)

@@ -1,0 +1,1 @@
+"""Task suites, deterministic episode streams, chunk rollout and evaluation."""

@@ -1,0 +1,43 @@
+"""What can go wrong while environments run; every error crosses process borders whole."""
+
+from __future__ import annotations
+
+
+class EnvironmentFailure(RuntimeError):
+    """A simulator raised, or gave a value that is not finite.
+
+    Attributes:
+        task: Name of the task.
+        copy: Environment copy of the task.
+        episode: Number of the episode in its stream.
+        step: Steps taken in that episode before the failure.
+        cause: What the simulator said.
+    """
+
+    def __init__(self, task: str, copy: int, episode: int, step: int, cause: str) -> None:
+        # All arguments go to the base class, so that pickle can build the error again from `args`.
+        super().__init__(task, copy, episode, step, cause)
+        self.task, self.copy, self.episode, self.step, self.cause = task, copy, episode, step, cause
+
+    def __str__(self) -> str:
+        where = f"copy {self.copy}, episode {self.episode}, step {self.step}"
+        return f"task {self.task!r} failed ({where}): {self.cause}"
+
+
+class NotDeterministicError(RuntimeError):
+    """Replaying an episode did not arrive, to the bit, at the observation and return it had before.
+
+    Such a task cannot be resumed or moved to another worker: its simulator keeps state over a reset, or draws
+    from a generator that `reset(seed)` does not seed, or this machine computes other bits.
+    """
+
+    def __init__(self, task: str, copy: int, episode: int, steps: int) -> None:
+        super().__init__(task, copy, episode, steps)
+        self.task, self.copy, self.episode, self.steps = task, copy, episode, steps
+
+    def __str__(self) -> str:
+        return (
+            f"task {self.task!r} is not deterministic after a reset: replaying {self.steps} steps of episode "
+            f"{self.episode} (copy {self.copy}) gave another observation or return than before; "
+            f"its reset(seed) must clear all state and seed everything random"
+        )

@@ -1,0 +1,188 @@
+"""Any Gymnasium environment with continuous actions as a task; classic Gym ones too, through Shimmy.
+
+Sizes differ between tasks, so observations and actions are padded with zeros to the largest. A step is a
+success when `info["success"]`, else `info["is_success"]`, says so; a task with neither key succeeds where its
+reward reaches `env.success_reward`, and never when that is not set. There are no goals here: the seed of an
+episode decides its start.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+from envs.config import EnvConfig, EnvError
+from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
+
+CLASSIC_PREFIX = "gym:"
+"""Marks a task as an id of the old `gym` package, as in "gym:Pendulum-v1"."""
+
+
+class GymnasiumEnvironment:
+    """One Gymnasium environment behind the suite's contract.
+
+    Args:
+        env: The environment; it must be deterministic after `reset(seed=...)`.
+        observation_dim: Length that observations are padded to.
+        horizon: Steps after which an episode is truncated.
+        success_reward: Reward that counts as success where `info` has no success key.
+    """
+
+    def __init__(
+        self, env: gymnasium.Env[Any, Any], observation_dim: int, horizon: int, success_reward: float | None
+    ) -> None:
+        assert isinstance(env.action_space, Box)
+        self._env = env
+        self._observation_dim = observation_dim
+        self._horizon = horizon
+        self._success_reward = success_reward
+        self._steps = 0
+        self._shape, self._dtype = env.action_space.shape, env.action_space.dtype
+        self._low, self._high = env.action_space.low.ravel(), env.action_space.high.ravel()
+        self._middle = (self._high.astype(np.float64) + self._low) / 2
+        self._half = (self._high.astype(np.float64) - self._low) / 2
+
+    def reset(self, seed: np.random.SeedSequence, goal: int | None) -> np.ndarray:
+        """Starts an episode that `seed` alone decides; `goal` is not used."""
+        self._steps = 0
+        # 31 bits: classic Gym environments may hand their seed to C code.
+        observation, _ = self._env.reset(seed=int(seed.generate_state(1)[0]) % 2**31)
+        return self._padded(observation)
+
+    def step(self, action_A: np.ndarray) -> Step:
+        """Takes one action in [-1, 1]^A, rescaled to the environment's own bounds; padding is ignored."""
+        own = self._middle + self._half * action_A[: self._middle.size]
+        action = np.clip(own, self._low, self._high).astype(self._dtype).reshape(self._shape)
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        self._steps += 1
+        reward = float(reward)
+        ended = bool(truncated) or self._steps >= self._horizon
+        return Step(self._padded(observation), reward, bool(terminated), ended, self._success(info, reward))
+
+    def close(self) -> None:
+        """Frees the environment."""
+        self._env.close()
+
+    def _padded(self, observation: Any) -> np.ndarray:
+        own = np.asarray(observation, np.float32).ravel()
+        padded_O = np.zeros(self._observation_dim, np.float32)
+        padded_O[: own.size] = own
+        return padded_O
+
+    def _success(self, info: dict[str, Any], reward: float) -> bool:
+        said = info.get("success", info.get("is_success"))
+        if said is not None:
+            return bool(said)
+        return self._success_reward is not None and reward >= self._success_reward
+
+
+def build_gymnasium_suite(config: EnvConfig) -> TaskSuite:
+    """Describes a suite of Gymnasium tasks; builds each environment once, to read its spaces.
+
+    Raises:
+        EnvError: A task that does not exist or cannot be built, a space that is no Box, or unbounded actions.
+    """
+    if not config.tasks:
+        raise EnvError(f"env.tasks is empty; kind {config.kind!r} needs a task")
+    if (config.kind == "factory") != (config.factory is not None):
+        raise EnvError(
+            f"env.factory = {config.factory!r} with env.kind = {config.kind!r}: kind 'factory' needs one "
+            f"(such as 'my_package.tasks:make'), and no other kind has one"
+        )
+    observation_dims, action_dims, horizons = [], [], []
+    for task in config.tasks:
+        env = _open(task, config.factory)
+        try:
+            observation_dims.append(_box(task, "observation", env.observation_space).low.size)
+            action_space = _box(task, "action", env.action_space)
+            if not action_space.is_bounded():
+                raise EnvError(f"task {task!r} has unbounded actions {action_space}")
+            action_dims.append(action_space.low.size)
+            horizons.append(min(config.horizon, _limit(env) or config.horizon))
+        finally:
+            env.close()
+    action_mask_KA = np.zeros((len(config.tasks), max(action_dims)), np.float32)
+    for mask_A, size in zip(action_mask_KA, action_dims, strict=True):
+        mask_A[:size] = 1
+    return TaskSuite(
+        tasks=tuple(config.tasks),
+        observation_dim=max(observation_dims),
+        action_dim=max(action_dims),
+        horizon=max(horizons),
+        action_mask_KA=action_mask_KA,
+        num_goals=1,
+        factory=partial(_make, replace(config, tasks=list(config.tasks)), max(observation_dims)),
+    )
+
+
+def _make(config: EnvConfig, observation_dim: int, task: int, horizon: int | None) -> TaskEnvironment:
+    env = _open(config.tasks[task], config.factory)
+    asked = horizon or config.horizon
+    return GymnasiumEnvironment(env, observation_dim, min(asked, _limit(env) or asked), config.success_reward)
+
+
+def _open(task: str, factory: str | None) -> gymnasium.Env[Any, Any]:
+    if factory is not None:
+        return _from_factory(task, factory)
+    if task.startswith(CLASSIC_PREFIX):
+        return _classic(task)
+    try:
+        return gymnasium.make(task, disable_env_checker=True)
+    except gymnasium.error.UnregisteredEnv as error:
+        raise EnvError(unknown("task", task, sorted(gymnasium.registry))) from error
+    except (gymnasium.error.Error, ImportError) as error:
+        raise EnvError(f"task {task!r} cannot be built: {error}") from error
+
+
+def _from_factory(task: str, factory: str) -> gymnasium.Env[Any, Any]:
+    module, _, name = factory.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EnvError(f"env.factory = {factory!r} must name 'package.module:callable': {error}") from error
+    env = make(task)
+    if not isinstance(env, gymnasium.Env):
+        kind = type(env).__name__
+        raise EnvError(f"env.factory = {factory!r} gave a {kind} for task {task!r}, not a gymnasium.Env")
+    return env
+
+
+def _classic(task: str) -> gymnasium.Env[Any, Any]:
+    missing = [package for package in ("shimmy", "gym") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise EnvError(
+            f"task {task!r} is a classic Gym environment, which needs {' and '.join(missing)}: "
+            f'pip install "shimmy>=2.0" "gym==0.26.2"'
+        )
+    import gym
+    from shimmy import GymV21CompatibilityV0, GymV26CompatibilityV0
+
+    major, minor = (int(part) for part in gym.__version__.split(".")[:2])
+    adapter = GymV26CompatibilityV0 if (major, minor) >= (0, 26) else GymV21CompatibilityV0
+    # Gym 0.26's checker needs NumPy 1; older versions have no such switch.
+    switches = {"disable_env_checker"} & set(inspect.signature(gym.make).parameters)
+    kwargs = dict.fromkeys(switches, True)
+    try:
+        env: gymnasium.Env[Any, Any] = adapter(env_id=task.removeprefix(CLASSIC_PREFIX), make_kwargs=kwargs)
+    except (gym.error.Error, ImportError) as error:
+        raise EnvError(f"task {task!r} cannot be built: {error}") from error
+    return env
+
+
+def _box(task: str, what: str, space: object) -> Box:
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        return space
+    raise EnvError(f"task {task!r} has the {what} space {space}; only a Box of floats is supported")
+
+
+def _limit(env: gymnasium.Env[Any, Any]) -> int | None:
+    limit: int | None = getattr(env.spec, "max_episode_steps", None)
+    return limit

@@ -1,0 +1,125 @@
+"""A run's parts from its settings: the one place that knows how the rooms fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+
+from agents.config import AgentConfig
+from agents.policy import Policy
+from agents.problem import Problem
+from agents.sac import SACLearner
+from agents.streams import Stream, stream_seed
+from cluster.assembly import make_collector, make_trainer
+from cluster.collect import CollectSpec
+from cluster.driver import Parts, Trainer
+from cluster.limiter import UpdateLimiter
+from cluster.recorder import Recorder
+from cluster.schedule import Schedule
+from envs.metaworld_suite import TASK_LISTS
+from envs.suite import TaskSuite, build_suite
+from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.methods.base import Method
+from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.console import Progress
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.sinks import make_sinks
+from mtrl_surgery.settings import SettingsError, TrainSettings
+
+NETWORKS = ("actor", "critic")
+"""Networks with a method of their own; the place here is the key of the METHOD stream."""
+
+
+def resolve(settings: TrainSettings) -> TrainSettings:
+    """Settings with nothing left to the machine: device, threads, protocol and tasks as the run will have them.
+
+    Raises:
+        EnvError: the environments cannot be built like that.
+        SettingsError: the device is not there, or `env.tasks` are not those of the set that `env.name` promises.
+    """
+    suite, env = build_suite(settings.env), settings.env
+    named = TASK_LISTS.get(env.name)
+    if env.kind == "metaworld" and named is not None and suite.tasks != named:
+        raise SettingsError(
+            f"env.tasks={list(suite.tasks)} are not the tasks of env.name={env.name}; "
+            f"for tasks of your own: env=custom env.tasks=[...]"
+        )
+    protocol = settings.evaluation.protocol or ("metaworld_plus" if env.kind == "metaworld" else "suite")
+    return dataclasses.replace(
+        settings,
+        env=dataclasses.replace(env, tasks=list(suite.tasks)),
+        evaluation=dataclasses.replace(settings.evaluation, protocol=protocol),
+        device=resolve_device(settings.device),
+        threads=resolve_threads(settings.threads),
+    )
+
+
+def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoint | None = None) -> Trainer:
+    """A trainer that is ready to `run(checkpoint)`; it closes everything but the run folder itself.
+
+    Args:
+        settings: resolved ones.
+        run: where it writes.
+        checkpoint: where it will go on, for the console and the sinks.
+
+    Raises:
+        EnvError, AgentError, MethodError, ClusterError, RunError: an option makes no sense, or Ray or a sink is not
+            to be had.
+    """
+    torch.set_num_threads(settings.threads or resolve_threads(None))
+    suite = build_suite(settings.env)
+    learner = build_learner(settings, suite)
+    evaluation, agent = settings.evaluation, settings.agent
+    schedule = Schedule(
+        total_steps=settings.total_steps,
+        chunk_steps=settings.cluster.chunk_steps,
+        log_every=settings.log_every,
+        checkpoint_every=settings.checkpoint.every,
+        evaluate_every=evaluation.every,
+        evaluation_episodes=evaluation.episodes,
+        final_episodes=evaluation.final_episodes,
+        protocol=evaluation.protocol or "metaworld_plus",
+    )
+    limiter = UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst)
+    start, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
+    sinks = make_sinks(settings.logger, run, purge_step=start if checkpoint else None)
+    progress = Progress(settings.total_steps, start, updates) if settings.logger.console else None
+    recorder = Recorder(run, suite.tasks, sinks, progress)
+    store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
+    collector = make_collector(build_collect_spec(settings, suite), settings.cluster)
+    return make_trainer(Parts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
+
+
+def build_learner(settings: TrainSettings, suite: TaskSuite) -> SACLearner:
+    """The agent, on the run's device, with a method instance each for actor and critic."""
+    actor_method, critic_method = (build_method(settings, network, len(suite.tasks)) for network in NETWORKS)
+    return SACLearner(
+        build_problem(suite), agent_config(settings), actor_method, critic_method, settings.seed, settings.device
+    )
+
+
+def build_method(settings: TrainSettings, network: str, num_tasks: int) -> Method:
+    """A fresh method for the actor or the critic, with a stream of its own."""
+    seed = stream_seed(settings.seed, Stream.METHOD, NETWORKS.index(network))
+    return make_method(settings.method_of[network], num_tasks, seed)
+
+
+def build_problem(suite: TaskSuite) -> Problem:
+    """The suite as the agent sees it."""
+    return Problem(suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA)
+
+
+def agent_config(settings: TrainSettings) -> AgentConfig:
+    """The agent's options; `env.one_hot` overrules the preset where it is set."""
+    if settings.env.one_hot is None:
+        return settings.agent
+    return dataclasses.replace(settings.agent, one_hot=settings.env.one_hot)
+
+
+def build_collect_spec(settings: TrainSettings, suite: TaskSuite) -> CollectSpec:
+    """What rollout workers are told; it is pickled to them."""
+    policy_factory = partial(Policy, build_problem(suite), agent_config(settings))
+    return CollectSpec(suite, settings.env.copies, settings.seed, policy_factory)

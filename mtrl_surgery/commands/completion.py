@@ -1,0 +1,116 @@
+"""Tab completion.
+
+usage: eval "$(mtrl-surgery completion bash)"            in ~/.bashrc
+       eval "$(mtrl-surgery completion zsh)"             in ~/.zshrc, after compinit
+       mtrl-surgery completion fish | source             in ~/.config/fish/config.fish
+
+It completes commands, groups, options and keys: `mtrl-surgery train method=<TAB>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from mtrl_surgery.commands import COMMANDS
+from mtrl_surgery.commands.arguments import usage, wants_help
+from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.settings import check_choice
+
+# Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
+# ends in a space (the completion is registered with nospace, for replies such as `method=`).
+BASH = r"""_mtrl_surgery() {
+    local line=${COMP_LINE:0:COMP_POINT} word reply
+    word=${line##* }
+    local -a helper=(mtrl-surgery)
+    case $1 in python*) [[ $line == *" -m mtrl_surgery "* ]] || return 1; helper=("$1" -m mtrl_surgery) ;; esac
+    COMPREPLY=()
+    while IFS= read -r reply; do
+        [[ $reply == "$word"* ]] || continue
+        case $word in *=*) reply=${reply#"${word%=*}="} ;; esac
+        case $reply in *[=./]) ;; *) reply="$reply " ;; esac
+        COMPREPLY+=("$reply")
+    done < <("${helper[@]}" completion query "$line" 2>/dev/null)
+}
+complete -o nospace -F _mtrl_surgery mtrl-surgery
+for _mtrl_python in python python3; do
+    complete -p "$_mtrl_python" >/dev/null 2>&1 ||
+        complete -o nospace -o bashdefault -o default -F _mtrl_surgery "$_mtrl_python"
+done
+unset _mtrl_python"""
+
+ZSH = r"""_mtrl_surgery() {
+    local -a replies
+    replies=("${(@f)$(mtrl-surgery completion query "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    compadd -Q -S '' -- ${replies:#}
+}
+compdef _mtrl_surgery mtrl-surgery"""
+
+FISH = "complete -c mtrl-surgery -f -a '(mtrl-surgery completion query (commandline -cp) 2>/dev/null)'"
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+
+def main(words: Sequence[str]) -> int:
+    """Print a shell's script, or (for the scripts) the replies to a half-typed line."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    if words[0] == "query":
+        print("\n".join(query(words[1] if len(words) > 1 else "")))
+        return 0
+    check_choice("shell", words[0], SCRIPTS)
+    print(SCRIPTS[words[0]])
+    return 0
+
+
+def query(line: str) -> list[str]:
+    """What the last word of a half-typed command line could become."""
+    words = _our_words(line)
+    word = "" if not words or line.endswith(" ") else words.pop()
+    if not words:
+        return _starting(word, [*COMMANDS, "--help", "--version"])
+    if words[0] == "train":
+        return _query_train(" ".join([*words[1:], word]))
+    return _starting(word, _words_of(words[0]))
+
+
+def _our_words(line: str) -> list[str]:
+    """The words after `mtrl-surgery` or `python -m mtrl_surgery`."""
+    words = line.split()
+    first = words[0].rpartition("/")[2] if words else ""
+    return words[3:] if first.startswith("python") else words[1:]
+
+
+def _query_train(line: str) -> list[str]:
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+    from mtrl_surgery.commands.composition import CONFIG_NAME, register_schema
+
+    register_schema()
+    with hydra.initialize_config_module("configs", version_base="1.3"):
+        plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
+        replies = plugin._query(CONFIG_NAME, line)
+    return [reply for reply in replies if not reply.startswith("hydra")]
+
+
+def _words_of(command: str) -> list[str]:
+    if command == "methods":
+        return list(METHODS)
+    if command == "completion":
+        return list(SCRIPTS)
+    if command == "evaluate":
+        from mtrl_surgery.commands.evaluate import Arguments
+
+        return [f"{field.name}=" for field in fields(Arguments)]
+    if command == "bench":
+        from mtrl_surgery.commands.bench import BENCHES
+
+        return [*BENCHES, *sorted({f"{f.name}=" for bench in BENCHES.values() for f in fields(bench.arguments)})]
+    return []
+
+
+def _starting(word: str, replies: Sequence[str]) -> list[str]:
+    return [reply for reply in replies if reply.startswith(word)]

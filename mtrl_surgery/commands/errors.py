@@ -1,0 +1,30 @@
+"""From an exception to one line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+OURS = ("agents", "cluster", "envs", "experiments_vision", "mtrl_surgery")
+"""Packages whose exceptions explain themselves: a ValueError blames what was asked for, any other the run."""
+
+
+def report(error: Exception) -> int:
+    """Say what is wrong, and return the exit code: 2 what was asked for makes no sense, 1 the run failed.
+
+    An error that has an `exit_code` of its own (a run stopped by a signal) says so itself. One that is not ours is our
+    mistake, and is raised again for its traceback; with MTRL_DEBUG=1 every one is.
+    """
+    if os.environ.get("MTRL_DEBUG") == "1" or type(error).__module__.split(".")[0] not in OURS:
+        raise error
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        print(error, file=sys.stderr)
+        return code
+    return complain(str(error), 2 if isinstance(error, ValueError) else 1)
+
+
+def complain(message: str, code: int) -> int:
+    """Say what is wrong on standard error, and hand the exit code back."""
+    print(f"error: {message}", file=sys.stderr)
+    return code

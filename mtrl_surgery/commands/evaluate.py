@@ -1,0 +1,230 @@
+"""Success of a checkpoint, task by task.
+
+usage: mtrl-surgery evaluate checkpoint=runs/<run> [episodes=50] [protocol=metaworld_plus] [workers=4] [env.KEY=VALUE]
+
+checkpoint  a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>
+episodes    a task; the mtrl protocol plays one
+protocol    metaworld_plus | mtrl | suite; left out: the run's own
+workers     processes that share the tasks; left out: one a core
+seed        of the evaluation's streams; left out: the run's own
+env.KEY     another environment for the same tasks, say env.goal_seed=1 for goals the run never saw
+
+Actions are deterministic and episodes whole. Prints both definitions of success, at any step and at the last step, and
+writes runs/<run>/evaluation-<step>-<protocol>.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from mtrl_surgery.commands.arguments import parse, usage, wants_help
+from mtrl_surgery.commands.composition import compose
+from mtrl_surgery.commands.resume import asked_for
+from mtrl_surgery.commands.tables import table
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
+from mtrl_surgery.runs.durable import write_text
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.settings import (
+    PROTOCOLS,
+    SettingsError,
+    TrainSettings,
+    check_choice,
+    settings_from_mapping,
+    to_settings,
+)
+
+if TYPE_CHECKING:
+    from envs.config import EnvConfig
+    from envs.evaluation import TaskEvaluation
+    from envs.suite import TaskSuite
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The command's keys."""
+
+    checkpoint: str = ""
+    episodes: int = 50
+    protocol: str | None = None
+    workers: int | None = None
+    seed: int | None = None
+
+
+def main(words: Sequence[str]) -> int:
+    """Evaluate, print the table, write the JSON."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    env_words = [word for word in words if word.startswith(("env=", "env."))]
+    arguments = parse([word for word in words if word not in env_words], Arguments)
+    if not arguments.checkpoint:
+        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
+    for key in ("episodes", "workers"):
+        value = getattr(arguments, key)
+        if value is not None and value < 1:
+            raise SettingsError(f"{key}={value} must be at least 1")
+    if arguments.protocol is not None:
+        check_choice("protocol", arguments.protocol, PROTOCOLS)
+
+    run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
+    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    env = other_env(settings, env_words)
+    arguments.protocol = arguments.protocol or settings.evaluation.protocol or "metaworld_plus"
+    arguments.seed = settings.seed if arguments.seed is None else arguments.seed
+    rows = evaluate(settings, env, checkpoint, arguments)
+
+    print(f"{checkpoint.path}: step {checkpoint.step:,}, protocol {arguments.protocol}")
+    print(success_table(rows))
+    text = json.dumps(summary(run, checkpoint, arguments, env, rows), indent=2) + "\n"
+    # Goals that the run never saw must not take the place of its own result.
+    suffix = "" if env == settings.env else f"-{hashlib.sha256(repr(env).encode()).hexdigest()[:8]}"
+    path = run.path / f"evaluation-{checkpoint.step}-{arguments.protocol}{suffix}.json"
+    write_text(path, text)
+    print(f"written to {path}")
+    return 0
+
+
+def find_checkpoint(path: Path) -> tuple[RunFolder, Checkpoint]:
+    """The run and the checkpoint that a path names.
+
+    Raises:
+        RunError: the path is neither a run folder nor in one.
+        CheckpointError: the checkpoint is not whole, or the run has none that is.
+    """
+    if path.parent.name == "checkpoints":
+        return RunFolder.open(path.parent.parent), load_checkpoint(path, replay=False)
+    run = RunFolder.open(path)
+    newest = CheckpointStore(run.checkpoints, keep=1).newest()
+    if newest is None:
+        raise CheckpointError(f"checkpoint={path}: the run has no whole checkpoint")
+    return run, newest
+
+
+def other_env(settings: TrainSettings, words: Sequence[str]) -> EnvConfig:
+    """The run's environment with the command line's changes.
+
+    Raises:
+        SettingsError: an unknown key, or a value of the wrong type.
+    """
+    if not words:
+        return settings.env
+    composed = compose(words)
+    if any(word.startswith("env=") for word in words):
+        return to_settings(composed).env
+    changes = {key.removeprefix("env."): value for key, value in asked_for(composed, words).items()}
+    return dataclasses.replace(settings.env, **changes)
+
+
+def evaluate(
+    settings: TrainSettings, env: EnvConfig, checkpoint: Checkpoint, arguments: Arguments
+) -> list[TaskEvaluation]:
+    """Play the episodes of every task.
+
+    Raises:
+        SettingsError: the environment has other tasks or spaces than the checkpoint's policy.
+        EnvironmentFailure: a simulator raised.
+    """
+    from cluster.config import ClusterConfig, count_workers
+    from envs.suite import build_suite
+    from mtrl_surgery.assembly import build_collect_spec
+
+    trained, suite = build_suite(settings.env), build_suite(env)
+    if _spaces(suite) != _spaces(trained):
+        raise SettingsError(
+            f"checkpoint={checkpoint.path} was trained on {_describe(trained)}, but env has {_describe(suite)}"
+        )
+    spec = dataclasses.replace(build_collect_spec(settings, trained), suite=suite, seed=arguments.seed)
+    cluster = ClusterConfig(kind="local", workers=arguments.workers or _cores())
+    if count_workers(cluster, len(suite.tasks)) == 1:
+        return _evaluate_here(spec, checkpoint, arguments)
+    return _evaluate_on_ray(spec, cluster, checkpoint, arguments)
+
+
+def summary(
+    run: RunFolder, checkpoint: Checkpoint, arguments: Arguments, env: EnvConfig, rows: Sequence[TaskEvaluation]
+) -> dict[str, Any]:
+    """Everything about the evaluation, as plain values."""
+    return {
+        "run": run.path.name,
+        "checkpoint": checkpoint.path.name,
+        "step": checkpoint.step,
+        "protocol": arguments.protocol,
+        "seed": arguments.seed,
+        "env": dataclasses.asdict(env),
+        "mean_success_any": fmean(row.successes_any / row.episodes for row in rows),
+        "mean_success_last": fmean(row.successes_last / row.episodes for row in rows),
+        "tasks": [dataclasses.asdict(row) | {"mean_return": fmean(row.returns)} for row in rows],
+    }
+
+
+def success_table(rows: Sequence[TaskEvaluation]) -> str:
+    """A row a task, with counts, and the mean of the rates."""
+    cells = [
+        (
+            row.name,
+            f"{row.successes_any / row.episodes:.2f}",
+            f"{row.successes_last / row.episodes:.2f}",
+            f"{row.successes_any}/{row.episodes}",
+            f"{row.successes_last}/{row.episodes}",
+            f"{fmean(row.returns):.1f}",
+        )
+        for row in rows
+    ]
+    any_rate, last_rate = (fmean(float(cell[column]) for cell in cells) for column in (1, 2))
+    cells.append(("mean", f"{any_rate:.2f}", f"{last_rate:.2f}", "", "", ""))
+    header = ("task", "any step", "last step", "any", "last", "mean return")
+    return table(header, cells, numbers=(1, 2, 3, 4, 5))
+
+
+def _evaluate_here(spec: Any, checkpoint: Checkpoint, arguments: Arguments) -> list[TaskEvaluation]:
+    import torch
+
+    from envs.evaluation import evaluate_task
+
+    torch.set_num_threads(1)
+    policy = spec.policy_factory()
+    policy.load(checkpoint.state["policy_weights"])
+    rows = []
+    for task, name in enumerate(spec.suite.tasks):
+        print(f"{name} ({task + 1} of {len(spec.suite.tasks)})", file=sys.stderr)
+        protocol = str(arguments.protocol)
+        rows.append(evaluate_task(spec.suite, task, policy.mode, arguments.episodes, protocol, spec.seed))
+    return rows
+
+
+def _evaluate_on_ray(spec: Any, cluster: Any, checkpoint: Checkpoint, arguments: Arguments) -> list[TaskEvaluation]:
+    from cluster.assembly import make_collector
+    from cluster.collect import EvaluationOrder
+
+    weights = checkpoint.state["policy_weights"]
+    order = EvaluationOrder(checkpoint.step, 0, weights, arguments.episodes, str(arguments.protocol))
+    print(f"{len(spec.suite.tasks)} tasks on {cluster.workers} workers", file=sys.stderr)
+    collector = make_collector(spec, cluster)
+    try:
+        collector.start(None)
+        collector.evaluate(order)
+        (evaluated,) = collector.evaluations(block=True)
+    finally:
+        collector.close()
+    return evaluated.tasks
+
+
+def _spaces(suite: TaskSuite) -> tuple[Any, ...]:
+    return suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA.tolist()
+
+
+def _describe(suite: TaskSuite) -> str:
+    return f"{', '.join(suite.tasks)} ({suite.observation_dim} observations, {suite.action_dim} actions)"
+
+
+def _cores() -> int:
+    from mtrl_surgery.devices import count_cores
+
+    return count_cores()

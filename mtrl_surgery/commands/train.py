@@ -1,0 +1,99 @@
+"""`train`: a new run, several of them (`-m`), or the rest of one (`resume=<folder>`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mtrl_surgery.commands.composition import hydra_main
+from mtrl_surgery.commands.errors import report
+from mtrl_surgery.commands.resume import resumed_settings
+from mtrl_surgery.runs.checkpoint import CheckpointStore
+from mtrl_surgery.runs.durable import write_text
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.settings import SettingsError, TrainSettings, method_label, run_name, to_settings, validate
+
+
+def main(words: Sequence[str]) -> int:
+    """Compose the configuration and train; the exit code is the worst of all runs'."""
+    codes: list[int] = []
+
+    def run(config: DictConfig) -> None:
+        hydra = HydraConfig.get()
+        # hydra would print a line of its own about an exception, so none leaves here; a sweep goes on after a failure.
+        try:
+            train(config, list(hydra.overrides.task))
+        except Exception as error:
+            codes.append(report(error))
+            if hydra.mode == RunMode.MULTIRUN and codes[-1] > 128:
+                raise SystemExit(codes[-1]) from error  # stopped by a signal: that goes for the runs to come as well
+
+    hydra_main(run, words)
+    return max(codes, default=0)
+
+
+def train(config: DictConfig, overrides: Sequence[str]) -> Path:
+    """Do one run.
+
+    Args:
+        config: what hydra composed.
+        overrides: the words of the command line.
+
+    Returns:
+        The run folder.
+    """
+    settings = resumed_settings(config, overrides) if config.resume is not None else to_settings(config)
+    validate(settings)
+    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
+
+    settings = resolve(settings)
+    if config.resume is None:
+        run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
+    else:
+        run = RunFolder.open(Path(config.resume), writable=True)
+    with run:
+        _train_in(run, settings, resume=config.resume is not None)
+    return run.path
+
+
+def _train_in(run: RunFolder, settings: TrainSettings, resume: bool) -> None:
+    from mtrl_surgery.assembly import build_trainer
+
+    try:
+        checkpoint = None
+        if resume:
+            checkpoint = CheckpointStore(run.checkpoints, settings.checkpoint.keep).newest()
+            if checkpoint is None:
+                raise SettingsError(f"resume={run.path}: the run has no whole checkpoint to go on from")
+        _announce(run, settings, checkpoint.step if checkpoint else None)
+        trainer = build_trainer(settings, run, checkpoint)
+    except BaseException as error:
+        run.finish("failed", str(error) or type(error).__name__)
+        raise
+    if checkpoint is not None:
+        # A second resume must find what this one was told, or it would stop at the old total_steps.
+        write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
+    last = trainer.run(checkpoint)
+    print(f"{run.path}: finished; evaluate checkpoint={run.path} tests {last.name} once more", file=sys.stderr)
+
+
+def _announce(run: RunFolder, settings: TrainSettings, start: int | None) -> None:
+    tasks = settings.env.tasks
+    since = "" if start is None else f", going on at step {start:,}"
+    print(
+        f"{run.path}: {method_label(settings)} on {len(tasks)} tasks of {settings.env.name}, "
+        f"{settings.agent.name} on {settings.device} ({settings.threads} threads), cluster {settings.cluster.kind}{since}",
+        file=sys.stderr,
+    )
+    if settings.agent.warmup_steps >= settings.total_steps:
+        print(
+            f"note: nothing will be learned, since agent.warmup_steps={settings.agent.warmup_steps} lasts for all "
+            f"total_steps={settings.total_steps}",
+            file=sys.stderr,
+        )

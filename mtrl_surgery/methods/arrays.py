@@ -1,0 +1,54 @@
+"""K x K work on the host at NumPy's speed, and on a device without waiting for it, from one source.
+
+A Torch call costs microseconds before it computes anything, several times what NumPy's does, and the solvers here
+make thousands of calls on tiny matrices. They are written in the operations that both libraries share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = Any
+"""A NumPy array or a Torch tensor."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The functions whose place or name differs.
+
+    Attributes:
+        np: The module, `numpy` or `torch`.
+        at_least: `max(array, number)`, element by element; NaN stays NaN.
+        at_most: `min(array, number)`.
+        solve: Solves `a x = b`; of a singular matrix it gives anything or raises `SingularError`.
+        may_look: Whether a Python branch on a value is free (it makes the host wait for a device).
+    """
+
+    np: Any
+    at_least: Callable[[Array, float], Array]
+    at_most: Callable[[Array, float], Array]
+    solve: Callable[[Array, Array], Array]
+    may_look: bool
+
+
+SingularError = np.linalg.LinAlgError
+
+
+def _torch_solve(a: Tensor, b: Tensor) -> Tensor:
+    result: Tensor = torch.linalg.solve_ex(a, b)[0]  # unlike `solve`, it does not look whether it went well
+    return result
+
+
+NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True)
+TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False)
+
+
+def library_of(tensor: Tensor) -> tuple[Library, Array]:
+    """NumPy and a view for a tensor on the CPU, Torch and the tensor itself elsewhere."""
+    return (NUMPY, tensor.numpy()) if tensor.device.type == "cpu" else (TORCH, tensor)

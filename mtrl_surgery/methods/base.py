@@ -1,0 +1,196 @@
+"""The contract of a method: what it is shown, what it returns, and how its state is saved.
+
+Three kinds, by what they need. The public calls (`weights`, `direction`) check shapes, switch gradients off and
+keep the diagnostics; a method implements `solve`. Nothing in a call waits for the device: no `.item()`, no Python
+branch on a tensor's value.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.config import MethodConfig, MethodError
+
+ConfigT = TypeVar("ConfigT", bound=MethodConfig)
+
+
+class Method(ABC, Generic[ConfigT]):
+    """What every method shares: its options, its state and its random generator.
+
+    All of a method's memory is in `state` (tensors by name) and, for a stochastic one, `generator`. A tensor
+    that the constructor puts into `state` is always there; one whose shape is known only at the first call is
+    named in `lazy_state` and put there then.
+
+    Args:
+        num_tasks: K, at least 1.
+        config: The options.
+        seed: Seeds the generator.
+
+    Raises:
+        MethodError: if `num_tasks < 1`.
+    """
+
+    needs: ClassVar[Literal["losses", "gramian", "jacobian"]]
+    needs_losses_after_step: ClassVar[bool] = False
+    """Whether `observe` wants the losses of the same batch after the optimizer's step."""
+    stochastic: ClassVar[bool] = False
+    """Whether it draws random numbers (then the generator is part of the state)."""
+    lazy_state: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, num_tasks: int, config: ConfigT, seed: int = 0) -> None:
+        if num_tasks < 1:
+            raise MethodError(f"{config.name}: num_tasks={num_tasks}: must be at least 1")
+        self.name = config.name
+        self.num_tasks = num_tasks
+        self.config = config
+        self.state: dict[str, Tensor] = {}
+        # On the CPU for every device: the same draws everywhere, and a checkpoint that moves between devices.
+        self.generator = torch.Generator().manual_seed(seed)
+        self._diagnostics: dict[str, Tensor] = {}
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Device tensors of the last call: always `weights_K` ([K]) once there was one."""
+        return dict(self._diagnostics)
+
+    def record(self, **tensors: Tensor) -> None:
+        """Keeps tensors for `diagnostics`."""
+        self._diagnostics.update(tensors)
+
+    def observe(self, losses_K: Tensor) -> None:
+        """Shows the losses [K] of the same batch after the step; see `needs_losses_after_step`."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the state to a device, in place."""
+        self.state = {name: tensor.to(device) for name, tensor in self.state.items()}
+        self._diagnostics = {name: tensor.to(device) for name, tensor in self._diagnostics.items()}
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of everything that the next call depends on."""
+        state = {name: tensor.clone() for name, tensor in self.state.items()}
+        return {**state, "generator": self.generator.get_state()} if self.stochastic else state
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continues where `state_dict` was taken, to the bit; also before the first call.
+
+        Raises:
+            MethodError: for names or shapes of another method or another number of tasks; nothing is changed.
+        """
+        eager = (self.state.keys() - set(self.lazy_state)) | ({"generator"} if self.stochastic else set())
+        missing = sorted(eager - state.keys())
+        unexpected = sorted(state.keys() - eager - set(self.lazy_state))
+        if missing or unexpected:
+            raise MethodError(
+                f"{self.name}: state of another method: missing {missing}, unexpected {unexpected}"
+            )
+        for name in sorted(eager - {"generator"}):
+            if state[name].shape != self.state[name].shape:
+                raise MethodError(
+                    f"{self.name}: state {name!r} has shape {tuple(state[name].shape)}, "
+                    f"expected {tuple(self.state[name].shape)}"
+                )
+        if self.stochastic:
+            self.generator.set_state(state["generator"].cpu())
+        device = next(iter(self.state.values())).device if self.state else None
+        self.state = {
+            name: tensor.detach().clone() if device is None else tensor.detach().to(device, copy=True)
+            for name, tensor in state.items()
+            if name != "generator"
+        }
+
+    def uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Float64 uniform numbers in [0, 1) from the method's own generator, on `device`.
+
+        Raises:
+            MethodError: while a CUDA graph is captured, since a replay would repeat the captured draw.
+        """
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            raise MethodError(f"{self.name}: draws on the host and cannot be captured in a CUDA graph")
+        draw = torch.rand(shape, generator=self.generator, dtype=torch.float64)
+        return draw.to(device, non_blocking=True)
+
+    def _check(self, what: str, tensor: Tensor, *shape: int) -> None:
+        if tuple(tensor.shape) != shape:
+            raise MethodError(f"{self.name}: {what} has shape {tuple(tensor.shape)}, expected {shape}")
+
+
+class LossWeighting(Method[ConfigT]):
+    """Weights from the losses alone: the engine does one backward of the weighted sum."""
+
+    needs = "losses"
+
+    @torch.no_grad()
+    def weights(self, losses_K: Tensor) -> Tensor:
+        """The weights [K], in the losses' dtype; the direction is the gradient of `weights @ losses`.
+
+        Args:
+            losses_K: The task losses, [K].
+        """
+        self._check("losses_K", losses_K, self.num_tasks)
+        weights_K = self.solve(losses_K)
+        self.record(weights_K=weights_K)
+        return weights_K
+
+    @abstractmethod
+    def solve(self, losses_K: Tensor) -> Tensor:
+        """Losses [K] -> weights [K]; gradients are off."""
+
+
+class GramianWeighting(Method[ConfigT]):
+    """Weights from the Gramian: the direction is `weights @ jacobian`."""
+
+    needs = "gramian"
+
+    @torch.no_grad()
+    def weights(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        """The weights [K], in the Gramian's dtype.
+
+        Args:
+            gramian_KK: Inner products of the task gradients, [K, K].
+            losses_K: The task losses, [K].
+        """
+        self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
+        self._check("losses_K", losses_K, self.num_tasks)
+        weights_K = self.solve(gramian_KK.double(), losses_K).to(gramian_KK.dtype)
+        self.record(weights_K=weights_K)
+        return weights_K
+
+    @abstractmethod
+    def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        """Float64 Gramian [K, K] and losses [K] -> float64 weights [K]; gradients are off."""
+
+
+class JacobianMethod(Method[ConfigT]):
+    """A direction from the whole Jacobian, by operations that are independent per parameter."""
+
+    needs = "jacobian"
+
+    @torch.no_grad()
+    def direction(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        """The direction [P], to be given to the optimizer as the gradient; in the Jacobian's dtype.
+
+        Args:
+            jacobian_KP: The task gradients, [K, P]; P is the same at every call. Left as it is.
+            gramian_KK: `jacobian @ jacobian.T`, [K, K].
+            losses_K: The task losses, [K].
+        """
+        self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
+        self._check("losses_K", losses_K, self.num_tasks)
+        if jacobian_KP.ndim != 2 or jacobian_KP.shape[0] != self.num_tasks:
+            shape = tuple(jacobian_KP.shape)
+            raise MethodError(f"{self.name}: jacobian_KP has shape {shape}, expected ({self.num_tasks}, P)")
+        direction_P, weights_K = self.solve(jacobian_KP, gramian_KK.double(), losses_K)
+        self.record(weights_K=weights_K)
+        return direction_P
+
+    @abstractmethod
+    def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Jacobian, float64 Gramian, losses -> (direction [P], weights [K] to log); gradients are off."""
+
+
+AnyMethod = Method[Any]

@@ -1,0 +1,104 @@
+"""The inner problem of CAGrad, by an interior-point method of our own in K x K.
+
+With unit gradients e_i, their cosines M, and everything in units of |g_0|, the problem and its dual are
+
+    max_d min_i  e_i.d / a_i,  |d - e_0| <= c        min_x  b.x + c |x|_M,  a.x = 1, x >= 0
+
+where a_i is proportional to 1 / |g_i| and b_i = cos(g_i, g_0). Scaling the gradients to length one moves all bad
+scaling into the one constraint a.x = 1, which Newton steps do not mind. The norm |x|_M has a kink at 0, and so a
+vector of its own: u, with |u|_M <= 1, stands for x / |x|_M (after Andersen et al., SIAM J. Sci. Comput. 22, 2000,
+who do so for sums of norms). Then d = e_0 + c sum_i u_i e_i is in the ball at every iteration, min_i e_i.d / a_i
+is a lower bound of the optimum, the dual's value is an upper one, and their difference a certificate.
+"""
+
+from __future__ import annotations
+
+import numpy
+
+from mtrl_surgery.methods.arrays import Array, Library, SingularError
+
+_ITERATIONS = 40
+# The worst task's gain is sought to this share of itself, or of what the shortest gradient could gain.
+_RELATIVE_GAP, _ABSOLUTE_GAP = 1e-7, 1e-11
+_FRACTION = 0.99  # of the way to the boundary
+_TINY = 1e-300
+
+
+@numpy.errstate(all="ignore")
+def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, Array]:
+    """The part of CAGrad's direction beyond the mean gradient.
+
+    Where looking is free it stops when the gap is closed, typically after 8 to 12 iterations; elsewhere it takes
+    all iterations.
+
+    Args:
+        library: Where the array is from.
+        gramian_KK: Float64 inner products of the gradients, [K, K].
+        c: The ball's radius as a share of the mean gradient's norm, in [0, 1).
+
+    Returns:
+        extra_K: direction = mean gradient + extra_K @ jacobian, and |extra_K @ jacobian| <= c |g_0|.
+        gap: (upper bound - lower bound) / |upper bound| of the worst task's gain.
+    """
+    np, at_least, at_most = library.np, library.at_least, library.at_most
+    cosine_KK, a_K, b_K, unit_K = _scaled(library, gramian_KK)
+    size = len(a_K)
+    x_K = 1 / a_K / size
+    u_K = 0.9 * x_K / at_least(x_K @ cosine_KK @ x_K, _TINY) ** 0.5
+    z_K = at_least(b_K + c * (cosine_KK @ u_K), 0.0) + 0.1
+    nu = step = x_K[0] * 0.0
+    best_u_K, best_lower, best_upper = u_K, nu - np.inf, nu + np.inf
+    for _ in range(_ITERATIONS):
+        mx_K, mu_K = cosine_KK @ x_K, cosine_KK @ u_K
+        square = at_least(x_K @ mx_K, 0.0)
+        length = square**0.5
+        lower = ((b_K + c * mu_K) / a_K).min()
+        # The best so far, so that an iteration spoilt by rounding takes nothing back.
+        better = lower > best_lower
+        best_u_K, best_lower = np.where(better, u_K, best_u_K), np.where(better, lower, best_lower)
+        best_upper = np.fmin(best_upper, (b_K @ x_K + c * length) / (a_K @ x_K))
+        if library.may_look and not best_upper - best_lower > _RELATIVE_GAP * abs(best_upper) + _ABSOLUTE_GAP:
+            break
+        # How far to go towards the central path: little after a long step, much after a short one.
+        complement = (x_K @ z_K + c * at_least(length - u_K @ mx_K, 0.0)) / (size + 1)
+        target = at_most(at_least((1 - step) ** 2, 0.01), 0.3) * complement
+        # The barrier of the cone smooths the norm: c |x| becomes a function with gradient c M x / smooth.
+        root = (target * target + c * c * square) ** 0.5
+        smooth = (target + root) / c
+        half_KK = mu_K[:, None] * (mx_K * (0.5 * c / root))
+        hessian_KK = (cosine_KK - half_KK - half_KK.T) * (c / smooth) + np.diag(z_K / x_K)
+        pull_K = nu * a_K + target / x_K - b_K - (c / smooth) * mx_K
+        try:
+            first_K, second_K = library.solve(hessian_KK, np.stack((pull_K, a_K)).T).T
+        except SingularError:
+            break
+        d_nu = (1 - a_K @ x_K - a_K @ first_K) / (a_K @ second_K)
+        dx_K = first_K + second_K * d_nu
+        dz_K = (target - z_K * dx_K) / x_K - z_K
+        du_K = (x_K + dx_K) / smooth - u_K * (1 + (mx_K @ dx_K) * (c / (root * smooth)))
+        shrink = -np.minimum((dx_K / x_K).min(), (dz_K / z_K).min())
+        step = at_most(_FRACTION / at_least(shrink, _TINY), 1.0)
+        room = at_least(1 - u_K @ mu_K, 0.0)
+        towards, far = du_K @ mu_K, at_least(du_K @ cosine_KK @ du_K, _TINY)
+        u_step = np.minimum(step, _FRACTION * room / (towards + (towards * towards + far * room) ** 0.5))
+        x_K, z_K, u_K, nu = x_K + step * dx_K, z_K + step * dz_K, u_K + u_step * du_K, nu + step * d_nu
+    return best_u_K * (c * unit_K), (best_upper - best_lower) / abs(best_upper)
+
+
+def _scaled(library: Library, gramian_KK: Array) -> tuple[Array, Array, Array, Array]:
+    """M [K, K], a [K], b [K] of the module's docstring, and |g_0| / |g_i| [K] (0 for a zero gradient)."""
+    np, at_least = library.np, library.at_least
+    square_K = gramian_KK.diagonal()
+    present_K = square_K != 0  # NaN is present, and spreads
+    norm_K = np.where(present_K, at_least(square_K, 0.0) ** 0.5, 1.0)
+    cosine_KK = gramian_KK / (norm_K[:, None] * norm_K)
+    mean_square = gramian_KK.mean()
+    mean_norm = at_least(mean_square, 0.0) ** 0.5
+    # Where gradients cancel, what is left of |g_0|^2 is rounding, of either sign.
+    cancelled = mean_square <= 1e-15 * square_K.max()
+    b_K = np.where(cancelled, 0.0, gramian_KK.mean(1) / norm_K / mean_norm)
+    # An absent task could gain whatever the others do, so it is never the worst.
+    b_K = np.where(present_K, b_K, 10.0)
+    inverse_K = np.where(present_K, 1 / norm_K, 0.0)
+    a_K = np.where(present_K, inverse_K / at_least(inverse_K.max(), _TINY), 1.0)
+    return cosine_KK, a_K, b_K, mean_norm * inverse_K

@@ -1,0 +1,68 @@
+"""FAMO: fast adaptive multitask optimization (Liu et al., arXiv 2306.03792)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import LossWeighting
+from mtrl_surgery.methods.config import FamoConfig, MethodError
+
+_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's, as in the official code
+
+
+class FAMO(LossWeighting[FamoConfig]):
+    """Weights by which all logarithms of losses fall at the same rate (Alg. 1).
+
+    State: the task logits with their Adam, and the log-losses of the last call (from the first call on).
+    `observe` must be called with the losses of the same batch after the optimizer's step. Losses at or below
+    their bound in `min_losses` count as `eps` above it.
+    """
+
+    needs_losses_after_step = True
+    lazy_state = ("log_losses_K",)
+
+    def __init__(self, num_tasks: int, config: FamoConfig, seed: int = 0) -> None:
+        super().__init__(num_tasks, config, seed)
+        if len(config.min_losses) not in (1, num_tasks):
+            bounds = list(config.min_losses)
+            raise MethodError(
+                f"famo.min_losses={bounds}: give 1 bound, or one for each of the {num_tasks} tasks"
+            )
+        bounds_K = torch.tensor(config.min_losses, dtype=torch.float64)
+        self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
+        for name in ("logits_K", "first_moment_K", "second_moment_K"):
+            self.state[name] = torch.zeros(num_tasks, dtype=torch.float64)
+        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+
+    def solve(self, losses_K: Tensor) -> Tensor:
+        """w_k = c z_k / (l_k - b_k), where z = softmax(logits) and c makes the weights sum to 1."""
+        above_K = self._above(losses_K)
+        self.state["log_losses_K"] = above_K.log()
+        ratio_K = self.state["logits_K"].softmax(dim=0) / above_K
+        return (ratio_K / ratio_K.sum()).to(losses_K.dtype)
+
+    @torch.no_grad()
+    def observe(self, losses_K: Tensor) -> None:
+        """Moves the logits by how much each log-loss fell: less weight for those that fell most.
+
+        Raises:
+            MethodError: if `weights` was not called before.
+        """
+        self._check("losses_K", losses_K, self.num_tasks)
+        if "log_losses_K" not in self.state:
+            raise MethodError("famo: observe() comes after weights() and the optimizer's step")
+        fall_K = self.state["log_losses_K"] - self._above(losses_K).log()
+        state = self.state
+        share_K = state["logits_K"].softmax(dim=0)
+        # The softmax's Jacobian, (diag z - z z^T) fall, and Adam with its weight decay in the gradient.
+        gradient_K = share_K * (fall_K - share_K @ fall_K) + self.config.gamma * state["logits_K"]
+        state["steps"] += 1
+        state["first_moment_K"].lerp_(gradient_K, 1 - _BETA1)
+        state["second_moment_K"].lerp_(gradient_K * gradient_K, 1 - _BETA2)
+        first_K = state["first_moment_K"] / (1 - _BETA1 ** state["steps"])
+        second_K = state["second_moment_K"] / (1 - _BETA2 ** state["steps"])
+        state["logits_K"] -= self.config.w_lr * first_K / (second_K.sqrt() + _ADAM_EPS)
+
+    def _above(self, losses_K: Tensor) -> Tensor:
+        return (losses_K.double() - self.state["min_losses_K"]).clamp(min=0) + self.config.eps

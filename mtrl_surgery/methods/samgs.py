@@ -1,0 +1,105 @@
+"""SAM-GS: similarity-aware momentum gradient surgery (Borsani et al., arXiv 2506.06130).
+
+1. The paper's Eq. 3 averages over all i, j, the diagonal included, so that the mean is never below 1/K; its
+   code averages over pairs. So do we.
+2. Alg. 1 multiplies by g_k twice in the equalise branch; what is meant (and coded) is
+   sum_k mean|g| / |g_k| g_k.
+3. The momentum branch is homogeneous of degree 2 in the gradients, the equalise branch of degree 1; see
+   docs/methods/samgs.md and `rescale`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import JacobianMethod
+from mtrl_surgery.methods.config import MethodError, SamgsConfig
+from mtrl_surgery.methods.similarity import gradient_norms, magnitude_similarity, pairs
+
+# Elements of [K, columns] worked on at a time: what stays in a core's cache; a GPU wants few, large kernels.
+_CHUNK_ELEMENTS = {"cpu": 2**17}
+_CHUNK_ELEMENTS_ELSEWHERE = 2**26
+
+
+class SAMGS(JacobianMethod[SamgsConfig]):
+    """Equalises the gradients' norms where they differ much, else weights coordinates by momentum (Alg. 1).
+
+    State: `momentum_KP` (from the first call on), and the scalars `second_moment` (h) and `steps` (t).
+    Diagnostics: `equalised` (0 or 1), `similarity` (Psi), and `weights_K`; in the momentum branch, where a
+    weight is a vector, the scalar nearest to it: <w_k * g_k, g_k> / |g_k|^2.
+    """
+
+    lazy_state = ("momentum_KP",)
+
+    def __init__(self, num_tasks: int, config: SamgsConfig, seed: int = 0) -> None:
+        super().__init__(num_tasks, config, seed)
+        self.state["second_moment"] = torch.zeros((), dtype=torch.float64)
+        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+
+    def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of Alg. 1; K = 1 passes the gradient through."""
+        if self.num_tasks == 1:
+            one = torch.ones(1, dtype=jacobian_KP.dtype, device=jacobian_KP.device)
+            self.record(equalised=torch.zeros_like(one[0]), similarity=one[0])
+            return jacobian_KP[0].clone(), one
+        config = self.config
+        momentum_KP = self._momentum(jacobian_KP)
+        norm_K = gradient_norms(gramian_KK)
+        psi = pairs(magnitude_similarity(norm_K))
+        similarity = psi.amin() if config.similarity == "min" else psi.mean()
+
+        steps, second_moment = self.state["steps"], self.state["second_moment"]
+        steps += 1
+        second_moment.mul_(config.beta2).add_((1 - config.beta2) * (1 - similarity) ** 2 + config.eps)
+        h_hat = second_moment / (1 - config.beta2**steps)
+        equalised = similarity < config.gamma
+
+        # Both branches are w_k = scalar_k + slope * |m_k|: one pass over the parameters serves either.
+        equal_K = torch.where(norm_K == 0, 0.0, norm_K.mean() / norm_K)
+        scalar_K = torch.where(equalised, equal_K, 0.0)
+        slope = torch.where(equalised, 0.0, 1 / ((1 - config.beta1**steps) * (h_hat.sqrt() + config.eps)))
+        direction_P, fit_K = self._combine(jacobian_KP, momentum_KP, scalar_K, slope)
+        if config.rescale == "equalised_norm":
+            length = (equal_K @ gramian_KK @ equal_K).clamp(min=0).sqrt()
+            own = torch.linalg.vector_norm(direction_P, dtype=torch.float64)
+            factor = torch.where(equalised | (own == 0), 1.0, length / own)
+            direction_P.mul_(factor)
+            fit_K = fit_K * factor  # in the equalise branch the factor is 1 and the fit is 0
+        weights_K = torch.where(norm_K == 0, 0.0, scalar_K + fit_K / (norm_K * norm_K))
+        dtype = jacobian_KP.dtype
+        self.record(equalised=equalised.to(dtype), similarity=similarity.to(dtype))
+        return direction_P, weights_K.to(dtype)
+
+    def _momentum(self, jacobian_KP: Tensor) -> Tensor:
+        if "momentum_KP" not in self.state:
+            self.to(jacobian_KP.device)
+            self.state["momentum_KP"] = torch.zeros_like(jacobian_KP, memory_format=torch.contiguous_format)
+        momentum_KP = self.state["momentum_KP"]
+        if momentum_KP.shape != jacobian_KP.shape:
+            raise MethodError(
+                f"samgs: the momentum is for a Jacobian of shape {tuple(momentum_KP.shape)}, "
+                f"got {tuple(jacobian_KP.shape)}; every network needs a method of its own"
+            )
+        return momentum_KP
+
+    def _combine(
+        self, jacobian_KP: Tensor, momentum_KP: Tensor, scalar_K: Tensor, slope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Moves the momentum; returns sum_k w_k * g_k [P] and the slope's part of <w_k * g_k, g_k> [K].
+
+        A few columns at a time, so that the temporaries stay in the cache.
+        """
+        scalar_K, slope = scalar_K.to(jacobian_KP.dtype), slope.to(jacobian_KP.dtype)
+        direction_P, fit_K = torch.empty_like(jacobian_KP[0]), torch.zeros_like(scalar_K)
+        elements = _CHUNK_ELEMENTS.get(jacobian_KP.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
+        columns = max(1, elements // self.num_tasks)
+        for start in range(0, jacobian_KP.shape[1], columns):
+            part = slice(start, start + columns)
+            gradient_KC, momentum_KC = jacobian_KP[:, part], momentum_KP[:, part]
+            momentum_KC.lerp_(gradient_KC, 1 - self.config.beta1)
+            surgery_KC = momentum_KC.abs().mul_(gradient_KC)
+            direction_C = torch.sum(surgery_KC, dim=0, out=direction_P[part])
+            direction_C.mul_(slope).addmv_(gradient_KC.T, scalar_K)
+            fit_K += surgery_KC.mul_(gradient_KC).sum(dim=1)
+        return direction_P, (fit_K * slope).double()

@@ -1,0 +1,301 @@
+"""Checkpoints: a folder each, whole or not there; the newest whole one wins.
+
+    checkpoints/step-000012000/{arrays.safetensors, state.json, manifest.json}
+    checkpoints/replay/segment-<start>-<stop>.safetensors
+
+The manifest names every file and replay segment with size and sha256, and carries a sha256 of itself. What is
+being written has a `.tmp-` name until it is on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtrl_surgery.runs.arrays import Array, bytes_needed, read_arrays, write_arrays
+from mtrl_surgery.runs.durable import (
+    TEMPORARY,
+    disk_errors,
+    fault,
+    remove,
+    remove_leftovers,
+    room_for,
+    sync_folder,
+    write_hashed,
+)
+from mtrl_surgery.runs.errors import CheckpointError, RunError
+from mtrl_surgery.runs.segments import Segment, SegmentStore
+from mtrl_surgery.runs.state import pack, unpack
+
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "RunError", "Segment", "load_checkpoint"]
+
+FORMAT = 1
+_ARRAYS, _STATE, _MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
+_REPLACED = ".old-"
+_FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d+)")
+_MANIFEST_BYTES = 4096  # for the check of free space: a few files' entries, a line more for every segment
+_SEGMENT_BYTES = 256
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, read and checked.
+
+    Attributes:
+        step: The vector step after which it was taken.
+        state: What was given to `CheckpointStore.save`.
+        segments: The replay's segments, in order; their arrays come from `CheckpointStore.read_segment`.
+        path: Its folder.
+    """
+
+    step: int
+    state: dict[str, Any]
+    segments: tuple[Segment, ...]
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    step: int
+    files: dict[str, tuple[int, str]]  # name -> size, sha256
+    segments: tuple[Segment, ...]
+
+
+class CheckpointStore:
+    """The checkpoints of one run. One process writes it, one call at a time."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """A store at `folder` that keeps the `keep` newest whole checkpoints.
+
+        Raises:
+            CheckpointError: `keep` is below 1.
+        """
+        if keep < 1:
+            raise CheckpointError(f"keep={keep}: at least 1 checkpoint must be kept")
+        self.folder, self.keep = folder, keep
+        self._segments = SegmentStore(folder / "replay")
+
+    def save(self, step: int, state: Mapping[str, Any], segments: Sequence[Segment] = ()) -> Path:
+        """Writes a checkpoint, then drops old checkpoints and the segments that only they needed.
+
+        A checkpoint of the same step is replaced.
+
+        Args:
+            step: Vector steps done.
+            state: Nested state, see `mtrl_surgery.runs.state.pack`.
+            segments: Every replay segment that a resumed run needs.
+
+        Raises:
+            CheckpointError: A value that cannot be stored, a segment that is not whole on disk, or no room.
+                Older checkpoints are untouched.
+        """
+        if step < 0:
+            raise CheckpointError(f"step={step}: must not be negative")
+        if problems := [text for segment in segments if (text := self._segments.problem(segment))]:
+            raise CheckpointError(f"cannot save step {step}: " + "; ".join(problems))
+        arrays, tree = pack(dict(state))
+        tree_text = json.dumps(tree, separators=(",", ":")).encode()
+        target = self.folder / f"step-{step:09d}"
+        temporary = self.folder / (TEMPORARY + target.name)
+        needed = bytes_needed(arrays) + len(tree_text) + _MANIFEST_BYTES + _SEGMENT_BYTES * len(segments)
+        with room_for(needed, target, temporary):
+            self._tidy()
+            temporary.mkdir()
+            files = {
+                _ARRAYS: write_arrays(temporary / _ARRAYS, arrays),
+                _STATE: write_hashed(temporary / _STATE, [tree_text]),
+            }
+            write_hashed(temporary / _MANIFEST, [_manifest_text(step, files, segments)])
+            sync_folder(temporary)
+            self._put(temporary, target)
+        with disk_errors(target):
+            self._prune()
+        return target
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint, None if there is none; warns of each that is skipped and says why."""
+        for path in self._newest_first():
+            try:
+                return self.load(path)
+            except CheckpointError as error:
+                warnings.warn(f"skipping a checkpoint that is not whole: {error}", stacklevel=2)
+        return None
+
+    def load(self, path: Path) -> Checkpoint:
+        """Reads and checks one checkpoint and its segments.
+
+        Raises:
+            CheckpointError: It is not whole; says which files are missing or corrupt.
+        """
+        return _load(
+            path, self._segments if path.parent == self.folder else SegmentStore(path.parent / "replay")
+        )
+
+    def write_segment(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
+        """Writes transitions [start, stop) of every task once, for all checkpoints to come.
+
+        Raises:
+            CheckpointError: A bad range, a data type that cannot be stored, or no room.
+        """
+        return self._segments.write(start, stop, arrays)
+
+    def read_segment(self, segment: Segment) -> dict[str, Array]:
+        """The arrays of a segment.
+
+        Raises:
+            CheckpointError: It is missing or corrupt.
+        """
+        return self._segments.read(segment)
+
+    def rewind(self, step: int) -> None:
+        """Forgets every checkpoint after `step` and every segment that is in no checkpoint left.
+
+        A resumed run calls it first, with the step it resumes from: what is newer is torn, or belongs to a
+        future that the run is about to leave.
+        """
+        with disk_errors(self.folder):
+            self._tidy()
+            for path in self._newest_first():
+                if _step(path) > step:
+                    self._discard(path)
+        self._drop_segments(self._newest_first(), pending=False)
+
+    def _put(self, temporary: Path, target: Path) -> None:
+        """Renames a finished folder to its name; what had the name steps aside and is found till then."""
+        aside = target.with_name(_REPLACED + target.name)
+        if target.exists():
+            os.replace(target, aside)
+        os.replace(temporary, target)
+        sync_folder(self.folder)
+        remove(aside)
+
+    def _tidy(self) -> None:
+        """Ends what a killed process left undone between the two renames of `_put` or after them."""
+        remove_leftovers(self.folder)
+        for aside in self.folder.glob(_REPLACED + "*"):
+            target = aside.with_name(aside.name.removeprefix(_REPLACED))
+            if target.exists():
+                remove(aside)
+            else:
+                os.replace(aside, target)
+
+    def _discard(self, path: Path) -> None:
+        """Deletes a checkpoint; it loses its name first, so that a half-deleted one is never found."""
+        nameless = path.with_name(TEMPORARY + path.name)
+        os.replace(path, nameless)
+        remove(nameless)
+
+    def _newest_first(self) -> list[Path]:
+        found = [path for path in self.folder.glob("*") if _FOLDER.fullmatch(path.name)]
+        return sorted(
+            found, key=lambda path: (_step(path), not path.name.startswith(_REPLACED)), reverse=True
+        )
+
+    def _prune(self) -> None:
+        whole, kept = 0, []
+        for path in self._newest_first():
+            if whole == self.keep:
+                self._discard(path)
+                continue
+            whole += not self._problems(path)
+            kept.append(path)
+        sync_folder(self.folder)  # segments go only after the checkpoints that need them
+        self._drop_segments(kept, pending=True)
+
+    def _drop_segments(self, kept: Sequence[Path], pending: bool) -> None:
+        needed: list[Segment] = []
+        for path in kept:
+            with contextlib.suppress(CheckpointError):  # a torn manifest needs nothing: it cannot be loaded
+                needed += _read_manifest(path).segments
+        below = max((segment.stop for segment in needed), default=0) if pending else None
+        self._segments.drop(needed, below)
+
+    def _problems(self, path: Path) -> list[str]:
+        try:
+            return _problems(path, _read_manifest(path), self._segments)
+        except CheckpointError as error:
+            return [str(error)]
+
+
+def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
+    """Reads and checks one checkpoint by its folder.
+
+    Args:
+        path: A `step-...` folder.
+        replay: Whether its replay segments must be whole too; who only wants the policy says False.
+
+    Raises:
+        CheckpointError: It is not whole; says which files are missing or corrupt.
+    """
+    return _load(path, SegmentStore(path.parent / "replay") if replay else None)
+
+
+def _load(path: Path, segments: SegmentStore | None) -> Checkpoint:
+    manifest = _read_manifest(path)
+    if problems := _problems(path, manifest, segments):
+        raise CheckpointError(f"{path} is not whole: " + "; ".join(problems))
+    try:
+        tree = json.loads((path / _STATE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path / _STATE}: {error}") from error
+    state = unpack(read_arrays(path / _ARRAYS), tree)
+    return Checkpoint(manifest.step, state, manifest.segments, path)
+
+
+def _problems(path: Path, manifest: _Manifest, segments: SegmentStore | None) -> list[str]:
+    checked = (fault(path / name, size, sha256) for name, (size, sha256) in manifest.files.items())
+    found = [problem for problem in checked if problem]
+    if segments is not None:
+        found += [problem for segment in manifest.segments if (problem := segments.problem(segment))]
+    return found
+
+
+def _manifest_text(step: int, files: dict[str, tuple[int, str]], segments: Sequence[Segment]) -> bytes:
+    content = {
+        "format": FORMAT,
+        "step": step,
+        "files": {name: {"size": size, "sha256": sha256} for name, (size, sha256) in files.items()},
+        "segments": [asdict(segment) for segment in sorted(segments, key=lambda segment: segment.start)],
+    }
+    return json.dumps({"sha256": _digest(content), "content": content}, indent=1).encode()
+
+
+def _read_manifest(path: Path) -> _Manifest:
+    file = path / _MANIFEST
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is no checkpoint: there is no such folder")
+    if not file.is_file():
+        raise CheckpointError(f"{path} is no whole checkpoint: {_MANIFEST} is missing")
+    try:
+        outer = json.loads(file.read_bytes())
+        content = outer["content"]
+        sound = outer["sha256"] == _digest(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file} is corrupt: {error!r}") from error
+    if not sound:
+        raise CheckpointError(f"{file} is corrupt: its sha256 is not the one noted when it was written")
+    if content["format"] != FORMAT:
+        raise CheckpointError(f"{file} has format {content['format']}; this version reads format {FORMAT}")
+    return _Manifest(
+        step=content["step"],
+        files={name: (entry["size"], entry["sha256"]) for name, entry in content["files"].items()},
+        segments=tuple(Segment(**segment) for segment in content["segments"]),
+    )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _step(path: Path) -> int:
+    match = _FOLDER.fullmatch(path.name)
+    assert match, path
+    return int(match[1])

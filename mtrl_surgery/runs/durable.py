@@ -1,0 +1,152 @@
+"""Files that survive a crash: a name shows either the whole old content or the whole new one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtrl_surgery.runs.errors import CheckpointError, RunError
+
+TEMPORARY = ".tmp-"
+"""Prefix of what was being written; whatever still carries it after a crash is rubbish."""
+
+_BLOCK = 1 << 22
+_OUT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names inside `folder` durable: a rename is only on disk once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_hashed(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    """Writes a new file and flushes it to disk; returns its size in bytes and its sha256.
+
+    The hash is taken of what is handed to the disk while it goes there, so a later mismatch means the
+    disk, and not a second look at the arrays.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open(path, "xb") as file:
+        for part in parts:
+            file.write(part)
+            digest.update(part)
+            size += len(part)
+        file.flush()
+        os.fsync(file.fileno())
+    return size, digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a small text file; a reader at any moment sees the old or the new one, never a part.
+
+    Raises:
+        RunError: The disk does not take it; the old file is whole.
+    """
+    temporary = path.with_name(TEMPORARY + path.name)
+    temporary.unlink(missing_ok=True)
+    try:
+        write_hashed(temporary, [text.encode()])
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder that may be there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what a killed writer left half-written in `folder`."""
+    for path in folder.glob(TEMPORARY + "*"):
+        remove(path)
+
+
+def fault(path: Path, size: int, sha256: str) -> str | None:
+    """What is wrong with a file of known size and hash, None if it is whole."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            return f"{path.name} has {found:,} bytes instead of {size:,}"
+        if hash_file(path) != sha256:
+            return f"{path.name} is corrupt: its sha256 is not the one noted when it was written"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
+    return None
+
+
+@contextmanager
+def disk_errors(target: Path, needed: int = 0) -> Iterator[None]:
+    """Turns the disk's errors into ours, with the file's name and, where room ran out, the room there is.
+
+    Raises:
+        CheckpointError: For every OSError inside.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _OUT_OF_ROOM:
+            reason = _no_room(reason, needed, shutil.disk_usage(_existing(target)).free)
+        raise CheckpointError(f"cannot write {target}: {reason}") from error
+
+
+@contextmanager
+def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
+    """Guards the writing of `target` through `temporary`: enough room before, no rubbish after a failure.
+
+    Args:
+        needed: Bytes about to be written.
+        target: The name that the message gives; its folder is made, and leftovers in it are removed.
+        temporary: What is removed if the writing fails, whatever the reason (Ctrl-C too).
+
+    Raises:
+        CheckpointError: The disk is too full, or says so half-way (disk full, quota, file size limit,
+            input/output error).
+    """
+    with disk_errors(target, needed):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target.parent)
+        free = shutil.disk_usage(target.parent).free
+        if needed > free:
+            raise CheckpointError(
+                f"cannot write {target}: " + _no_room("no space left on device", needed, free)
+            )
+        try:
+            yield
+        except BaseException:
+            remove(temporary)
+            raise
+
+
+def _no_room(reason: str, needed: int, free: int) -> str:
+    return f"{reason} ({needed:,} bytes needed, {free:,} bytes free)"
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
