@@ -1,20 +1,18 @@
-"""The actor and the critic ensemble as functions of named parameters.
+"""The parameters of actor and critics, and the squashed Gaussian.
 
-The parameters come flat (one vector a network, `FlatParameters`) and may carry a leading task axis; see
-`mtrl_surgery.jacobian.task_linear`. Every network is an ensemble [E, ...]: the actor's has one member.
+Every network is an ensemble of perceptrons (`mtrl_surgery.jacobian.task_mlp`); the actor's has one member.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mtrl_surgery.jacobian.parameters import FlatParameters
-from mtrl_surgery.jacobian.task_linear import task_linear
 
 OUTPUT_RANGE = 1e-3  # initial weights of the last layer: uniform in +-1e-3, so that a new policy is centred
 
@@ -48,21 +46,8 @@ def initial_mlp(
             for weight_IO in weight_EIO:
                 torch.nn.init.orthogonal_(weight_IO, generator=generator)
         parameters[f"weight{layer}"] = weight_EIO
-        parameters[f"bias{layer}"] = torch.zeros(members, fan_out)
+        parameters[f"bias{layer}"] = torch.zeros(members, 1, fan_out)
     return FlatParameters(parameters, device)
-
-
-def mlp(parameters: Mapping[str, Tensor], x_EKBI: Tensor, layer_norm: bool = False) -> Tensor:
-    """Apply E perceptrons with ReLU between the layers: x_EKBI -> y_EKBO.
-
-    With `layer_norm` every hidden layer is normalised before its ReLU, without a learned scale or shift.
-    """
-    layers = len(parameters) // 2
-    for layer in range(layers):
-        x_EKBI = task_linear(x_EKBI, parameters[f"weight{layer}"], parameters[f"bias{layer}"])
-        if layer < layers - 1:
-            x_EKBI = functional.relu(functional.layer_norm(x_EKBI, x_EKBI.shape[-1:]) if layer_norm else x_EKBI)
-    return x_EKBI
 
 
 def bound_log_std(log_std: Tensor, low: float, high: float, bound: str) -> Tensor:

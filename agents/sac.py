@@ -6,7 +6,6 @@ Meta-World+'s (arXiv 2505.11289). Where that and mtrl's differ, `AgentConfig` ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,13 @@ from torch import Tensor
 
 from agents.config import AgentConfig
 from agents.metrics import MetricSums, NonFiniteError
-from agents.networks import bound_log_std, initial_mlp, mlp, squashed_gaussian
+from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
 from agents.policy import actor_sizes, critic_sizes
 from agents.problem import Problem
 from agents.replay import Batch, Replay, Transitions
 from agents.rewards import ExponentialRewardScale
 from agents.streams import Stream, torch_generator
+from mtrl_surgery.jacobian.task_mlp import TaskMLP
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.base import Method
 
@@ -70,6 +70,8 @@ class SACLearner:
         self.actor = SurgeryOptimizer(actor, actor_method, config.actor_learning_rate, eps, clip)
         self.critic = SurgeryOptimizer(critic, critic_method, config.critic_learning_rate, eps, clip)
         self.target = critic.copy()
+        self._actor = TaskMLP(actor)
+        self._critic, self._target = (TaskMLP(network, config.critic_layer_norm) for network in (critic, self.target))
 
         shared = config.temperature == "shared"
         self.log_temperature = torch.full((1 if shared else problem.num_tasks,), 0.0, device=self.device)
@@ -115,22 +117,22 @@ class SACLearner:
         next_noise_KBA, noise_KBA = torch.randn(shape, generator=self._noise, device=self.device)
 
         with torch.no_grad():
-            next_action_KBA, next_log_prob_KB = self._act(self.actor.parameters.views(), next_obs_KBI, next_noise_KBA)
-            next_q_KB = self._q(self.target.views(), next_obs_KBI, next_action_KBA).amin(0)
+            next_action_KBA, next_log_prob_KB = self._act(next_obs_KBI, next_noise_KBA)
+            next_q_KB = self._q(self._target, next_obs_KBI, next_action_KBA).amin(0)
             soft_KB = next_q_KB - temperature_K1 * next_log_prob_KB
             backup_KB = reward_KB + config.discount * (1.0 - batch.terminated_KB) * soft_KB
 
-        def critic_losses(parameters: Mapping[str, Tensor]) -> Tensor:
-            q_EKB = self._q(parameters, obs_KBI, batch.action_KBA)
+        def critic_losses(theta: Tensor) -> Tensor:
+            q_EKB = self._q(self._critic, obs_KBI, batch.action_KBA, theta)
             return (q_EKB - backup_KB).square().mean(-1).sum(0)
 
         log_prob_KB = noise_KBA.new_empty(())
 
-        def actor_losses(parameters: Mapping[str, Tensor]) -> Tensor:
+        def actor_losses(theta: Tensor) -> Tensor:
             nonlocal log_prob_KB
-            action_KBA, sampled_log_prob_KB = self._act(parameters, obs_KBI, noise_KBA)
+            action_KBA, sampled_log_prob_KB = self._act(obs_KBI, noise_KBA, theta)
             log_prob_KB = sampled_log_prob_KB.detach()
-            q_KB = self._q(self.critic.parameters.views(), obs_KBI, action_KBA).amin(0)
+            q_KB = self._q(self._critic, obs_KBI, action_KBA).amin(0)
             return (temperature_K1 * sampled_log_prob_KB - q_KB).mean(-1)
 
         critic_loss_K = self.critic.step(critic_losses, self.updates, look)
@@ -166,16 +168,17 @@ class SACLearner:
         return torch.cat([obs_KBO, self._code_KBK], dim=-1) if self.config.one_hot else obs_KBO
 
     def _act(
-        self, parameters: Mapping[str, Tensor], obs_KBI: Tensor, noise_KBA: Tensor
+        self, obs_KBI: Tensor, noise_KBA: Tensor, theta: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         config = self.config
-        mean_KBA, log_std_KBA = mlp(parameters, obs_KBI.unsqueeze(0))[0].chunk(2, dim=-1)
+        mean_KBA, log_std_KBA = self._actor(obs_KBI, theta)[0].chunk(2, dim=-1)
         log_std_KBA = bound_log_std(log_std_KBA, config.log_std_min, config.log_std_max, config.log_std_bound)
         return squashed_gaussian(mean_KBA, log_std_KBA, noise_KBA, self._mask_K1A)
 
-    def _q(self, parameters: Mapping[str, Tensor], obs_KBI: Tensor, action_KBA: Tensor) -> Tensor:
-        x_KBI = torch.cat([obs_KBI, action_KBA], dim=-1)
-        return mlp(parameters, x_KBI.expand(self.config.critics, -1, -1, -1), self.config.critic_layer_norm)[..., 0]
+    def _q(
+        self, critic: TaskMLP, obs_KBI: Tensor, action_KBA: Tensor, theta: Tensor | None = None
+    ) -> Tensor:
+        return critic(torch.cat([obs_KBI, action_KBA], dim=-1), theta)[..., 0]
 
     def policy_weights(self) -> np.ndarray:
         """A copy of the actor's flat float32 weights for `Policy.load`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +33,7 @@ class RaySession:
         import ray
 
         self._owned = not ray.is_initialized()
-        self._local = config.kind == "local"
+        self._shares_folders = config.kind == "local"
         if not self._owned:
             return
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -45,33 +46,26 @@ class RaySession:
                 "_node_ip_address": "127.0.0.1",
             }
         else:
-            options["address"] = config.address
+            assert config.address is not None  # validated
+            _check_listens(config.address)
+            options |= {"address": config.address, "runtime_env": _shipped_code()}
         try:
             ray.init(**options)
         except Exception as error:
             if config.kind == "local":
                 raise ClusterError(f"Ray does not start on this machine: {error}") from error
             raise ClusterError(
-                f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} (is the head node up, "
-                f"is RAY_AUTH_MODE the same there and here, is its token here?)"
+                f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
+                f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
             ) from error
 
     def worker_environment(self) -> dict[str, Any]:
-        """The `runtime_env` of a rollout worker: one thread, and our packages importable from any folder.
-
-        On this machine workers import from where the driver does. Into another cluster the driver's own copy of our
-        packages is shipped, unless the job already brings a working folder: every node then runs the same code.
-        """
-        if self._local:
+        """The `runtime_env` of a rollout worker: one thread, and on this machine the driver's own import path."""
+        variables = dict(_ONE_THREAD)
+        if self._shares_folders:
             paths = [str(_repository()), *(path for path in sys.path if path and Path(path).exists())]
-            return {"env_vars": {**_ONE_THREAD, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}}
-        import ray
-
-        environment: dict[str, Any] = {"env_vars": dict(_ONE_THREAD)}
-        if not ray.get_runtime_context().runtime_env.get("working_dir"):
-            environment["py_modules"] = [str(_repository() / room) for room in ROOMS]
-            environment["excludes"] = ["**/__pycache__"]
-        return environment
+            variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        return {"env_vars": variables}
 
     def close(self) -> None:
         """Leave Ray, and stop it if this session started it."""
@@ -90,6 +84,34 @@ def _ray() -> ModuleType:
     import ray
 
     return ray
+
+
+def _shipped_code() -> dict[str, Any]:
+    """The driver's copy of our packages for the workers of another machine: every node runs the same code.
+
+    A driver that is itself a submitted job runs from the job's working folder, which its workers get anyway.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return {}
+    modules = [str(_repository() / room) for room in ROOMS]
+    return {"py_modules": modules, "excludes": ["**/__pycache__"]}
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself tries for minutes to reach a head node that isn't there.
+
+    Raises:
+        ClusterError: nothing listens at HOST:PORT. Other forms of address are left to Ray.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or "/" in host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster can be joined at cluster.address={address!r}: {error} (is the head node up?)"
+        ) from error
 
 
 def _repository() -> Path:

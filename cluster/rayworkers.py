@@ -40,13 +40,10 @@ _PATIENCE = 10.0  # seconds of building environments before a line on stderr say
 
 
 class RolloutWorker:
-    """The actor: a `GroupWorker` on one core."""
+    """The actor: a `GroupWorker` on one core (its environment variables keep every library to one thread)."""
 
     def __init__(self, spec: CollectSpec, tasks: tuple[int, ...]) -> None:
         """Cheap; `build` does the work, so that its errors are told from a death."""
-        import torch
-
-        torch.set_num_threads(1)
         self._worker = GroupWorker(spec, tasks)
 
     def build(self, positions: Positions | None) -> dict[tuple[int, int], Position]:

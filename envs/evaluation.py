@@ -162,8 +162,6 @@ def _play(
     return played
 
 
-def _failure(
-    suite: TaskSuite, task: int, episode: int, played: _Played, error: Exception
-) -> EnvironmentFailure:
+def _failure(suite: TaskSuite, task: int, episode: int, played: _Played, error: Exception) -> EnvironmentFailure:
     cause = f"in evaluation: {type(error).__name__}: {error}"
     return EnvironmentFailure(suite.tasks[task], 0, episode, played.length, cause)

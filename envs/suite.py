@@ -16,7 +16,7 @@ class Step(NamedTuple):
     """What one environment step gives back.
 
     `obs_O` is float32 and, at an episode's end, the true terminal observation; `terminated` means that the
-    task's own dynamics ended (bootstrapping stops), `truncated` that the horizon cut it; `success` is of this step.
+    task's own dynamics ended (bootstrapping stops), `truncated` that the horizon cut it; `success` is this step's.
     """
 
     obs_O: np.ndarray

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -97,11 +98,16 @@ def build_learner(settings: TrainSettings, suite: TaskSuite) -> SACLearner:
     """The agent, on the run's device, with a method instance each for actor and critic."""
     actor_method, critic_method = (build_method(settings, network, len(suite.tasks)) for network in NETWORKS)
     return SACLearner(
-        build_problem(suite), agent_config(settings), actor_method, critic_method, settings.seed, settings.device
+        build_problem(suite),
+        agent_config(settings),
+        actor_method,
+        critic_method,
+        settings.seed,
+        settings.device,
     )
 
 
-def build_method(settings: TrainSettings, network: str, num_tasks: int) -> Method:
+def build_method(settings: TrainSettings, network: str, num_tasks: int) -> Method[Any]:
     """A fresh method for the actor or the critic, with a stream of its own."""
     seed = stream_seed(settings.seed, Stream.METHOD, NETWORKS.index(network))
     return make_method(settings.method_of[network], num_tasks, seed)

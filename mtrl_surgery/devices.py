@@ -23,7 +23,9 @@ def resolve_device(device: str) -> str:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise SettingsError(f"device={device}: this torch ({torch.__version__}) finds no CUDA device; choices: cpu, auto")
+            raise SettingsError(
+                f"device={device}: this torch ({torch.__version__}) finds no CUDA device; choices: cpu, auto"
+            )
         if index and int(index) >= count:
             raise SettingsError(f"device={device}: there are {count} CUDA devices, cuda:0 to cuda:{count - 1}")
     return device

@@ -17,6 +17,7 @@ from agents.config import AgentConfig
 from cluster.config import ClusterConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
+from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
@@ -101,7 +102,13 @@ def validate(settings: TrainSettings) -> None:
     check_choice("env.kind", settings.env.kind, ENV_KINDS)
     if settings.device.split(":")[0] not in ("auto", "cpu", "cuda"):
         check_choice("device", settings.device, ("auto", "cpu", "cuda", "cuda:N"))
-    for room in (settings.agent, settings.cluster, settings.logger, settings.checkpoint, *method_options(settings)):
+    for room in (
+        settings.agent,
+        settings.cluster,
+        settings.logger,
+        settings.checkpoint,
+        *method_options(settings),
+    ):
         if hasattr(room, "validate"):
             room.validate()
 
@@ -170,10 +177,10 @@ def to_settings(config: Any) -> TrainSettings:
     if not isinstance(settings, TrainSettings):
         raise SettingsError("the configuration does not follow the schema of TrainSettings")
     for key in ("method", "actor_method", "critic_method"):
-        options = getattr(settings, key)
+        options: Any = getattr(settings, key)
         if options is None and key != "method":
             continue
-        if not is_dataclass(options):
+        if not isinstance(options, MethodConfig):
             raise SettingsError(f"{key}={options!r} is no method; choices: {', '.join(METHODS)}")
         entry = METHODS.get(options.name)
         if entry is None or not isinstance(options, entry.config):
@@ -186,10 +193,10 @@ def _check_keys(config: Any, parent: str) -> None:
     schema = OmegaConf.get_type(config)
     names = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
     for key, value in config.items_ex(resolve=False):
-        if key not in names:
-            raise SettingsError(unknown("key", f"{parent}{key}", [f"{parent}{name}" for name in names]))
+        if str(key) not in names:
+            raise SettingsError(unknown("key", f"{parent}{key!s}", [f"{parent}{name}" for name in names]))
         if isinstance(value, DictConfig) and not value._is_none():
-            _check_keys(value, f"{parent}{key}.")
+            _check_keys(value, f"{parent}{key!s}.")
 
 
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
@@ -209,10 +216,11 @@ def unknown(what: str, value: str, choices: Iterable[str]) -> str:
 
 def leaves(config: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
     """Every plain value by its dotted key, `{"agent.tau": 0.005, ...}`; lists are values."""
+    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
     found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping | DictConfig) and value:
-            found.update(leaves(value, f"{prefix}{key}."))
+    for key, value in items:
+        if isinstance(value, Mapping | DictConfig) and len(value):
+            found.update(leaves(value, f"{prefix}{key!s}."))
         else:
-            found[f"{prefix}{key}"] = value
+            found[f"{prefix}{key!s}"] = value
     return found

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -65,8 +64,7 @@ def _closest_by_last_part(name: str, keys: Iterable[str]) -> str | None:
 
 
 def _all_keys() -> Iterable[str]:
-    schema: Any = OmegaConf.structured(TrainSettings)
-    return leaves({key: value for key, value in schema.items_ex(resolve=False) if value != "???"})
+    return leaves(OmegaConf.structured(TrainSettings))
 
 
 def _wrong_type(error: ValidationError) -> str:

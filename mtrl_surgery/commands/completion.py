@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from omegaconf import ListConfig, OmegaConf
+
 from mtrl_surgery.commands import COMMANDS
 from mtrl_surgery.commands.arguments import usage, wants_help
 from mtrl_surgery.methods.registry import METHODS
-from mtrl_surgery.settings import check_choice
+from mtrl_surgery.settings import TrainSettings, check_choice, leaves
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
 # ends in a space (the completion is registered with nospace, for replies such as `method=`).
@@ -83,17 +85,28 @@ def _our_words(line: str) -> list[str]:
 
 
 def _query_train(line: str) -> list[str]:
+    """Hydra's replies, and what it does not know of: sweeps (`method=ls,sa`) and lists (`agent.hidden_sizes=`)."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
     from mtrl_surgery.commands.composition import CONFIG_NAME, register_schema
 
+    before, _, word = line.rpartition(" ")
+    key, _, values = word.partition("=")
+    done, comma, value = values.rpartition(",")
     register_schema()
     with hydra.initialize_config_module("configs", version_base="1.3"):
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
-        replies = plugin._query(CONFIG_NAME, line)
-    return [reply for reply in replies if not reply.startswith("hydra")]
+        replies = plugin._query(CONFIG_NAME, f"{before} {key}={value}" if comma else line)
+    if comma:
+        replies = [reply.replace("=", f"={done},", 1) for reply in replies]
+    lists = {f"{name}." for name, value in leaves(OmegaConf.structured(TrainSettings)).items() if _is_list(value)}
+    return [f"{reply[:-1]}=" if reply in lists else reply for reply in replies if not reply.startswith("hydra")]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, ListConfig)
 
 
 def _words_of(command: str) -> list[str]:
@@ -108,7 +121,10 @@ def _words_of(command: str) -> list[str]:
     if command == "bench":
         from mtrl_surgery.commands.bench import BENCHES
 
-        return [*BENCHES, *sorted({f"{f.name}=" for bench in BENCHES.values() for f in fields(bench.arguments)})]
+        return [
+            *BENCHES,
+            *sorted({f"{f.name}=" for bench in BENCHES.values() for f in fields(bench.arguments)}),
+        ]
     return []
 
 

@@ -21,7 +21,11 @@ from mtrl_surgery.settings import SettingsError, TrainSettings
 CONFIG_PATH = "pkg://configs"
 CONFIG_NAME = "train"
 METHOD_GROUPS = ("method", "actor_method", "critic_method")
-_SAME_AS_LEFT_OUT = ("actor_method=null", "critic_method=null", "experiment=null")  # hydra takes no null for a group
+_SAME_AS_LEFT_OUT = (
+    "actor_method=null",
+    "critic_method=null",
+    "experiment=null",
+)  # hydra takes no null for a group
 
 
 def register_schema() -> None:
@@ -40,12 +44,11 @@ def hydra_main(task: Callable[[DictConfig], None], words: Sequence[str]) -> None
         SettingsError: the words do not make a configuration; the message names the key, the value and the choices.
     """
     register_schema()
-    words = [word for word in words if word not in _SAME_AS_LEFT_OUT]
     app = hydra.main(config_path=CONFIG_PATH, config_name=CONFIG_NAME, version_base="1.3")(task)
     # hydra.main reads the process's arguments, and only raises what goes wrong where the variable is set.
     full_error = {"HYDRA_FULL_ERROR": "1", "HYDRA_MAIN_MODULE": "mtrl_surgery.commands.train"}
     with (
-        mock.patch.object(sys, "argv", ["mtrl-surgery train", *words]),
+        mock.patch.object(sys, "argv", ["mtrl-surgery train", *_without_nulls(words)]),
         mock.patch.dict(os.environ, full_error),
         mock.patch.object(logging, "raiseExceptions", False),  # `--info | head` is no reason for tracebacks
         _translated(),
@@ -62,9 +65,13 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     register_schema()
     with _translated():
         if GlobalHydra.instance().is_initialized():
-            return hydra.compose(CONFIG_NAME, list(overrides))
+            return hydra.compose(CONFIG_NAME, _without_nulls(overrides))
         with hydra.initialize_config_module("configs", version_base="1.3"):
-            return hydra.compose(CONFIG_NAME, list(overrides))
+            return hydra.compose(CONFIG_NAME, _without_nulls(overrides))
+
+
+def _without_nulls(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in _SAME_AS_LEFT_OUT]
 
 
 @contextlib.contextmanager

@@ -19,11 +19,13 @@ import dataclasses
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from envs.evaluation import PROTOCOLS
 from mtrl_surgery.commands.arguments import parse, usage, wants_help
 from mtrl_surgery.commands.composition import compose
 from mtrl_surgery.commands.resume import asked_for
@@ -32,7 +34,6 @@ from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, Checkpoint
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import (
-    PROTOCOLS,
     SettingsError,
     TrainSettings,
     check_choice,
@@ -140,7 +141,9 @@ def evaluate(
         raise SettingsError(
             f"checkpoint={checkpoint.path} was trained on {_describe(trained)}, but env has {_describe(suite)}"
         )
-    spec = dataclasses.replace(build_collect_spec(settings, trained), suite=suite, seed=arguments.seed)
+    spec = dataclasses.replace(build_collect_spec(settings, trained), suite=suite)
+    if arguments.seed is not None:
+        spec = dataclasses.replace(spec, seed=arguments.seed)
     cluster = ClusterConfig(kind="local", workers=arguments.workers or _cores())
     if count_workers(cluster, len(suite.tasks)) == 1:
         return _evaluate_here(spec, checkpoint, arguments)
@@ -148,7 +151,11 @@ def evaluate(
 
 
 def summary(
-    run: RunFolder, checkpoint: Checkpoint, arguments: Arguments, env: EnvConfig, rows: Sequence[TaskEvaluation]
+    run: RunFolder,
+    checkpoint: Checkpoint,
+    arguments: Arguments,
+    env: EnvConfig,
+    rows: Sequence[TaskEvaluation],
 ) -> dict[str, Any]:
     """Everything about the evaluation, as plain values."""
     return {
@@ -210,10 +217,11 @@ def _evaluate_on_ray(spec: Any, cluster: Any, checkpoint: Checkpoint, arguments:
     try:
         collector.start(None)
         collector.evaluate(order)
-        (evaluated,) = collector.evaluations(block=True)
+        while not (evaluated := collector.evaluations()):
+            time.sleep(0.1)
     finally:
         collector.close()
-    return evaluated.tasks
+    return evaluated[0].tasks
 
 
 def _spaces(suite: TaskSuite) -> tuple[Any, ...]:

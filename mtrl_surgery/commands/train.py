@@ -50,7 +50,9 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     """
     settings = resumed_settings(config, overrides) if config.resume is not None else to_settings(config)
     validate(settings)
-    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
+    from mtrl_surgery.assembly import (
+        resolve,
+    )  # torch takes seconds to import: first everything that needs none
 
     settings = resolve(settings)
     if config.resume is None:
@@ -84,11 +86,11 @@ def _train_in(run: RunFolder, settings: TrainSettings, resume: bool) -> None:
 
 
 def _announce(run: RunFolder, settings: TrainSettings, start: int | None) -> None:
-    tasks = settings.env.tasks
+    tasks, cluster = settings.env.tasks, settings.cluster
     since = "" if start is None else f", going on at step {start:,}"
     print(
         f"{run.path}: {method_label(settings)} on {len(tasks)} tasks of {settings.env.name}, "
-        f"{settings.agent.name} on {settings.device} ({settings.threads} threads), cluster {settings.cluster.kind}{since}",
+        f"{settings.agent.name} on {settings.device} ({settings.threads} threads), cluster {cluster.kind}{since}",
         file=sys.stderr,
     )
     if settings.agent.warmup_steps >= settings.total_steps:

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from mtrl_surgery.jacobian.parameters import FlatParameters
 
-TaskLosses = Callable[[Mapping[str, Tensor]], Tensor]
-"""named parameters -> losses_K. The parameters come either with their own shapes or with a leading task axis of
-stride zero; loss k may only depend on row k of the latter."""
+TaskLosses = Callable[[Tensor], Tensor]
+"""theta -> losses_K. Theta is a network's flat parameters, theta_P, or theta_KP with one row a task; loss k may depend
+on row k only. Networks read it through `FlatParameters.split`, or through `TaskMLP`, which is faster."""
 
 
 def task_jacobian(
-    task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int, out_KP: Tensor | None = None
+    task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int
 ) -> tuple[Tensor, Tensor]:
     """Differentiate every task's loss by the shared parameters, all tasks at once.
 
-    Every parameter is handed out as K references to the same memory (an expanded leaf). The losses of different tasks
+    The parameters are handed out as K references to the same memory (an expanded leaf). The losses of different tasks
     touch different references, so the gradient of the *sum* of the losses by the references is the Jacobian.
 
     Args:
         task_losses: the network's losses as a function of its parameters; see `TaskLosses`.
         parameters: the P shared parameters.
         num_tasks: K.
-        out_KP: memory for the result; allocated when not given.
 
     Returns:
         (jacobian_KP, losses_K), both detached.
     """
-    leaves = parameters.leaves(num_tasks)
-    losses_K = task_losses(leaves)
-    gradients = torch.autograd.grad(losses_K.sum(), list(leaves.values()))
-    jacobian_KP = parameters.vector_P.new_empty(num_tasks, parameters.num_parameters) if out_KP is None else out_KP
-    for slot, gradient in zip(parameters.split(jacobian_KP).values(), gradients, strict=True):
-        slot.copy_(gradient)
+    theta_KP = parameters.leaf(num_tasks)
+    losses_K = task_losses(theta_KP)
+    (jacobian_KP,) = torch.autograd.grad(losses_K.sum(), theta_KP)
     return jacobian_KP, losses_K.detach()
 
 
@@ -53,8 +49,8 @@ def weighted_gradient(
     Returns:
         (direction_P, losses_K), both detached.
     """
-    leaves = parameters.leaves()
-    losses_K = task_losses(leaves)
-    weights_K = weigh(losses_K.detach())
-    gradients = torch.autograd.grad((weights_K.to(losses_K.dtype) * losses_K).sum(), list(leaves.values()))
-    return torch.cat([gradient.reshape(-1) for gradient in gradients]), losses_K.detach()
+    theta_P = parameters.leaf()
+    losses_K = task_losses(theta_P)
+    weights_K = weigh(losses_K.detach()).to(losses_K.dtype)
+    (direction_P,) = torch.autograd.grad(losses_K, theta_P, weights_K)
+    return direction_P, losses_K.detach()

@@ -28,7 +28,7 @@ class FlatParameters:
         self._sizes = [math.prod(shape) for shape in self.shapes.values()]
         self.vector_P = torch.cat([value.detach().reshape(-1) for value in initial.values()]).to(device)
         self._views = self.split(self.vector_P)
-        self._leaves: dict[int | None, dict[str, Tensor]] = {}
+        self._leaves: dict[int | None, Tensor] = {}
 
     @property
     def num_parameters(self) -> int:
@@ -39,16 +39,15 @@ class FlatParameters:
         """Views of the vector by name; writing into the vector writes into them."""
         return self._views
 
-    def leaves(self, num_tasks: int | None = None) -> dict[str, Tensor]:
-        """Views to differentiate by: as they are, or each as K references to its memory (a leading axis of stride 0).
+    def leaf(self, num_tasks: int | None = None) -> Tensor:
+        """The vector to differentiate by: theta_P, or theta_KP, K references to the same memory (task stride 0).
 
-        They are made once: an optimizer's in-place step moves them like every other view.
+        It is made once: an optimizer's in-place step moves it like every view.
         """
         if num_tasks not in self._leaves:
-            expand = (lambda view: view) if num_tasks is None else (lambda view: view.expand(num_tasks, *view.shape))
-            self._leaves[num_tasks] = {
-                name: expand(view.detach()).requires_grad_() for name, view in self._views.items()
-            }
+            vector_P = self.vector_P.detach()
+            theta = vector_P if num_tasks is None else vector_P.expand(num_tasks, -1)
+            self._leaves[num_tasks] = theta.requires_grad_()
         return self._leaves[num_tasks]
 
     def split(self, values: Tensor) -> dict[str, Tensor]:

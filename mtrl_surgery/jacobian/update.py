@@ -36,7 +36,6 @@ class SurgeryOptimizer:
         self._num_tasks = method.num_tasks
         # One flat tensor: the optimizer is a single fused kernel whatever the network's depth.
         self._optimizer = torch.optim.Adam([vector_P], lr=learning_rate, eps=eps, fused=True)
-        self._jacobian_KP: Tensor | None = None
         self.direction_norm = vector_P.new_zeros(())
         self.conflicts: dict[str, Tensor] = {}
         self.first_bad_update_K = torch.full((self._num_tasks,), -1, dtype=torch.int64, device=vector_P.device)
@@ -63,7 +62,7 @@ class SurgeryOptimizer:
         self._optimizer.step()
         if self.method.needs_losses_after_step:
             with torch.no_grad():
-                self.method.observe(task_losses(self.parameters.views()))
+                self.method.observe(task_losses(self.parameters.vector_P))
         return losses_K
 
     def _direction(self, task_losses: TaskLosses, look: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +73,7 @@ class SurgeryOptimizer:
             finite_K = torch.isfinite(losses_K)
             # The tasks' own gradients are never built: a bad gradient behind good losses is laid to every task.
             return direction_P, losses_K, torch.where(finite_K.all(), torch.isfinite(direction_P.sum()), finite_K)
-        jacobian_KP, losses_K = self._jacobian(task_losses)
+        jacobian_KP, losses_K = task_jacobian(task_losses, self.parameters, self._num_tasks)
         gramian_KK = jacobian_KP @ jacobian_KP.T
         if look:
             self.conflicts = conflict_diagnostics(gramian_KK)
@@ -87,12 +86,6 @@ class SurgeryOptimizer:
         else:
             raise TypeError(f"{type(method).__name__} is no loss weighting, Gramian weighting or Jacobian method")
         return direction_P, losses_K, torch.isfinite(losses_K + gramian_KK.diagonal())
-
-    def _jacobian(self, task_losses: TaskLosses) -> tuple[Tensor, Tensor]:
-        if self._jacobian_KP is None:
-            shape = (self._num_tasks, self.parameters.num_parameters)
-            self._jacobian_KP = self.parameters.vector_P.new_empty(shape)
-        return task_jacobian(task_losses, self.parameters, self._num_tasks, out_KP=self._jacobian_KP)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""

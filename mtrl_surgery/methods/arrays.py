@@ -1,7 +1,7 @@
 """K x K work on the host at NumPy's speed, and on a device without waiting for it, from one source.
 
-A Torch call costs microseconds before it computes anything, several times what NumPy's does, and the solvers here
-make thousands of calls on tiny matrices. They are written in the operations that both libraries share.
+A Torch call costs microseconds before it computes anything, several times what NumPy's does, and the solvers
+here make thousands of calls on tiny matrices. They are written in the operations that both libraries share.
 """
 
 from __future__ import annotations

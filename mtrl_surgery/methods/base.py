@@ -1,8 +1,8 @@
 """The contract of a method: what it is shown, what it returns, and how its state is saved.
 
-Three kinds, by what they need. The public calls (`weights`, `direction`) check shapes, switch gradients off and
-keep the diagnostics; a method implements `solve`. Nothing in a call waits for the device: no `.item()`, no Python
-branch on a tensor's value.
+Three kinds, by what they need. The public calls (`weights`, `direction`) check shapes, switch gradients off
+and keep the diagnostics; a method implements `solve`. Nothing in a call waits for the device: no `.item()`, no
+Python branch on a tensor's value.
 """
 
 from __future__ import annotations
@@ -85,9 +85,7 @@ class Method(ABC, Generic[ConfigT]):
         missing = sorted(eager - state.keys())
         unexpected = sorted(state.keys() - eager - set(self.lazy_state))
         if missing or unexpected:
-            raise MethodError(
-                f"{self.name}: state of another method: missing {missing}, unexpected {unexpected}"
-            )
+            raise MethodError(f"{self.name}: state of another method: missing {missing}, unexpected {unexpected}")
         for name in sorted(eager - {"generator"}):
             if state[name].shape != self.state[name].shape:
                 raise MethodError(
@@ -156,7 +154,7 @@ class GramianWeighting(Method[ConfigT]):
         """
         self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
         self._check("losses_K", losses_K, self.num_tasks)
-        weights_K = self.solve(gramian_KK.double(), losses_K).to(gramian_KK.dtype)
+        weights_K = self.solve(gramian_KK.detach().double(), losses_K).to(gramian_KK.dtype)
         self.record(weights_K=weights_K)
         return weights_K
 

@@ -1,7 +1,7 @@
 """CAGrad: conflict-averse gradient descent (Liu et al., arXiv 2110.14048).
 
-1. The official code divides the paper's direction by 1 + c^2 (`rescale=1`; its toy problem by 1 + c, `rescale=2`)
-   and, where losses are summed, multiplies it by K (`reduction=sum`). The default is the paper's direction.
+1. The official code divides the paper's direction by 1 + c^2 (`rescale=1`; its toy problem by 1 + c,
+   `rescale=2`) and, where losses are summed, multiplies it by K (`reduction=sum`). The default is the paper's.
 2. A task whose gradient is zero is left out of the inner minimum: with it the minimiser would be that task
    alone, and the paper's direction would be 0/0.
 """

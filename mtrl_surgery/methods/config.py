@@ -40,7 +40,7 @@ def option(
 
 @dataclass
 class MethodConfig:
-    """What every method's options have: the code name, and a check of each option against its `option(...)`."""
+    """What every method's options have: the code name, and checks of each against its `option(...)`."""
 
     name: str = "?"
 

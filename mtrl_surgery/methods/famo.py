@@ -26,9 +26,7 @@ class FAMO(LossWeighting[FamoConfig]):
         super().__init__(num_tasks, config, seed)
         if len(config.min_losses) not in (1, num_tasks):
             bounds = list(config.min_losses)
-            raise MethodError(
-                f"famo.min_losses={bounds}: give 1 bound, or one for each of the {num_tasks} tasks"
-            )
+            raise MethodError(f"famo.min_losses={bounds}: give 1 bound, or one for each of the {num_tasks} tasks")
         bounds_K = torch.tensor(config.min_losses, dtype=torch.float64)
         self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
         for name in ("logits_K", "first_moment_K", "second_moment_K"):

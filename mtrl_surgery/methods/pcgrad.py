@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -13,8 +14,8 @@ from mtrl_surgery.methods.config import PcgradConfig
 class PCGrad(GramianWeighting[PcgradConfig]):
     """Projects each task's gradient off the others that it conflicts with, in random order (Alg. 1).
 
-    A projected gradient is a combination of the original ones, so its coefficients and its inner products with
-    the original gradients are all that has to be followed; all tasks take their n-th projection together.
+    A projected gradient is a combination of the original ones, so its coefficients and its inner products
+    with the original gradients are all that has to be followed; all tasks take their n-th projection together.
     """
 
     stochastic = True
@@ -30,6 +31,7 @@ class PCGrad(GramianWeighting[PcgradConfig]):
         return weights_K / self.num_tasks if self.config.reduction == "mean" else weights_K
 
 
+@numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
 def project(library: Library, gramian_KK: Array, order_NK: Array) -> Array:
     """The coefficients [K, K] of every projected gradient (a row) on the original gradients.
 
@@ -44,9 +46,7 @@ def project(library: Library, gramian_KK: Array, order_NK: Array) -> Array:
     # A zero gradient conflicts with nobody: its products are zero, and so must be its share.
     inverse_K = 1 / np.where(square_K == 0, np.inf, square_K)
     inverse_NK = inverse_K[order_NK]
-    rows_K = (
-        np.arange(len(square_K)) if library.may_look else np.arange(len(square_K), device=order_NK.device)
-    )
+    rows_K = np.arange(len(square_K)) if library.may_look else np.arange(len(square_K), device=order_NK.device)
     inner_KK = gramian_KK * 1.0  # of each projected gradient (a row) with the original ones
     coefficients_KK = np.eye(len(square_K), dtype=gramian_KK.dtype)
     if not library.may_look:

@@ -118,9 +118,7 @@ def make_method(config: MethodConfig, num_tasks: int, seed: int) -> AnyMethod:
 
 
 _HERE = "mtrl_surgery.methods"
-register(
-    MethodEntry("ls", "-", "losses", f"{_HERE}.ls:LinearScalarization", LsConfig, "equal weights, no surgery")
-)
+register(MethodEntry("ls", "-", "losses", f"{_HERE}.ls:LinearScalarization", LsConfig, "equal weights, no surgery"))
 register(
     MethodEntry(
         "samgs",

@@ -14,8 +14,8 @@ def gradient_norms(gramian_KK: Tensor) -> Tensor:
 def magnitude_similarity(norm_K: Tensor) -> Tensor:
     """Pairwise magnitude similarity, [K, K] in [0, 1] (PCGrad's, and SAM-GS's Eq. 3).
 
-    psi_ij = 2 |g_i| |g_j| / (|g_i|^2 + |g_j|^2); 1 where both norms are zero, 0 where exactly one is; NaN where
-    one is NaN.
+    psi_ij = 2 |g_i| |g_j| / (|g_i|^2 + |g_j|^2); 1 where both norms are zero, 0 where exactly one is; NaN
+    where one is NaN.
     """
     longer_KK = torch.maximum(norm_K[:, None], norm_K[None, :])
     shorter_KK = torch.minimum(norm_K[:, None], norm_K[None, :])

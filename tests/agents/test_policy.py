@@ -24,8 +24,8 @@ def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: st
     obs_KBO = rng.standard_normal((3, 5, 4), np.float32)
     noise_KBA = rng.standard_normal((3, 5, 2), np.float32)
     coded_KBI = learner._coded(torch.from_numpy(obs_KBO))
-    expected_KBA, _ = learner._act(learner.actor.parameters.views(), coded_KBI, torch.from_numpy(noise_KBA))
-    silent_KBA, _ = learner._act(learner.actor.parameters.views(), coded_KBI, torch.zeros(3, 5, 2))
+    expected_KBA, _ = learner._act(coded_KBI, torch.from_numpy(noise_KBA))
+    silent_KBA, _ = learner._act(coded_KBI, torch.zeros(3, 5, 2))
     for task in range(3):
         np.testing.assert_allclose(policy(task, obs_KBO[task], noise_KBA[task]), expected_KBA[task], atol=1e-6)
         np.testing.assert_allclose(policy.mode(task, obs_KBO[task]), silent_KBA[task], atol=1e-6)

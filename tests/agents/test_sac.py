@@ -24,7 +24,7 @@ def module_of(flat: dict[str, torch.Tensor], member: int) -> nn.Sequential:
         weight_IO = flat[f"weight{layer}"][member]
         linear = nn.Linear(*weight_IO.shape, dtype=torch.float64)
         linear.weight.data = weight_IO.T.double().clone()
-        linear.bias.data = flat[f"bias{layer}"][member].double().clone()
+        linear.bias.data = flat[f"bias{layer}"][member, 0].double().clone()
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 

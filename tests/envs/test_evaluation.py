@@ -21,7 +21,7 @@ def still(task: int, obs_NO: np.ndarray) -> np.ndarray:
 
 
 def pushing(task: int, obs_NO: np.ndarray) -> np.ndarray:
-    return np.sign(obs_NO[:, 1:2])
+    return np.asarray(np.sign(obs_NO[:, 1:2]))
 
 
 def test_the_outcome_is_a_pure_function_of_policy_and_seed() -> None:
@@ -65,7 +65,7 @@ def test_every_episode_counts_so_short_ones_are_not_preferred() -> None:
     assert outcome.successes_any == outcome.successes_last == sum(length > 6 for length in outcome.lengths)
 
 
-def test_success_at_any_step_and_at_the_last_are_told_apart_and_do_not_cut_an_episode() -> None:
+def test_success_at_any_step_and_at_the_last_are_told_apart_and_cut_nothing() -> None:
     outcome = evaluate_task(toy_suite("succeeds", horizon=9), 0, still, 4, "suite", seed=0)
     assert (outcome.successes_any, outcome.successes_last, outcome.lengths) == (4, 0, [9] * 4)
     outcome = evaluate_task(toy_suite("succeeds", horizon=3), 0, still, 4, "suite", seed=0)
@@ -112,9 +112,7 @@ def test_wrong_requests_are_refused() -> None:
 
 
 def test_a_failing_simulator_is_named() -> None:
-    with pytest.raises(
-        EnvironmentFailure, match="'breaks' failed .*episode 1, step 4.*in evaluation: ZeroDivision"
-    ):
+    with pytest.raises(EnvironmentFailure, match=r"'breaks' failed .*episode 1, step 4.*in evaluation: ZeroDivision"):
         evaluate_task(toy_suite("breaks"), 0, still, 3, "suite", seed=0)
 
 

@@ -33,9 +33,7 @@ def test_the_classic_set_is_padded_to_one_size() -> None:
 
 def test_a_step_is_the_environments_own_with_the_action_rescaled() -> None:
     ours, own = classic_suite().make(0), gymnasium.make("Pendulum-v1").unwrapped
-    np.testing.assert_array_equal(
-        ours.reset(SEED, None), own.reset(seed=int(SEED.generate_state(1)[0]) % 2**31)[0]
-    )
+    np.testing.assert_array_equal(ours.reset(SEED, None), own.reset(seed=int(SEED.generate_state(1)[0]) % 2**31)[0])
     for value in np.random.default_rng(0).uniform(-1, 1, 20).astype(np.float32):
         obs_O, reward, *_ = own.step(np.array([2 * value], np.float32))  # Pendulum's torque is in [-2, 2]
         step = ours.step(np.array([value]))
@@ -129,9 +127,7 @@ def test_a_classic_gym_task_without_gym_says_what_to_install() -> None:
 
 def test_classic_gym_tasks_run_and_are_restored_to_the_bit() -> None:
     pytest.importorskip("gym")
-    config = EnvConfig(
-        kind="gymnasium", tasks=["gym:Pendulum-v1", "gym:MountainCarContinuous-v0"], horizon=30
-    )
+    config = EnvConfig(kind="gymnasium", tasks=["gym:Pendulum-v1", "gym:MountainCarContinuous-v0"], horizon=30)
     suite = build_suite(config)
     assert (suite.observation_dim, suite.action_dim, suite.horizon) == (3, 1, 30)
     original, restored = (Rollout(suite, [0, 1], 1, seed=0) for _ in range(2))

@@ -20,11 +20,11 @@ FIELDS = ("obs_KTNO", "action_KTNA", "reward_KTN", "next_obs_KTNO", "terminated_
 def policy(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
     """Depends on the observation and task only, so that chunks cut elsewhere see the same actions."""
     weights_OA = np.sin(np.arange(obs_NO.shape[1] * noise_NA.shape[1]) + task).reshape(obs_NO.shape[1], -1)
-    return np.tanh(obs_NO @ weights_OA.astype(np.float32))
+    return np.asarray(np.tanh(obs_NO @ weights_OA.astype(np.float32)))
 
 
 def noisy(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-    return np.tanh(policy(task, obs_NO, noise_NA) + noise_NA)
+    return np.asarray(np.tanh(policy(task, obs_NO, noise_NA) + noise_NA))
 
 
 def assert_same(one: Chunk, other: Chunk) -> None:
@@ -48,9 +48,7 @@ def test_a_chunk_has_the_promised_shapes_and_types() -> None:
     assert chunk.terminated_KTN.dtype == chunk.ended_KTN.dtype == np.bool_
 
 
-def test_the_last_transition_of_an_episode_has_the_terminal_observation_and_the_next_starts_from_a_reset() -> (
-    None
-):
+def test_an_episode_ends_with_the_terminal_observation_and_the_next_starts_from_a_reset() -> None:
     chunk = Rollout(toy_suite("terminates"), [0], copies=2, seed=0).collect(policy, 0, 20)
     steps_TN, next_steps_TN = chunk.obs_KTNO[0, :, :, 0], chunk.next_obs_KTNO[0, :, :, 0]
     np.testing.assert_array_equal(next_steps_TN, steps_TN + 1)
@@ -127,9 +125,7 @@ def metaworld_pair() -> tuple[Rollout, Rollout]:
 
 @settings(max_examples=6, deadline=None)
 @given(before=st.integers(0, 50))
-def test_metaworld_restored_anywhere_goes_on_to_the_bit(
-    metaworld_pair: tuple[Rollout, Rollout], before: int
-) -> None:
+def test_metaworld_restored_anywhere_goes_on_to_the_bit(metaworld_pair: tuple[Rollout, Rollout], before: int) -> None:
     original, restored = metaworld_pair
     original.collect(noisy, 0, before)
     restored.restore(original.positions())
@@ -172,9 +168,7 @@ def test_restore_takes_a_share_of_all_positions_and_names_a_missing_one() -> Non
     whole.collect(noisy, 0, 33)
     part = Rollout(suite, [1], 1, seed=2)
     part.restore(whole.positions())
-    np.testing.assert_array_equal(
-        part.collect(noisy, 1, 8).obs_KTNO[0], whole.collect(noisy, 1, 8).obs_KTNO[1]
-    )
+    np.testing.assert_array_equal(part.collect(noisy, 1, 8).obs_KTNO[0], whole.collect(noisy, 1, 8).obs_KTNO[1])
     with pytest.raises(KeyError, match=r"no position for \(task, copy\) \(0, 0\)"):
         Rollout(suite, [0], 1, seed=2).restore(part.positions())
 

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 
 from envs.streams import ACTIONS, EVALUATION, GOALS, seed_sequence, stream
 
-names = st.tuples(
-    st.integers(0, 2**40), st.integers(0, 6), st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple)
-)
+names = st.tuples(st.integers(0, 2**40), st.integers(0, 6), st.lists(st.integers(0, 2**32 - 1), max_size=3).map(tuple))
 
 
 @given(names)
@@ -22,16 +20,12 @@ def test_equal_names_give_equal_streams(name: tuple[int, int, tuple[int, ...]]) 
 def test_different_names_give_different_streams(
     one: tuple[int, int, tuple[int, ...]], other: tuple[int, int, tuple[int, ...]]
 ) -> None:
-    same = (
-        stream(one[0], one[1], *one[2]).random(4) == stream(other[0], other[1], *other[2]).random(4)
-    ).all()
+    same = (stream(one[0], one[1], *one[2]).random(4) == stream(other[0], other[1], *other[2]).random(4)).all()
     assert same == (one == other)
 
 
 def test_a_trailing_zero_in_the_key_is_part_of_the_name() -> None:
-    states = {
-        seed_sequence(0, GOALS, *key).generate_state(2).tobytes() for key in [(), (0,), (0, 0), (0, 0, 0)]
-    }
+    states = {seed_sequence(0, GOALS, *key).generate_state(2).tobytes() for key in [(), (0,), (0, 0), (0, 0, 0)]}
     assert len(states) == 4
 
 

@@ -11,9 +11,9 @@ from envs.config import EnvConfig, EnvError
 from envs.suite import build_suite
 
 MT10 = (
-    "reach push pick-place door-open drawer-open drawer-close button-press-topdown peg-insert-side "
-    "window-open window-close"
-).split()
+    "reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close", "button-press-topdown",
+    "peg-insert-side", "window-open", "window-close",
+)  # fmt: skip
 
 
 def test_mt10_is_the_default_in_the_order_of_its_one_hot() -> None:
@@ -63,9 +63,7 @@ def test_tasks_of_ones_own_choice_keep_their_order() -> None:
         ({"kind": "factory", "tasks": ["a"], "factory": "builtins:str"}, "gave a str for task 'a'"),
     ],
 )
-def test_a_wrong_option_is_refused_with_its_key_value_and_choices(
-    options: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_option_is_refused_with_its_key_value_and_choices(options: dict[str, Any], message: str) -> None:
     with pytest.raises(EnvError, match=message):
         build_suite(EnvConfig(**options))
 

@@ -16,13 +16,14 @@ TERMINATES_AFTER = 7
 
 
 class Toy(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Observation: steps since the reset, a number drawn from the seed, a number drawn at every step, last action."""
+    """Observation: steps since the reset, a number drawn at the reset, one drawn at the step, the last action."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        size, low, high = (3, -2.0, 4.0) if name == "wide" else (1, -1.0, 1.0)
-        self.action_space = Box(low, high, (size,), np.float32)
-        self.observation_space = Box(-np.inf, np.inf, (3 + size,), np.float64)
+        self.size = 3 if name == "wide" else 1
+        low, high = (-2.0, 4.0) if name == "wide" else (-1.0, 1.0)
+        self.action_space = Box(low, high, (self.size,), np.float32)
+        self.observation_space = Box(-np.inf, np.inf, (3 + self.size,), np.float64)
         self.steps = self.episodes = self.memory = 0
         self.length = TERMINATES_AFTER
         self.start = 0.0
@@ -34,7 +35,7 @@ class Toy(gymnasium.Env[np.ndarray, np.ndarray]):
         self.steps, self.episodes = 0, self.episodes + 1
         self.start = self.np_random.random()
         self.length = TERMINATES_AFTER if self.name != "lengths" else int(self.np_random.integers(2, 12))
-        return self.observe(np.zeros(self.action_space.shape)), {}
+        return self.observe(np.zeros(self.size)), {}
 
     def observe(self, action: np.ndarray) -> np.ndarray:
         return np.concatenate([[self.steps, self.start, self.np_random.random()], action])
@@ -78,9 +79,7 @@ def classic_suite(horizon: int = 50) -> TaskSuite:
     return build_suite(EnvConfig(kind="gymnasium", name="classic", tasks=tasks, horizon=horizon))
 
 
-def metaworld_suite(
-    *tasks: str, horizon: int = 500, reward_version: str = "v2", num_goals: int = 50
-) -> TaskSuite:
+def metaworld_suite(*tasks: str, horizon: int = 500, reward_version: str = "v2", num_goals: int = 50) -> TaskSuite:
     return build_suite(
         EnvConfig(
             name="custom",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 import torch
 from torch import Tensor
@@ -15,9 +13,9 @@ from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 TARGETS_KP = torch.tensor([[1.0, 2.0, -1.0], [3.0, -2.0, 0.5], [0.0, 1.0, 4.0]])
 
 
-def quadratic(parameters: Mapping[str, Tensor]) -> Tensor:
+def quadratic(theta: Tensor) -> Tensor:
     """Task k wants the parameters at TARGETS_KP[k]; works with and without a task axis."""
-    return (parameters["x"] - TARGETS_KP).square().sum(-1)
+    return (theta - TARGETS_KP).square().sum(-1)
 
 
 def optimizer(method: str, **options: float | None) -> SurgeryOptimizer:
@@ -56,8 +54,8 @@ def test_the_task_that_is_not_finite_is_named(method: str, bad: float) -> None:
     network = optimizer(method)
     network.step(quadratic, 0)
 
-    def poisoned(parameters: Mapping[str, Tensor]) -> Tensor:
-        return quadratic(parameters) * torch.tensor([1.0, bad, 1.0])
+    def poisoned(theta: Tensor) -> Tensor:
+        return quadratic(theta) * torch.tensor([1.0, bad, 1.0])
 
     network.step(poisoned, 7)
     flagged = network.first_bad_update_K.tolist()
@@ -68,11 +66,11 @@ def test_the_task_that_is_not_finite_is_named(method: str, bad: float) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_bad_gradient_behind_a_good_loss_is_caught(method: str) -> None:
-    def rooted(parameters: Mapping[str, Tensor]) -> Tensor:
+    def rooted(theta: Tensor) -> Tensor:
         # sqrt has an infinite slope at 0 while its value is fine.
-        at_zero = torch.zeros(3) * parameters["x"]
+        at_zero = torch.zeros(3) * theta
         extra = torch.tensor([0.0, 1.0, 0.0]) * at_zero.square().sum(-1).sqrt()
-        return quadratic(parameters) + extra
+        return quadratic(theta) + extra
 
     network = optimizer(method)
     network.step(rooted, 3)

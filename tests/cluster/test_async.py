@@ -1,0 +1,80 @@
+"""Async mode keeps the counts: every transition once, updates never beyond what the slowest task paid for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.config import ClusterConfig, ClusterError
+from cluster.driver import Trainer
+from mtrl_surgery.runs.checkpoint import CheckpointStore
+from mtrl_surgery.runs.folder import RunFolder, read_rows
+from tests.cluster.parts import classic_suite, factory_suite
+from tests.cluster.runs import Setup, build
+from tests.cluster.toys import trap
+
+INLINE = ClusterConfig(kind="inline", mode="async")
+LOCAL = ClusterConfig(kind="local", workers=2, mode="async")
+UPDATES = (150 - 40) // 2
+
+
+def assert_exact(trainer: Trainer, setup: Setup, path: Path) -> None:
+    """Transitions, updates and rows of a finished run of 150 steps."""
+    assert trainer.learner.replay.inserted_K.tolist() == [150 * setup.copies] * len(setup.suite.tasks)  # type: ignore[attr-defined]
+    assert trainer.limiter.updates == trainer.learner.updates == UPDATES  # type: ignore[attr-defined]
+    metrics, evaluations = read_rows(path / "metrics.jsonl"), read_rows(path / "evaluations.jsonl")
+    assert metrics[-1]["step"] == 150 and metrics[-1]["updates"] == UPDATES
+    finished = sum(row["train/episodes"] for row in metrics if row["task"] is not None)
+    assert finished == len(setup.suite.tasks) * setup.copies * (150 // 40)
+    assert evaluations[-1]["step"] == 150 and evaluations[-1]["episodes"] == 3
+    steps = [row["step"] for row in evaluations]
+    assert steps == sorted(steps)
+
+
+def test_inline_counts_are_exact(tmp_path: Path) -> None:
+    setup = Setup(classic_suite(), INLINE)
+    with RunFolder.create(tmp_path, "inline", {"seed": 0}) as folder:
+        trainer = build(setup, folder)
+        trainer.run()
+    assert_exact(trainer, setup, folder.path)
+
+
+def test_an_async_checkpoint_is_no_sync_one(tmp_path: Path) -> None:
+    setup = Setup(classic_suite(), INLINE)
+    with RunFolder.create(tmp_path, "inline", {"seed": 0}) as folder:
+        build(setup, folder).run()
+        checkpoint = CheckpointStore(folder.checkpoints, 100).newest()
+        other = build(replace(setup, cluster=ClusterConfig(kind="inline")), folder)
+        with pytest.raises(ClusterError, match="the checkpoint has mode = 'async', this run has 'sync'"):
+            other.run(checkpoint)
+
+
+@pytest.mark.cluster
+def test_two_workers_resumed_from_any_checkpoint_have_exact_counts(tmp_path: Path, ray_session: None) -> None:
+    setup = Setup(classic_suite(), LOCAL)
+    with RunFolder.create(tmp_path, "two", {"seed": 0}) as folder:
+        trainer = build(setup, folder)
+        trainer.run()
+        assert_exact(trainer, setup, folder.path)
+        first = CheckpointStore(folder.checkpoints, 100)
+        path = min(folder.checkpoints.glob("step-*"))
+        again = build(setup, folder)
+        again.run(first.load(path))
+        assert_exact(again, setup, folder.path)
+
+
+@pytest.mark.cluster
+def test_a_dead_workers_chunk_is_dropped_told_and_made_up_for(tmp_path: Path, ray_session: None) -> None:
+    marker = tmp_path / "sprung"
+    suite = factory_suite("tests.cluster.toys:make", [trap("kill", 75, marker), trap("none", 0, marker)])
+    setup = Setup(suite, LOCAL, copies=1)
+    with RunFolder.create(tmp_path, "dying", {"seed": 0}) as folder:
+        trainer = build(setup, folder)
+        trainer.run()
+    assert_exact(trainer, setup, folder.path)
+    health = read_rows(folder.path / "health.jsonl")
+    (lost,) = [row for row in health if row.get("event") == "chunk lost"]
+    assert lost["group"] == 0 and lost["steps_lost"] == 20 and "ActorDiedError" in lost["reason"]
+    assert [row["restarts"] for row in health if "restarts" in row][-1] == 1

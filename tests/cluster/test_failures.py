@@ -1,0 +1,131 @@
+"""How runs end that go wrong: a clear error, a status, and a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.metrics import NonFiniteError
+from cluster.config import ClusterConfig, ClusterError
+from envs.errors import EnvironmentFailure
+from mtrl_surgery.runs.checkpoint import CheckpointStore
+from mtrl_surgery.runs.folder import RunFolder, read_rows
+from tests.cluster import interruptible
+from tests.cluster.parts import factory_suite
+from tests.cluster.runs import Setup, build, resume, rows_of, train
+from tests.cluster.toys import trap
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TOYS = "tests.cluster.toys:make"
+KINDS = [
+    ClusterConfig(kind="inline"),
+    pytest.param(ClusterConfig(kind="local", workers=2), marks=pytest.mark.cluster),
+]
+
+
+def trapped(kind: str, step: int, marker: Path, cluster: ClusterConfig) -> Setup:
+    suite = factory_suite(TOYS, [trap(kind, step, marker), trap("none", 0, marker)])
+    return Setup(suite, cluster, copies=1)
+
+
+@pytest.mark.cluster
+def test_a_run_whose_worker_was_killed_has_the_same_bytes(tmp_path: Path, ray_session: None) -> None:
+    marker = tmp_path / "sprung"
+    setup = trapped("kill", 75, marker, ClusterConfig(kind="inline"))
+    marker.touch()
+    inline = train(setup, tmp_path, "inline")
+    marker.unlink()
+    killed = train(replace(setup, cluster=ClusterConfig(kind="local", workers=2)), tmp_path, "killed")
+    assert marker.exists()
+    assert rows_of(killed) == rows_of(inline)
+    health = read_rows(killed / "health.jsonl")
+    assert [row["restarts"] for row in health if "restarts" in row][-1] == 1
+    assert [row["event"] for row in health if "reason" in row] == ["worker replaced"]
+
+
+@pytest.mark.parametrize("cluster", KINDS)
+def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
+    cluster: ClusterConfig, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if cluster.kind == "local":
+        request.getfixturevalue("ray_session")
+    marker = tmp_path / "repaired"
+    setup = trapped("raise", 75, marker, cluster)
+    with (
+        RunFolder.create(tmp_path, "raising", {"seed": 0}) as folder,
+        pytest.raises(EnvironmentFailure, match="the motor burnt out") as raised,
+    ):
+        build(setup, folder).run()
+    assert raised.value.task == setup.suite.tasks[0]
+    with RunFolder.open(folder.path) as folder:
+        assert folder.manifest()["status"] == "failed"
+        assert "the motor burnt out" in folder.manifest()["error"]
+    newest = CheckpointStore(folder.checkpoints, 100).newest()
+    assert newest is not None and newest.step == 60  # chunk 3 reaches step 75
+    marker.touch()
+    resume(setup, folder.path)
+    assert rows_of(folder.path) == rows_of(train(setup, tmp_path, "never-raised"))
+
+
+@pytest.mark.cluster
+def test_workers_that_keep_dying_end_the_run_with_a_checkpoint(tmp_path: Path, ray_session: None) -> None:
+    cluster = ClusterConfig(kind="local", workers=2, max_restarts=0)
+    setup = trapped("kill-always", 75, tmp_path / "never", cluster)
+    with (
+        RunFolder.create(tmp_path, "dying", {"seed": 0}) as folder,
+        pytest.raises(ClusterError, match="max_restarts=0"),
+    ):
+        build(setup, folder).run()
+    newest = CheckpointStore(folder.checkpoints, 100).newest()
+    assert newest is not None and newest.step == 60
+
+
+def test_a_nan_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
+    setup = trapped("explode", 70, tmp_path / "never", ClusterConfig(kind="inline"))
+    with (
+        RunFolder.create(tmp_path, "exploding", {"seed": 0}) as folder,
+        pytest.raises(NonFiniteError, match="critic.* of task 'explode"),
+    ):
+        build(setup, folder).run()
+    with RunFolder.open(folder.path) as folder:
+        assert folder.manifest()["status"] == "failed"
+    newest = CheckpointStore(folder.checkpoints, 100).newest()
+    assert newest is not None and newest.step == 60
+    assert np.isfinite(newest.state["policy_weights"]).all()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(signal.SIGINT, "inline"), pytest.param(signal.SIGTERM, "local", marks=pytest.mark.cluster)],
+)
+def test_a_signal_leaves_a_checkpoint_that_goes_on_to_the_same_bytes(
+    number: signal.Signals, kind: str, tmp_path: Path
+) -> None:
+    # A driver of its own with the environment of a user: the tests' Ray settings must not leak in.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-m", "tests.cluster.interruptible", str(tmp_path), kind]
+    driver = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while driver.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.02)
+    driver.send_signal(number)
+    _, stderr = driver.communicate(timeout=120)
+    assert driver.returncode == 128 + number, stderr
+    assert f"stopped by {number.name}" in stderr
+    with RunFolder.open(tmp_path / "run") as folder:
+        assert folder.manifest()["status"] == "interrupted"
+    newest = CheckpointStore(folder.checkpoints, 100).newest()
+    assert newest is not None and newest.step < interruptible.SETUP.schedule.total_steps
+    assert str(newest.path) in stderr
+    resume(interruptible.SETUP, tmp_path / "run")
+    assert rows_of(tmp_path / "run") == rows_of(train(interruptible.SETUP, tmp_path, "whole"))

@@ -1,0 +1,242 @@
+"""What holds for every method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
+from mtrl_surgery.methods.config import CagradConfig, LsConfig, MethodError, PcgradConfig, SamgsConfig
+from mtrl_surgery.methods.registry import METHODS, make_method
+from tests.methods.jacobians import CONFIGS, direction, jacobian, turn
+
+every_method = pytest.mark.parametrize("label", CONFIGS)
+every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+def make(label: str, tasks: int, seed: int = 0) -> AnyMethod:
+    return make_method(CONFIGS[label], tasks, seed)
+
+
+def test_every_registered_method_is_tested_here() -> None:
+    assert {config.name for config in CONFIGS.values()} == set(METHODS)
+
+
+@every_method
+def test_the_class_is_what_the_registry_says(label: str) -> None:
+    method = make(label, 3)
+    entry = METHODS[method.name]
+    base = {"losses": LossWeighting, "gramian": GramianWeighting, "jacobian": JacobianMethod}[entry.needs]
+    assert isinstance(method, base)
+    assert method.needs == entry.needs
+    assert method.num_tasks == 3
+
+
+@every_method
+@every_dtype
+@pytest.mark.parametrize("tasks", [1, 2, 7])
+def test_direction_has_the_shape_and_dtype_of_a_gradient(label: str, dtype: torch.dtype, tasks: int) -> None:
+    method = make(label, tasks)
+    matrix = torch.as_tensor(jacobian("gaussian", tasks, 11, 0)).to(dtype)
+    before = matrix.clone()
+    result = direction(method, matrix, dtype=dtype)
+    assert result.shape == (11,)
+    assert result.dtype == dtype
+    assert torch.equal(matrix, before), "the Jacobian is the engine's"
+    assert result.isfinite().all()
+    weights_K = method.diagnostics()["weights_K"]
+    assert weights_K.shape == (tasks,)
+    assert weights_K.dtype == dtype
+
+
+@every_method
+def test_float32_agrees_with_float64(label: str) -> None:
+    single, double = make(label, 5), make(label, 5)
+    for step in range(5):
+        torch.testing.assert_close(
+            turn(single, step, 5, 30, torch.float32).double(), turn(double, step, 5, 30), rtol=2e-3, atol=2e-4
+        )
+
+
+@every_method
+@every_dtype
+def test_the_same_seed_gives_the_same_bits(label: str, dtype: torch.dtype) -> None:
+    one, two = make(label, 4, seed=5), make(label, 4, seed=5)
+    for step in range(20):
+        assert torch.equal(turn(one, step, 4, 9, dtype), turn(two, step, 4, 9, dtype))
+
+
+@every_method
+@every_dtype
+@pytest.mark.parametrize("saved_at", [0, 1, 37])
+def test_a_restored_method_goes_on_to_the_bit(label: str, dtype: torch.dtype, saved_at: int) -> None:
+    method = make(label, 4, seed=1)
+    for step in range(saved_at):
+        turn(method, step, 4, 9, dtype)
+    saved = method.state_dict()
+    expected = [turn(method, step, 4, 9, dtype) for step in range(saved_at, saved_at + 100)]
+    fresh, used = make(label, 4, seed=2), make(label, 4, seed=3)
+    turn(used, 1000, 4, 9, dtype)
+    for restored in (fresh, used):
+        restored.load_state_dict(saved)
+        got = [turn(restored, step, 4, 9, dtype) for step in range(saved_at, saved_at + 100)]
+        assert all(map(torch.equal, expected, got))
+
+
+@every_method
+def test_a_saved_state_is_a_copy_of_tensors(label: str) -> None:
+    method = make(label, 3)
+    turn(method, 0, 3, 5)
+    saved = method.state_dict()
+    kept = {name: tensor.clone() for name, tensor in saved.items()}
+    turn(method, 1, 3, 5)
+    assert all(torch.equal(saved[name], kept[name]) for name in saved)
+    method.load_state_dict(saved)
+    turn(method, 1, 3, 5)
+    assert all(torch.equal(saved[name], kept[name]) for name in saved), "loading took the tensors themselves"
+
+
+@every_method
+def test_one_task_is_scaled_only(label: str) -> None:
+    matrix = jacobian("gaussian", 1, 6, 0)
+    scale = 1.4 if label == "cagrad" else 1.0  # CAGrad's ball: g_0 + c g_0
+    torch.testing.assert_close(direction(make(label, 1), matrix), scale * torch.as_tensor(matrix[0]))
+
+
+@every_method
+def test_a_zero_gradient_leaves_the_direction_finite(label: str) -> None:
+    matrix = jacobian("gaussian", 4, 6, 0)
+    matrix[2] = 0
+    assert direction(make(label, 4), matrix).isfinite().all()
+    assert (direction(make(label, 4), np.zeros((4, 6))) == 0).all()
+
+
+@every_method
+def test_identical_gradients_keep_their_direction(label: str) -> None:
+    gradient = jacobian("gaussian", 1, 6, 0)[0]
+    result = direction(make(label, 3), np.stack([gradient] * 3)).numpy()
+    if label.startswith("samgs"):  # |m| weights each coordinate: the signs stay
+        assert (np.sign(result) == np.sign(gradient)).all()
+    else:
+        assert result @ gradient == pytest.approx(np.linalg.norm(result) * np.linalg.norm(gradient))
+
+
+@every_method
+def test_opposite_gradients_cancel(label: str) -> None:
+    gradient = jacobian("gaussian", 1, 6, 0)[0]
+    result = direction(make(label, 2), np.stack([gradient, -gradient]))
+    torch.testing.assert_close(result, torch.zeros_like(result), rtol=0, atol=1e-7)
+
+
+@every_method
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_shows_in_the_direction(label: str, bad: float) -> None:
+    matrix = jacobian("gaussian", 3, 6, 0)
+    matrix[1] = bad
+    assert not direction(make(label, 3), matrix).isfinite().any()
+
+
+@every_method
+def test_wrong_shapes_are_named(label: str) -> None:
+    with pytest.raises(MethodError, match=r"expected \(4,|expected \(4\b"):
+        direction(make(label, 4), jacobian("gaussian", 3, 6, 0))
+    with pytest.raises(MethodError, match="num_tasks=0"):
+        make(label, 0)
+
+
+def test_a_state_of_another_method_or_size_is_refused() -> None:
+    samgs = make("samgs", 3)
+    turn(samgs, 0, 3, 5)
+    kept = samgs.state_dict()
+    with pytest.raises(MethodError, match=r"samgs.*missing \['second_moment', 'steps'\], unexpected \['generator'\]"):
+        samgs.load_state_dict(make("pcgrad", 3).state_dict())
+    famo = make("famo", 3)
+    with pytest.raises(MethodError, match=r"famo.*shape \(4,\), expected \(3,\)"):
+        famo.load_state_dict(make("famo", 4).state_dict())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in samgs.state_dict().items())
+
+
+class NoLooking(TorchDispatchMode):
+    """Refuses whatever would make the host wait for a device."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name()
+        assert not name.startswith(("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero")), name
+        return func(*args, **(kwargs or {}))
+
+
+@every_method
+def test_no_call_waits_for_the_device(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtrl_surgery.methods import arrays, cagrad, pcgrad
+
+    def as_on_a_device(tensor: Tensor) -> tuple[arrays.Library, Tensor]:
+        return arrays.TORCH, tensor
+
+    for module in (cagrad, pcgrad):
+        monkeypatch.setattr(module, "library_of", as_on_a_device)
+    method = make(label, 4)
+    with NoLooking():
+        for step in range(3):
+            turn(method, step, 4, 9)
+
+
+def test_the_guard_against_looking_works() -> None:
+    with NoLooking(), pytest.raises(AssertionError):
+        torch.ones(1).item()
+
+
+@pytest.mark.parametrize("config", [PcgradConfig(), CagradConfig()])
+def test_both_libraries_give_the_same_weights(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtrl_surgery.methods import arrays, cagrad, pcgrad
+
+    matrix = jacobian("conflicting", 6, 20, 0)
+    host = direction(make_method(config, 6, 0), matrix)
+    for module in (cagrad, pcgrad):
+        monkeypatch.setattr(module, "library_of", lambda tensor: (arrays.TORCH, tensor))
+    torch.testing.assert_close(direction(make_method(config, 6, 0), matrix), host, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", ["ls", "samgs", "samgs_momentum", "cagrad", "famo"])
+def test_the_order_of_the_tasks_does_not_matter(label: str) -> None:
+    tasks = 5
+    order = np.random.default_rng(0).permutation(tasks)
+    one, two = make(label, tasks), make(label, tasks)
+    for step in range(3):
+        matrix, losses = jacobian("gaussian", tasks, 12, step), np.arange(1.0, tasks + 1)
+        torch.testing.assert_close(
+            direction(one, matrix, losses), direction(two, matrix[order], losses[order]), rtol=1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("label", ["ls", "samgs_rescaled", "pcgrad", "cagrad", "famo"])
+def test_twice_the_gradients_give_twice_the_direction(label: str) -> None:
+    one, two = make(label, 4), make(label, 4)
+    for step in range(3):
+        matrix = jacobian("gaussian", 4, 12, step)
+        torch.testing.assert_close(2 * direction(one, matrix), direction(two, 2 * matrix), rtol=1e-6, atol=1e-6)
+
+
+def test_methods_are_independent_of_each_other() -> None:
+    config = SamgsConfig()
+    actor, critic = make_method(config, 2, 0), make_method(config, 2, 0)
+    direction(actor, jacobian("gaussian", 2, 4, 0))
+    direction(critic, jacobian("gaussian", 2, 9, 0))
+    with pytest.raises(MethodError, match="every network needs a method of its own"):
+        direction(actor, jacobian("gaussian", 2, 9, 0))
+
+
+def test_linear_scalarisation_weighs_all_tasks_alike() -> None:
+    losses_K = torch.tensor([3.0, -1.0, 0.0, 9.0])
+    assert make_method(LsConfig(), 4, 0).weights(losses_K).tolist() == [0.25] * 4  # type: ignore[attr-defined]
+    assert make_method(LsConfig(reduction="sum"), 4, 0).weights(losses_K).tolist() == [1.0] * 4  # type: ignore[attr-defined]
+
+
+def test_the_base_class_wants_a_solve() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        GramianWeighting(2, LsConfig())  # type: ignore[abstract]
+    assert issubclass(GramianWeighting, Method)

@@ -1,0 +1,66 @@
+"""The methods on a CUDA device."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.conflict import conflict_diagnostics
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
+from mtrl_surgery.methods.config import MethodError, PcgradConfig
+from mtrl_surgery.methods.registry import make_method
+from tests.methods.jacobians import CONFIGS, jacobian
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def step(method: AnyMethod, jacobian_KP: Tensor, losses_K: Tensor) -> Tensor:
+    gramian_KK = jacobian_KP @ jacobian_KP.T
+    if isinstance(method, LossWeighting):
+        result = method.weights(losses_K) @ jacobian_KP
+    elif isinstance(method, GramianWeighting):
+        result = method.weights(gramian_KK, losses_K) @ jacobian_KP
+    else:
+        assert isinstance(method, JacobianMethod)
+        result = method.direction(jacobian_KP, gramian_KK, losses_K)
+    if method.needs_losses_after_step:
+        method.observe(losses_K * 0.9)
+    return result
+
+
+@pytest.mark.parametrize("label", CONFIGS)
+def test_a_device_gives_the_hosts_answer_without_a_wait_and_restores_to_the_bit(label: str) -> None:
+    host, device = make_method(CONFIGS[label], 10, 3), make_method(CONFIGS[label], 10, 3).to("cuda")
+    matrices = [torch.as_tensor(jacobian("gaussian", 10, 500, seed)) for seed in range(6)]
+    on_device = [matrix.cuda() for matrix in matrices]
+    losses_K = torch.linspace(0.5, 2, 10, dtype=torch.float64)
+    losses_on_device = losses_K.cuda()
+    step(copy.deepcopy(device), on_device[0], losses_on_device)  # what libraries do once
+    results = []
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for matrix in on_device[:3]:
+            results.append(step(device, matrix, losses_on_device))
+            conflict_diagnostics(matrix @ matrix.T)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for matrix, result in zip(matrices, results, strict=False):
+        torch.testing.assert_close(result.cpu(), step(host, matrix, losses_K), rtol=1e-3, atol=1e-3)
+
+    saved = {name: tensor.cpu() for name, tensor in device.state_dict().items()}
+    restored = make_method(CONFIGS[label], 10, 9).to("cuda")
+    restored.load_state_dict(saved)
+    for matrix in on_device[3:]:
+        assert torch.equal(step(restored, matrix, losses_on_device), step(device, matrix, losses_on_device))
+
+
+def test_a_random_method_refuses_to_be_captured() -> None:
+    method = make_method(PcgradConfig(), 3, 0).to("cuda")
+    with pytest.raises(MethodError, match="cannot be captured"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        method.uniform((3,), torch.device("cuda"))
