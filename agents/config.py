@@ -8,6 +8,7 @@ TEMPERATURES = ("per_task", "shared")
 LOG_STD_BOUNDS = ("clamp", "tanh")
 REWARD_NORMALIZATIONS = ("none", "exponential")
 INITIALIZERS = ("he_uniform", "orthogonal")
+OBSERVATION_NORMALIZATIONS = ("none", "warmup")
 
 
 class AgentError(ValueError):
@@ -48,7 +49,8 @@ class AgentConfig:
     updates_per_step: float = 1.0  # updates for each vector step
     reward_normalization: str = "none"  # none | exponential: at sampling, the replay keeps raw rewards
     reward_alpha: float = 0.001  # rate of the exponential reward statistics
-    reward_scale: float = 1.0
+    reward_scale: float = 1.0  # factor of the rewards at sampling
+    observation_normalization: str = "none"  # none | warmup: by mean and deviation of the random warm-up
     diagnostics_every: int = 100  # updates between two looks at the gradient conflicts
 
     def validate(self) -> None:
@@ -62,6 +64,7 @@ class AgentConfig:
             ("log_std_bound", LOG_STD_BOUNDS),
             ("reward_normalization", REWARD_NORMALIZATIONS),
             ("initializer", INITIALIZERS),
+            ("observation_normalization", OBSERVATION_NORMALIZATIONS),
         ):
             if getattr(self, key) not in choices:
                 raise AgentError(f"agent.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")

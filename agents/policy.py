@@ -7,6 +7,7 @@ import torch
 
 from agents.config import AgentConfig
 from agents.networks import bound_log_std, initial_mlp
+from agents.observations import normalize
 from agents.problem import Problem
 
 
@@ -24,20 +25,26 @@ class Policy:
         self._num_tasks = problem.num_tasks
         sizes = actor_sizes(problem, config)
         self._parameters = initial_mlp(1, sizes, config.initializer, torch.Generator().manual_seed(0))
+        self._normalizes = config.observation_normalization == "warmup"
+        self._mean_O, self._scale_O = torch.zeros(2, problem.observation_dim)
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._first_bias_KH = torch.empty(0)
 
     def load(self, weights_P: np.ndarray) -> None:
-        """Take the actor's flat weights.
+        """Take the actor's flat weights, followed by the observation statistics where the agent normalises.
 
         Raises:
             ValueError: the vector doesn't have this network's length.
         """
-        if weights_P.shape != (self._parameters.num_parameters,):
-            expected = self._parameters.num_parameters
+        size, width = self._parameters.num_parameters, self._observation_dim
+        expected = size + 2 * width * self._normalizes
+        if weights_P.shape != (expected,):
             raise ValueError(f"policy weights have shape {weights_P.shape}, this actor has {expected} parameters")
         # A copy: arrays out of Ray's object store are read-only and shared.
-        self._parameters.vector_P.copy_(torch.from_numpy(np.array(weights_P, dtype=np.float32)))
+        weights = torch.from_numpy(np.array(weights_P, dtype=np.float32))
+        self._parameters.vector_P.copy_(weights[:size])
+        if self._normalizes:
+            self._mean_O, self._scale_O = weights[size:].view(2, width)
         views = self._parameters.views()
         self._layers = [
             (views[f"weight{layer}"][0], views[f"bias{layer}"][0]) for layer in range(len(views) // 2)
@@ -66,6 +73,8 @@ class Policy:
         if not self._layers:
             raise RuntimeError("the policy has no weights yet: call load() first")
         x = torch.from_numpy(obs_NO)
+        if self._normalizes:
+            x = normalize(x, self._mean_O, self._scale_O)
         for layer, (weight_IO, bias_O) in enumerate(self._layers):
             x = torch.addmm(bias_O if layer else self._first_bias_KH[task], x, weight_IO)
             if layer < len(self._layers) - 1:

@@ -87,6 +87,10 @@ class Replay:
         obs_KBO, action_KBA, next_obs_KBO, reward_KB1, terminated_KB1 = rows_KBD.split(self._widths, dim=-1)
         return Batch(obs_KBO, action_KBA, next_obs_KBO, reward_KB1[..., 0], terminated_KB1[..., 0])
 
+    def observations(self) -> Tensor:
+        """The observations that every task holds, obs_KSO, oldest slot first until the ring is full."""
+        return self._rows_KSD[:, : min(self.inserted, self.capacity), : self._widths[0]]
+
     def segment(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """The transitions number `start` to `stop` of every task, [K, stop - start, D].
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.config import AgentConfig
 from agents.metrics import MetricSums, NonFiniteError
 from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
+from agents.observations import ObservationScale
 from agents.policy import actor_sizes, critic_sizes
 from agents.problem import Problem
 from agents.replay import Batch, Replay, Transitions
@@ -89,6 +90,8 @@ class SACLearner:
         self.replay = Replay(
             problem.num_tasks, config.replay_capacity, problem.observation_dim, problem.action_dim, self.device
         )
+        self._observations = ObservationScale(problem.observation_dim, self.device)
+        self._normalizes = config.observation_normalization == "warmup"
         self._rewards = ExponentialRewardScale(problem.num_tasks, config.reward_alpha, self.device)
         self._sampling = torch_generator(seed, Stream.LEARNER, 0)
         self._noise = torch_generator(seed, Stream.LEARNER, 1, device=self.device)
@@ -102,6 +105,8 @@ class SACLearner:
 
     def update(self, count: int) -> None:
         """Do `count` updates of critics, actor, temperatures and targets."""
+        if self.updates == 0 and count and self._normalizes:
+            self._observations.fit(self.replay.observations())
         for _ in range(count):
             self._update(self.replay.sample(self.config.batch_size, self._sampling))
 
@@ -165,6 +170,8 @@ class SACLearner:
         self._temperature_optimizer.step()
 
     def _coded(self, obs_KBO: Tensor) -> Tensor:
+        if self._normalizes:
+            obs_KBO = self._observations(obs_KBO)
         return torch.cat([obs_KBO, self._code_KBK], dim=-1) if self.config.one_hot else obs_KBO
 
     def _act(
@@ -181,8 +188,11 @@ class SACLearner:
         return critic(torch.cat([obs_KBI, action_KBA], dim=-1), theta)[..., 0]
 
     def policy_weights(self) -> np.ndarray:
-        """A copy of the actor's flat float32 weights for `Policy.load`."""
-        return self.actor.parameters.vector_P.detach().cpu().numpy().copy()
+        """A copy of the actor's flat float32 weights, and of the observation statistics, for `Policy.load`."""
+        parts = [self.actor.parameters.vector_P]
+        if self._normalizes:
+            parts += [self._observations.mean_O, self._observations.scale_O]
+        return torch.cat(parts).cpu().numpy()
 
     def metrics(self) -> list[dict[str, Any]]:
         """Means since the last call: one row for the run (task None), then one a task.
@@ -219,6 +229,7 @@ class SACLearner:
             },
             "sampling": self._sampling.get_state(),
             "noise": self._noise.get_state(),
+            "observations": self._observations.state_dict(),
             "rewards": self._rewards.state_dict(),
             "replay": self.replay.state_dict(),
             "metrics": self._sums.state_dict(),
@@ -237,6 +248,7 @@ class SACLearner:
             }
         self._sampling.set_state(state["sampling"].cpu())
         self._noise.set_state(state["noise"].cpu())
+        self._observations.load_state_dict(state["observations"])
         self._rewards.load_state_dict(state["rewards"])
         self.replay.load_state_dict(state["replay"])
         self._sums.load_state_dict(state["metrics"])

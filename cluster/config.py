@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 KINDS = ("inline", "local", "ray")
 MODES = ("sync", "async")
@@ -83,4 +84,4 @@ def split_tasks(tasks: int, groups: int) -> tuple[tuple[int, ...], ...]:
     if not 1 <= groups <= tasks:
         raise ClusterError(f"{tasks} tasks can't be split over {groups} workers: each needs at least one task")
     bounds = [tasks * g // groups for g in range(groups + 1)]
-    return tuple(tuple(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(tuple(range(a, b)) for a, b in pairwise(bounds))

@@ -106,7 +106,5 @@ class UpdateLimiter:
         mine = self.state_dict()
         for key in ("ratio", "warmup_steps", "burst"):
             if state[key] != mine[key]:
-                raise ClusterError(
-                    f"the checkpoint was made with limiter {key}={state[key]}, this run has {mine[key]}"
-                )
+                raise ClusterError(f"the checkpoint was made with limiter {key}={state[key]}, this run has {mine[key]}")
         self.updates = state["updates"]

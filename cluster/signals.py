@@ -12,7 +12,7 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):  # noqa: N818 - it isn't an error: the run stands as it was asked to
+class Interrupted(Exception):
     """A run was stopped by a signal, after it wrote a checkpoint.
 
     Attributes:

@@ -84,7 +84,7 @@ class SyncTrainer(Trainer):
         self._whole = True
 
     def _receive_all(self) -> Chunk:
-        """The chunk in flight, of all tasks. A signal needs no answer from the workers: the chunk is collected again."""
+        """The chunk in flight, of all tasks. A signal does not wait for it: a resumed run collects it again."""
         chunks: list[Chunk] = []
         while len(chunks) < len(self.collector.groups):
             self._heed_signal()

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from mtrl_surgery.commands.composition import hydra_main
 from mtrl_surgery.commands.errors import report
 from mtrl_surgery.commands.resume import resumed_settings
-from mtrl_surgery.runs.checkpoint import CheckpointStore
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import SettingsError, TrainSettings, method_label, run_name, to_settings, validate
@@ -56,38 +56,46 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
 
     settings = resolve(settings)
     if config.resume is None:
-        run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
+        with RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping()) as run:
+            _train_in(run, settings, None)
     else:
-        run = RunFolder.open(Path(config.resume), writable=True)
-    with run:
-        _train_in(run, settings, resume=config.resume is not None)
+        # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
+        checkpoint = _newest_checkpoint(Path(config.resume), settings)
+        with RunFolder.open(Path(config.resume), writable=True) as run:
+            # A second resume must find what this one was told, or it would stop at the old total_steps.
+            write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
+            _train_in(run, settings, checkpoint)
     return run.path
 
 
-def _train_in(run: RunFolder, settings: TrainSettings, resume: bool) -> None:
+def _newest_checkpoint(path: Path, settings: TrainSettings) -> Checkpoint:
+    checkpoint = CheckpointStore(RunFolder.open(path).checkpoints, settings.checkpoint.keep).newest()
+    if checkpoint is None:
+        raise SettingsError(f"resume={path}: the run has no whole checkpoint to go on from")
+    if settings.total_steps < checkpoint.step:
+        raise SettingsError(f"total_steps={settings.total_steps}: the run in {path} has done {checkpoint.step} already")
+    return checkpoint
+
+
+def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | None) -> None:
     from mtrl_surgery.assembly import build_trainer
 
+    _announce(run, settings, checkpoint)
     try:
-        checkpoint = None
-        if resume:
-            checkpoint = CheckpointStore(run.checkpoints, settings.checkpoint.keep).newest()
-            if checkpoint is None:
-                raise SettingsError(f"resume={run.path}: the run has no whole checkpoint to go on from")
-        _announce(run, settings, checkpoint.step if checkpoint else None)
         trainer = build_trainer(settings, run, checkpoint)
-    except BaseException as error:
-        run.finish("failed", str(error) or type(error).__name__)
+    except Exception as error:
+        run.finish("failed", str(error))
         raise
-    if checkpoint is not None:
-        # A second resume must find what this one was told, or it would stop at the old total_steps.
-        write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
+    except BaseException:
+        run.finish("interrupted")
+        raise
     last = trainer.run(checkpoint)
     print(f"{run.path}: finished; evaluate checkpoint={run.path} tests {last.name} once more", file=sys.stderr)
 
 
-def _announce(run: RunFolder, settings: TrainSettings, start: int | None) -> None:
+def _announce(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | None) -> None:
     tasks, cluster = settings.env.tasks, settings.cluster
-    since = "" if start is None else f", going on at step {start:,}"
+    since = "" if checkpoint is None else f", going on at step {checkpoint.step:,}"
     print(
         f"{run.path}: {method_label(settings)} on {len(tasks)} tasks of {settings.env.name}, "
         f"{settings.agent.name} on {settings.device} ({settings.threads} threads), cluster {cluster.kind}{since}",

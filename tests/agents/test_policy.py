@@ -10,13 +10,18 @@ from agents.policy import Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.agents.conftest import Build
+from tests.agents.conftest import Build, transitions
 
 
 @pytest.mark.parametrize("one_hot", [True, False])
 @pytest.mark.parametrize("bound", ["clamp", "tanh"])
-def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: str) -> None:
-    learner = build(one_hot=one_hot, log_std_bound=bound, batch_size=5)
+@pytest.mark.parametrize("normalization", ["none", "warmup"])
+def test_the_policy_is_the_learners_actor(
+    build: Build, one_hot: bool, bound: str, normalization: str
+) -> None:
+    learner = build(
+        one_hot=one_hot, log_std_bound=bound, batch_size=5, observation_normalization=normalization
+    )
     learner.update(30)
     policy = Policy(learner.problem, learner.config)
     policy.load(learner.policy_weights())
@@ -30,6 +35,22 @@ def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: st
         np.testing.assert_allclose(policy(task, obs_KBO[task], noise_KBA[task]), expected_KBA[task], atol=1e-6)
         np.testing.assert_allclose(policy.mode(task, obs_KBO[task]), silent_KBA[task], atol=1e-6)
     assert not policy(2, obs_KBO[2], noise_KBA[2])[:, 1].any(), "a padded coordinate stays 0"
+
+
+def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
+    """Measured at the first update, then frozen; a constant coordinate stays finite."""
+    learner = build(observation_normalization="warmup", fill=False)
+    warmup, later = transitions(3, 20, 2, 4, 2, seed=1), transitions(3, 20, 2, 4, 2, seed=2)
+    warmup.obs_KTNO[...] = warmup.obs_KTNO * [0.01, 1.0, 30.0, 0.0] + [5.0, -1.0, 0.0, 2.0]
+    learner.add(warmup)
+    learner.update(1)
+    learner.add(later)
+    learner.update(3)
+    normalized = learner._observations(torch.from_numpy(warmup.obs_KTNO)).flatten(0, 2)
+    torch.testing.assert_close(normalized.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(normalized.std(0, correction=0), torch.tensor([1.0, 1.0, 1.0, 0.0]), atol=1e-3, rtol=0)
+    far = learner._observations(torch.full((1, 4), 1e9))
+    assert far.abs().max() <= 10
 
 
 def test_bits_do_not_depend_on_threads_or_on_the_tasks_asked_before(build: Build) -> None:

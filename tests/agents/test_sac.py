@@ -120,9 +120,10 @@ def test_updates_equal_a_textbook_sac(build: Build) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_restored_learner_continues_to_the_bit(build: Build, method: str) -> None:
-    learner = build(method, diagnostics_every=5)
+    options = {"diagnostics_every": 5, "observation_normalization": "warmup", "critic_layer_norm": True}
+    learner = build(method, **options)
     learner.update(13)
-    other = build(method, seed=9, diagnostics_every=5)
+    other = build(method, seed=9, **options)
     other.load_state_dict(learner.state_dict())
     other.replay.load_segment(0, learner.replay.inserted, learner.replay.segment(0, learner.replay.inserted))
     learner.update(17)

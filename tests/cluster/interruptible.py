@@ -11,7 +11,7 @@ from cluster.signals import Interrupted
 from tests.cluster.parts import classic_suite
 from tests.cluster.runs import SCHEDULE, Setup, train
 
-SETUP = Setup(classic_suite(), schedule=replace(SCHEDULE, total_steps=400))
+SETUP = Setup(classic_suite(), schedule=replace(SCHEDULE, total_steps=300))
 
 if __name__ == "__main__":
     try:

@@ -22,9 +22,7 @@ from mtrl_surgery.methods.registry import METHODS, make_method
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder
 
-TINY = AgentConfig(
-    hidden_sizes=[16, 16], batch_size=8, warmup_steps=40, updates_per_step=0.5, diagnostics_every=7
-)
+TINY = AgentConfig(hidden_sizes=[16, 16], batch_size=8, warmup_steps=40, updates_per_step=0.5, diagnostics_every=7)
 SCHEDULE = Schedule(
     total_steps=150,
     chunk_steps=20,

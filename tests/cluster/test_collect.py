@@ -157,20 +157,11 @@ def test_an_evaluation_is_done_again_when_its_worker_dies(tmp_path: Path, ray_se
 
 
 @pytest.mark.cluster
-def test_workers_that_keep_dying_end_the_run(tmp_path: Path, ray_session: None) -> None:
-    spec = make_spec(factory_suite(TOYS, [trap("kill-always", 10, tmp_path / "never")]), copies=1)
-    with opened(spec, ClusterConfig(max_restarts=0)) as collector:
-        collector.submit(0, order_of(spec.suite, 0))
-        with pytest.raises(ClusterError, match=r"rollout worker 0 .* died, and cluster.max_restarts=0"):
-            collector.receive()
-
-
-@pytest.mark.cluster
 def test_an_environment_that_raises_is_told_and_not_tried_again(tmp_path: Path, ray_session: None) -> None:
     spec = make_spec(factory_suite(TOYS, [trap("raise", 10, tmp_path / "never")]), copies=1)
     with opened(spec, ClusterConfig(workers=1)) as collector:
         collector.submit(0, order_of(spec.suite, 0))
-        with pytest.raises(EnvironmentFailure, match="episode 0, step 9.*the motor burnt out"):
+        with pytest.raises(EnvironmentFailure, match=r"episode 0, step 9.*the motor burnt out"):
             collector.receive()
         assert not collector.replaced
 

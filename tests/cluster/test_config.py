@@ -58,9 +58,7 @@ def test_more_groups_than_tasks_are_refused() -> None:
 
 
 @given(st.integers(1, 2000), st.integers(1, 300), st.integers(1, 2000))
-def test_chunks_fill_the_run_exactly_and_a_longer_run_keeps_the_grid(
-    total: int, chunk: int, more: int
-) -> None:
+def test_chunks_fill_the_run_exactly_and_a_longer_run_keeps_the_grid(total: int, chunk: int, more: int) -> None:
     schedule, step, ends = Schedule(total, chunk), 0, []
     while length := schedule.chunk_length(step):
         assert 1 <= length <= chunk

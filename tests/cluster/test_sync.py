@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.cluster.parts import classic_suite
-from tests.cluster.runs import SCHEDULE, Setup, resume, rows_of, train
 
 from cluster.config import ClusterConfig, ClusterError
 from mtrl_surgery.runs.folder import RunFolder, read_rows
+from tests.cluster.parts import classic_suite
+from tests.cluster.runs import SCHEDULE, Setup, resume, rows_of, train
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,7 @@ def test_another_seed_or_chunk_length_is_another_run(setup: Setup, inline: Path,
     assert rows_of(train(longer, tmp_path, "chunk")) != rows_of(inline)
 
 
-def test_a_resume_from_any_checkpoint_writes_the_same_bytes(
-    setup: Setup, inline: Path, tmp_path: Path
-) -> None:
+def test_a_resume_from_any_checkpoint_writes_the_same_bytes(setup: Setup, inline: Path, tmp_path: Path) -> None:
     names = sorted(path.name for path in (inline / "checkpoints").glob("step-*"))
     assert names == [f"step-{step:09d}" for step in (60, 100, 150)]
     for name in names:

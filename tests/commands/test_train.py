@@ -104,7 +104,7 @@ def test_a_run_does_not_go_on_with_another_past(run: Run, copy: Path, words: lis
     said = run("train", f"resume={copy}", *words)
     assert said.code == 2 and all(part in said.err for part in parts), said.err
     assert said.err.splitlines()[-1].startswith("error: ")
-    assert (copy / "metrics.jsonl").read_bytes() == before
+    assert (copy / "metrics.jsonl").read_bytes() == before and status(copy) == "finished"
 
 
 def test_a_run_without_a_whole_checkpoint_does_not_go_on(run: Run, copy: Path):
@@ -226,6 +226,21 @@ def test_other_goals_do_not_take_the_place_of_the_runs_own(run: Run, copy: Path)
     (path,) = copy.glob("evaluation-*.json")
     assert path.name != "evaluation-200-suite.json"
     assert {task["lengths"][0] for task in json.loads(path.read_text())["tasks"]} == {20}
+
+
+@pytest.mark.cluster
+def test_ray_gives_the_same_bytes(run: Run, finished: Path):
+    """Training on two workers, then evaluating its checkpoint on two, against everything in one process."""
+    said = run("train", *SMALL, "cluster=local", "cluster.workers=2", "cluster.chunk_steps=50")
+    assert said.code == 0, said.err
+    (path,) = Path("runs").iterdir()
+    for name in ("metrics.jsonl", "evaluations.jsonl"):
+        assert (path / name).read_bytes() == (finished / name).read_bytes()
+    written = []
+    for workers in (1, 2):
+        assert run("evaluate", f"checkpoint={path}", "episodes=1", f"workers={workers}").code == 0
+        written.append((path / "evaluation-200-suite.json").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_a_corrupt_checkpoint_is_refused_by_name_and_skipped_otherwise(run: Run, copy: Path):

@@ -1,0 +1,47 @@
+"""Observation statistics: measured once on the random warm-up, then frozen, so that workers and learner always agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_NORMALIZED = 10.0  # a coordinate that hardly moved in the warm-up must not explode later
+MIN_STD = 1e-3  # in the observation's own units; also guards padded and constant coordinates
+
+
+class ObservationScale:
+    """Shifts and scales every observation coordinate to mean 0 and standard deviation 1 of the warm-up's data.
+
+    Meta-World's observations are metres: centimetres decide between success and failure, and a network sees them as
+    differences of 0.05. The statistics are pooled over tasks, since the tasks share the network.
+    """
+
+    def __init__(self, observation_dim: int, device: torch.device) -> None:
+        self.mean_O = torch.zeros(observation_dim, device=device)
+        self.scale_O = torch.ones(observation_dim, device=device)
+
+    def fit(self, obs_KSO: Tensor) -> None:
+        """Measure the statistics of K tasks' observations."""
+        rows_RO = obs_KSO.reshape(-1, obs_KSO.shape[-1]).double()
+        self.mean_O = rows_RO.mean(0).float()
+        self.scale_O = rows_RO.std(0, correction=0).clamp(min=MIN_STD).reciprocal().float()
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Raw observations [..., O] -> normalised ones."""
+        return normalize(obs, self.mean_O, self.scale_O)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics."""
+        return {"mean": self.mean_O.clone(), "scale": self.scale_O.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`'s value."""
+        self.mean_O.copy_(state["mean"])
+        self.scale_O.copy_(state["scale"])
+
+
+def normalize(obs: Tensor, mean_O: Tensor, scale_O: Tensor) -> Tensor:
+    """(obs - mean) * scale, kept within +-MAX_NORMALIZED; the one formula of learner and policy."""
+    return ((obs - mean_O) * scale_O).clamp_(-MAX_NORMALIZED, MAX_NORMALIZED)
