@@ -20,7 +20,7 @@ from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from tests.cluster import interruptible
 from tests.cluster.parts import factory_suite
-from tests.cluster.runs import Setup, build, resume, rows_of, train
+from tests.cluster.runs import SCHEDULE, Setup, build, resume, rows_of, train
 from tests.cluster.toys import trap
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,7 +58,9 @@ def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
     if cluster.kind == "local":
         request.getfixturevalue("ray_session")
     marker = tmp_path / "repaired"
-    setup = trapped("raise", 75, marker, cluster)
+    # No checkpoint is due before the end: the one of step 60 is the failure's, with an evaluation still to be done.
+    schedule = replace(SCHEDULE, checkpoint_every=1_000)
+    setup = replace(trapped("raise", 75, marker, cluster), schedule=schedule)
     with (
         RunFolder.create(tmp_path, "raising", {"seed": 0}) as folder,
         pytest.raises(EnvironmentFailure, match="the motor burnt out") as raised,
@@ -70,6 +72,7 @@ def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
         assert "the motor burnt out" in folder.manifest()["error"]
     newest = CheckpointStore(folder.checkpoints, 100).newest()
     assert newest is not None and newest.step == 60  # chunk 3 reaches step 75
+    assert [order["step"] for order in newest.state["evaluations"]] == [60]
     if cluster.kind == "inline":
         marker.touch()
         resume(setup, folder.path)
