@@ -92,6 +92,4 @@ class AgentConfig:
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise AgentError(f"agent.max_grad_norm={self.max_grad_norm} must be positive, or null for no clipping")
         if self.log_std_min >= self.log_std_max:
-            raise AgentError(
-                f"agent.log_std_min={self.log_std_min} must be below agent.log_std_max={self.log_std_max}"
-            )
+            raise AgentError(f"agent.log_std_min={self.log_std_min} must be below agent.log_std_max={self.log_std_max}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
@@ -30,9 +29,7 @@ class MetricSums:
         self._sums: dict[str, dict[str, Tensor]] = {"update": {}, "look": {}}
         self._counts = {"update": 0, "look": 0}
 
-    def add(
-        self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer], look: bool
-    ) -> None:
+    def add(self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer], look: bool) -> None:
         """Add one update's values; scalars are the run's, [K] are the tasks'."""
         values = dict(per_task)
         for name, network in networks.items():

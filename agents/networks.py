@@ -5,6 +5,7 @@ Every network is an ensemble of perceptrons (`mtrl_surgery.jacobian.task_mlp`); 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -35,7 +36,7 @@ def initial_mlp(
     """
     parameters: dict[str, Tensor] = {}
     last = len(sizes) - 2
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         weight_EIO = torch.empty(members, fan_in, fan_out)
         if layer == last:
             weight_EIO.uniform_(-OUTPUT_RANGE, OUTPUT_RANGE, generator=generator)

@@ -1,4 +1,4 @@
-"""Observation statistics: measured once on the random warm-up, then frozen, so that workers and learner always agree."""
+"""Observation statistics: measured once on the random warm-up, then frozen, so that workers and learner agree."""
 
 from __future__ import annotations
 

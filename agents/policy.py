@@ -14,8 +14,8 @@ from agents.problem import Problem
 class Policy:
     """Actions for one task's N copies.
 
-    A call sees one task, [N, O] with N fixed, so its bits don't depend on which tasks share a worker nor on the number of
-    threads. The task's one-hot code is folded into the first bias when weights are loaded.
+    A call sees one task, [N, O] with N fixed, so its bits don't depend on which tasks share a worker nor on the number
+    of threads. The task's one-hot code is folded into the first bias when weights are loaded.
     """
 
     def __init__(self, problem: Problem, config: AgentConfig) -> None:
@@ -46,9 +46,7 @@ class Policy:
         if self._normalizes:
             self._mean_O, self._scale_O = weights[size:].view(2, width)
         views = self._parameters.views()
-        self._layers = [
-            (views[f"weight{layer}"][0], views[f"bias{layer}"][0]) for layer in range(len(views) // 2)
-        ]
+        self._layers = [(views[f"weight{layer}"][0], views[f"bias{layer}"][0]) for layer in range(len(views) // 2)]
         weight_IH, bias_H = self._layers[0]
         self._layers[0] = (weight_IH[: self._observation_dim].contiguous(), bias_H)
         code_KH = weight_IH[self._observation_dim :]

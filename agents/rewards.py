@@ -14,8 +14,8 @@ from agents.replay import Transitions
 class ExponentialRewardScale:
     """Divides each task's rewards by the root of an exponential moving variance, as mtrl does; the mean stays.
 
-    mean <- (1 - a) mean + a r and var <- (1 - a) var + a (r - mean)^2, once for each transition in the order of its vector
-    step. Scaling at sampling means that old transitions never carry stale scales.
+    mean <- (1 - a) mean + a r and var <- (1 - a) var + a (r - mean)^2, once for each transition in the order of its
+    vector step. Scaling at sampling means that old transitions never carry stale scales.
     """
 
     def __init__(self, num_tasks: int, alpha: float, device: torch.device) -> None:

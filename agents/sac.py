@@ -23,7 +23,7 @@ from agents.rewards import ExponentialRewardScale
 from agents.streams import Stream, torch_generator
 from mtrl_surgery.jacobian.task_mlp import TaskMLP
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
-from mtrl_surgery.methods.base import Method
+from mtrl_surgery.methods.base import AnyMethod
 
 METRICS_EVERY = 10  # updates between two that are counted in the metrics: summing them costs as much as a small layer
 
@@ -35,8 +35,8 @@ class SACLearner:
         self,
         problem: Problem,
         config: AgentConfig,
-        actor_method: Method,
-        critic_method: Method,
+        actor_method: AnyMethod,
+        critic_method: AnyMethod,
         seed: int,
         device: str,
     ) -> None:
@@ -174,17 +174,13 @@ class SACLearner:
             obs_KBO = self._observations(obs_KBO)
         return torch.cat([obs_KBO, self._code_KBK], dim=-1) if self.config.one_hot else obs_KBO
 
-    def _act(
-        self, obs_KBI: Tensor, noise_KBA: Tensor, theta: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _act(self, obs_KBI: Tensor, noise_KBA: Tensor, theta: Tensor | None = None) -> tuple[Tensor, Tensor]:
         config = self.config
         mean_KBA, log_std_KBA = self._actor(obs_KBI, theta)[0].chunk(2, dim=-1)
         log_std_KBA = bound_log_std(log_std_KBA, config.log_std_min, config.log_std_max, config.log_std_bound)
         return squashed_gaussian(mean_KBA, log_std_KBA, noise_KBA, self._mask_K1A)
 
-    def _q(
-        self, critic: TaskMLP, obs_KBI: Tensor, action_KBA: Tensor, theta: Tensor | None = None
-    ) -> Tensor:
+    def _q(self, critic: TaskMLP, obs_KBI: Tensor, action_KBA: Tensor, theta: Tensor | None = None) -> Tensor:
         return critic(torch.cat([obs_KBI, action_KBA], dim=-1), theta)[..., 0]
 
     def policy_weights(self) -> np.ndarray:

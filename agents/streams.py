@@ -22,8 +22,6 @@ def stream_seed(seed: int, purpose: Stream, *key: int) -> int:
     return int(words[0]) >> 1
 
 
-def torch_generator(
-    seed: int, purpose: Stream, *key: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+def torch_generator(seed: int, purpose: Stream, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator of the named stream."""
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, *key))

@@ -52,6 +52,7 @@ class RaySession:
         try:
             ray.init(**options)
         except Exception as error:
+            ray.shutdown()
             if config.kind == "local":
                 raise ClusterError(f"Ray does not start on this machine: {error}") from error
             raise ClusterError(

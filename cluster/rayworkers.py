@@ -120,7 +120,7 @@ class RayCollector:
             if not ready and not warned and elapsed > _PATIENCE:
                 warned = True
                 tasks = sum(len(group) for group in self.groups)
-                print(f"building {tasks} tasks on {len(self._slots)} workers ({free_cpus()}) ...", file=sys.stderr)
+                print(f"building {tasks} tasks on {len(self._slots)} workers ...", file=sys.stderr)
             for ref in ready:
                 slot = building.pop(ref)
                 try:

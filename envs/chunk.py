@@ -16,7 +16,7 @@ class Episode:
         task: Index of the task in its suite.
         copy: Environment copy of the task.
         number: Number of the episode in its stream, from 0.
-        end: Vector step of the run after which it ended: `chunk.index * T + t + 1`.
+        end: Vector step of its chunk, counted from 1, after which it ended.
         return_: Sum of rewards.
         length: Steps.
         success_any: Whether any step was a success.

@@ -79,7 +79,7 @@ class Rollout:
         Args:
             policy: Asked with observations [copy, observation] of one task at a time.
             index: Number of the chunk in its run; names the action noise.
-            steps: Vector steps; the same for every chunk of a run.
+            steps: Vector steps, T.
 
         Raises:
             EnvironmentFailure: A simulator raised, or gave an observation or reward that is not finite. The
@@ -185,7 +185,7 @@ class Rollout:
                 if step.terminated or step.truncated:
                     chunk.terminated_KTN[k, t, n] = step.terminated
                     chunk.ended_KTN[k, t, n] = True
-                    chunk.episodes.append(_finished(at, chunk.index * steps + t + 1))
+                    chunk.episodes.append(_finished(at, t + 1))
                     at.episode += 1
                     self._reset(at)
 

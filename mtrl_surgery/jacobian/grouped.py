@@ -14,9 +14,7 @@ TaskLosses = Callable[[Tensor], Tensor]
 on row k only. Networks read it through `FlatParameters.split`, or through `TaskMLP`, which is faster."""
 
 
-def task_jacobian(
-    task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int
-) -> tuple[Tensor, Tensor]:
+def task_jacobian(task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int) -> tuple[Tensor, Tensor]:
     """Differentiate every task's loss by the shared parameters, all tasks at once.
 
     The parameters are handed out as K references to the same memory (an expanded leaf). The losses of different tasks

@@ -1,4 +1,4 @@
-"""One network's parameters as one flat vector, so that clipping, Adam, target updates and shipping weights are one call."""
+"""A network's parameters as one flat vector: clipping, Adam, target updates and shipping are one call each."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ class FlatParameters:
         pieces = values.split(self._sizes, dim=-1)
         leading = values.shape[:-1]
         return {
-            name: piece.view(*leading, *shape)
-            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+            name: piece.view(*leading, *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
 
     def copy(self, device: torch.device | str | None = None) -> FlatParameters:

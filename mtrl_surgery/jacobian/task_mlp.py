@@ -79,8 +79,8 @@ class _Ensemble(torch.autograd.Function):
         return x_ERI
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_ERO: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    @once_differentiable
+    def backward(ctx: Any, grad_ERO: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         network: TaskMLP = ctx.network
         saved = ctx.saved_tensors
         depths = len(network.layers)
@@ -120,9 +120,7 @@ def _write_sum(x_ERI: Tensor, grad_ERO: Tensor, tasks: int, weight_EIO: Tensor, 
     torch.sum(grad_ERO, dim=1, keepdim=True, out=bias_E1O)
 
 
-def _write_by_task(
-    x_ERI: Tensor, grad_ERO: Tensor, tasks: int, weight_KEIO: Tensor, bias_KE1O: Tensor
-) -> None:
+def _write_by_task(x_ERI: Tensor, grad_ERO: Tensor, tasks: int, weight_KEIO: Tensor, bias_KE1O: Tensor) -> None:
     members, rows, _ = grad_ERO.shape
     x_EKBI = x_ERI.unflatten(1, (tasks, rows // tasks))
     grad_EKBO = grad_ERO.view(members, tasks, rows // tasks, -1)

@@ -10,20 +10,20 @@ from torch import Tensor
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics
 from mtrl_surgery.jacobian.grouped import TaskLosses, task_jacobian, weighted_gradient
 from mtrl_surgery.jacobian.parameters import FlatParameters
-from mtrl_surgery.methods.base import GramianWeighting, JacobianMethod, LossWeighting, Method
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 
 
 class SurgeryOptimizer:
     """One network's parameters with the method and the optimizer that move them.
 
-    No call in `step` waits for the device. A NaN or an infinity in a task's loss or gradient is remembered on the device
-    (`first_bad_update_K`), to be read with the metrics.
+    No call in `step` waits for the device. A NaN or an infinity in a task's loss or gradient is remembered on the
+    device (`first_bad_update_K`), to be read with the metrics.
     """
 
     def __init__(
         self,
         parameters: FlatParameters,
-        method: Method,
+        method: AnyMethod,
         learning_rate: float,
         eps: float,
         max_grad_norm: float | None,

@@ -48,9 +48,7 @@ def check_storable(array: Array, name: str) -> None:
         CheckpointError: Names the array, its data type and the choices.
     """
     if array.dtype.name not in DTYPES:
-        raise CheckpointError(
-            f"{name}: cannot store an array of dtype {array.dtype}; choices: {', '.join(DTYPES)}"
-        )
+        raise CheckpointError(f"{name}: cannot store an array of dtype {array.dtype}; choices: {', '.join(DTYPES)}")
 
 
 def bytes_needed(arrays: Mapping[str, Array]) -> int:

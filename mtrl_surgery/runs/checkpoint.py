@@ -135,9 +135,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: It is not whole; says which files are missing or corrupt.
         """
-        return _load(
-            path, self._segments if path.parent == self.folder else SegmentStore(path.parent / "replay")
-        )
+        return _load(path, self._segments if path.parent == self.folder else SegmentStore(path.parent / "replay"))
 
     def write_segment(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
         """Writes transitions [start, stop) of every task once, for all checkpoints to come.
@@ -195,9 +193,7 @@ class CheckpointStore:
 
     def _newest_first(self) -> list[Path]:
         found = [path for path in self.folder.glob("*") if _FOLDER.fullmatch(path.name)]
-        return sorted(
-            found, key=lambda path: (_step(path), not path.name.startswith(_REPLACED)), reverse=True
-        )
+        return sorted(found, key=lambda path: (_step(path), not path.name.startswith(_REPLACED)), reverse=True)
 
     def _prune(self) -> None:
         whole, kept = 0, []

@@ -28,9 +28,7 @@ class LoggerConfig:
         """
         for key, choices in (("name", SINKS), ("mode", WANDB_MODES)):
             if getattr(self, key) not in choices:
-                raise RunError(
-                    f"logger.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}"
-                )
+                raise RunError(f"logger.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
 
 
 @dataclass

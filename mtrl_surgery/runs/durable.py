@@ -134,9 +134,7 @@ def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
         remove_leftovers(target.parent)
         free = shutil.disk_usage(target.parent).free
         if needed > free:
-            raise CheckpointError(
-                f"cannot write {target}: " + _no_room("no space left on device", needed, free)
-            )
+            raise CheckpointError(f"cannot write {target}: " + _no_room("no space left on device", needed, free))
         try:
             yield
         except BaseException:

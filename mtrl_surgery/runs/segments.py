@@ -43,9 +43,7 @@ class SegmentStore:
     def __init__(self, folder: Path) -> None:
         """A store at `folder`, which is made by the first write."""
         self.folder = folder
-        self._sound: dict[
-            tuple[str, str], int
-        ] = {}  # (name, sha256) -> modification time when it was checked
+        self._sound: dict[tuple[str, str], int] = {}  # (name, sha256) -> modification time when it was checked
 
     def write(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
         """Writes transitions [start, stop); a file of the same range is replaced.

@@ -57,13 +57,9 @@ class TensorBoardSink:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes the rows' scalars at their steps."""
         for row in rows:
-            values = [
-                self._summary.Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)
-            ]
+            values = [self._summary.Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)]
             summary = self._summary.Summary(value=values)
-            self._writer.add_event(
-                self._event.Event(wall_time=time.time(), step=row["step"], summary=summary)
-            )
+            self._writer.add_event(self._event.Event(wall_time=time.time(), step=row["step"], summary=summary))
 
     def close(self) -> None:
         """Flushes to disk."""
@@ -117,9 +113,7 @@ def scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """The finite numbers of a row by `<task or run>/<key>`; texts, lists and gaps are no scalars."""
     prefix = row.get("task") or WHOLE_RUN
     for key, value in row.items():
-        if key not in ("step", "task") and isinstance(
-            value, int | float | np.floating | np.integer | np.bool_
-        ):
+        if key not in ("step", "task") and isinstance(value, int | float | np.floating | np.integer | np.bool_):
             number = float(value)
             if math.isfinite(number):
                 yield f"{prefix}/{key}", number

@@ -81,11 +81,7 @@ def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, dict):
         if all(type(key) is str for key in value):
             return {"dict": {key: _pack(item, f"{path}/{key}", arrays) for key, item in value.items()}}
-        return {
-            "items": [
-                [_pack_key(key, path), _pack(item, f"{path}/{key}", arrays)] for key, item in value.items()
-            ]
-        }
+        return {"items": [[_pack_key(key, path), _pack(item, f"{path}/{key}", arrays)] for key, item in value.items()]}
     raise CheckpointError(f"state{path}: cannot store a {type(value).__qualname__}; choices: {_STORABLE}")
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+
 from agents.config import AgentConfig
 from agents.problem import Problem
 from agents.sac import SACLearner
-
 from mtrl_surgery.methods.registry import find_method, make_method
 
 

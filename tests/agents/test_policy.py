@@ -5,23 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from agents.networks import bound_log_std, squashed_gaussian
-from agents.policy import Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.networks import bound_log_std, squashed_gaussian
+from agents.policy import Policy
 from tests.agents.conftest import Build, transitions
 
 
 @pytest.mark.parametrize("one_hot", [True, False])
 @pytest.mark.parametrize("bound", ["clamp", "tanh"])
 @pytest.mark.parametrize("normalization", ["none", "warmup"])
-def test_the_policy_is_the_learners_actor(
-    build: Build, one_hot: bool, bound: str, normalization: str
-) -> None:
-    learner = build(
-        one_hot=one_hot, log_std_bound=bound, batch_size=5, observation_normalization=normalization
-    )
+def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: str, normalization: str) -> None:
+    learner = build(one_hot=one_hot, log_std_bound=bound, batch_size=5, observation_normalization=normalization)
     learner.update(30)
     policy = Policy(learner.problem, learner.config)
     policy.load(learner.policy_weights())

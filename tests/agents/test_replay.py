@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from agents.replay import Replay
-from agents.rewards import ExponentialRewardScale
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.replay import Replay
+from agents.rewards import ExponentialRewardScale
 from tests.agents.conftest import transitions
 
 CPU = torch.device("cpu")

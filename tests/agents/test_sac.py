@@ -6,13 +6,13 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.distributions import Normal, TanhTransform, TransformedDistribution
+
 from agents.config import AgentConfig, AgentError
 from agents.metrics import NonFiniteError
 from agents.replay import Batch
 from agents.sac import SACLearner
-from torch import nn
-from torch.distributions import Normal, TanhTransform, TransformedDistribution
-
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 from tests.agents.conftest import Build, transitions
 
@@ -58,9 +58,7 @@ class PlainSAC:
 
     def step(self, batch: Batch, next_noise: torch.Tensor, noise: torch.Tensor) -> None:
         code = torch.eye(self.tasks, dtype=torch.float64).repeat_interleave(batch.obs_KBO.shape[1], 0)
-        obs, next_obs = (
-            torch.cat([x.double().flatten(0, 1), code], -1) for x in (batch.obs_KBO, batch.next_obs_KBO)
-        )
+        obs, next_obs = (torch.cat([x.double().flatten(0, 1), code], -1) for x in (batch.obs_KBO, batch.next_obs_KBO))
         action, reward, terminated = (
             x.double().flatten(0, 1) for x in (batch.action_KBA, batch.reward_KB, batch.terminated_KB)
         )
@@ -83,7 +81,7 @@ class PlainSAC:
             for target, online in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
                 target.lerp_(online, self.config.tau)
 
-    def _apply(self, index: int, loss: torch.Tensor, parameters) -> None:  # noqa: ANN001
+    def _apply(self, index: int, loss: torch.Tensor, parameters) -> None:
         parameters = list(parameters)
         self.optimizers[index].zero_grad()
         loss.backward()

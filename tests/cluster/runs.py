@@ -11,7 +11,7 @@ from agents.policy import Policy
 from agents.problem import Problem
 from agents.sac import SACLearner
 from cluster.assembly import make_collector, make_trainer
-from cluster.collect import CollectSpec
+from cluster.collect import Collector, CollectSpec
 from cluster.config import ClusterConfig
 from cluster.driver import Parts, Trainer
 from cluster.limiter import UpdateLimiter
@@ -57,12 +57,15 @@ def problem_of(suite: TaskSuite) -> Problem:
     return Problem(suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA)
 
 
-def build(setup: Setup, folder: RunFolder) -> Trainer:
+def build(setup: Setup, folder: RunFolder, collector: Collector | None = None) -> Trainer:
+    """A trainer with the configured collector, or another one."""
     policy = partial(Policy, problem_of(setup.suite), setup.agent)
     agent = setup.agent
+    if collector is None:
+        collector = make_collector(CollectSpec(setup.suite, setup.copies, setup.seed, policy), setup.cluster)
     parts = Parts(
         learner=make_learner(setup),
-        collector=make_collector(CollectSpec(setup.suite, setup.copies, setup.seed, policy), setup.cluster),
+        collector=collector,
         limiter=UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst),
         recorder=Recorder(folder, setup.suite.tasks),
         store=CheckpointStore(folder.checkpoints, setup.keep),

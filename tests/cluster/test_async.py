@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agents.policy import Policy
+from cluster.collect import ChunkOrder, Collected, CollectSpec, Evaluated, EvaluationOrder, GroupWorker
 from cluster.config import ClusterConfig, ClusterError
+from cluster.contracts import Positions
 from cluster.driver import Trainer
+from envs.streams import Position
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from tests.cluster.parts import classic_suite, factory_suite
-from tests.cluster.runs import Setup, build
+from tests.cluster.runs import Setup, build, problem_of
 from tests.cluster.toys import trap
 
 INLINE = ClusterConfig(kind="inline", mode="async")
@@ -49,6 +54,68 @@ def test_an_async_checkpoint_is_no_sync_one(tmp_path: Path) -> None:
         other = build(replace(setup, cluster=ClusterConfig(kind="inline")), folder)
         with pytest.raises(ClusterError, match="the checkpoint has mode = 'async', this run has 'sync'"):
             other.run(checkpoint)
+
+
+class Unfair:
+    """Two groups in this process; the first always answers first. Notes how far ahead each order reaches."""
+
+    def __init__(self, spec: CollectSpec) -> None:
+        self.groups = ((0,), (1,))
+        self.replaced: list[str] = []
+        self.collected = [0, 0]
+        self.leads: list[int] = []
+        self._workers = [GroupWorker(spec, tasks) for tasks in self.groups]
+        self._orders: dict[int, ChunkOrder] = {}
+        self._positions: dict[tuple[int, int], Position] = {}
+        self._evaluations: list[EvaluationOrder] = []
+
+    def start(self, positions: Positions | None) -> None:
+        for worker in self._workers:
+            self._positions |= worker.build(positions)
+
+    def submit(self, group: int, order: ChunkOrder) -> None:
+        assert group not in self._orders
+        self._orders[group] = order
+        self.leads.append(self.collected[group] + order.steps - min(self.collected))
+
+    def receive(self, timeout: float | None = None) -> Collected:
+        group = min(self._orders)
+        order = self._orders.pop(group)
+        worker = self._workers[group]
+        collected = worker.collect(group, order.index, order.steps, order.version, order.weights, None)
+        self.collected[group] += order.steps
+        self._positions |= collected.positions
+        return collected
+
+    def evaluate(self, order: EvaluationOrder) -> None:
+        self._evaluations.append(order)
+
+    def evaluations(self) -> list[Evaluated]:
+        orders, self._evaluations = self._evaluations, []
+        done = []
+        for order in orders:
+            answers = [worker.evaluate(order.weights, order.episodes, order.protocol) for worker in self._workers]
+            done.append(Evaluated(order, [row for rows, _ in answers for row in rows], 0.0))
+        return done
+
+    def positions(self) -> dict[tuple[int, int], Position]:
+        return dict(self._positions)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+@pytest.mark.parametrize("max_lead", [1, 3])
+def test_a_fast_group_leads_by_at_most_the_limit(tmp_path: Path, max_lead: int) -> None:
+    setup = Setup(classic_suite(), replace(INLINE, max_lead=max_lead))
+    with RunFolder.create(tmp_path, "unfair", {"seed": 0}) as folder:
+        policy = partial(Policy, problem_of(setup.suite), setup.agent)
+        collector = Unfair(CollectSpec(setup.suite, setup.copies, setup.seed, policy))
+        trainer = build(setup, folder, collector)
+        trainer.run()
+    assert_exact(trainer, setup, folder.path)
+    assert max(collector.leads) == max_lead * setup.schedule.chunk_steps
 
 
 @pytest.mark.cluster

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -100,9 +99,9 @@ def test_the_default_is_meta_world_plus():
     assert (agent.temperature, agent.initial_temperature, agent.target_entropy) == ("per_task", 1.0, None)
     assert (agent.log_std_min, agent.log_std_max, agent.log_std_bound) == (-20.0, 2.0, "clamp")
     assert (agent.warmup_steps, agent.warmup_burst, agent.updates_per_step) == (4000, False, 1.0)
-    assert agent.reward_normalization == "none" and agent.reward_scale == 1.0
-    # 20 million steps of ten tasks are theirs; half of them are ours unless told.
-    assert math.isclose(settings.total_steps, 1_000_000)
+    assert agent.reward_normalization == agent.observation_normalization == "none" and agent.reward_scale == 1.0
+    assert agent.initializer == "he_uniform" and not agent.critic_layer_norm
+    assert (settings.evaluation.final_episodes, settings.evaluation.protocol) == (50, None)
 
 
 def test_mtrl_is_mtrl():
@@ -117,6 +116,7 @@ def test_mtrl_is_mtrl():
     assert (agent.discount, agent.tau) == (0.99, 0.005)
     assert (agent.warmup_steps, agent.warmup_burst, agent.updates_per_step) == (1500, True, 1.0)
     assert (agent.reward_normalization, agent.reward_alpha) == ("exponential", 0.001)
+    assert agent.observation_normalization == "none" and agent.initializer == "orthogonal"
     assert agent.batch_size * 10 == 1280 and agent.replay_capacity * 10 == 1_000_000
     assert (env.horizon, env.reward_version, env.num_goals) == (150, "v1", 1)
     assert (evaluation.protocol, evaluation.episodes, evaluation.every) == ("mtrl", 1, 30_000)

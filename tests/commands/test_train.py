@@ -228,8 +228,19 @@ def test_other_goals_do_not_take_the_place_of_the_runs_own(run: Run, copy: Path)
     assert {task["lengths"][0] for task in json.loads(path.read_text())["tasks"]} == {20}
 
 
+@pytest.fixture
+def one_ray() -> Iterator[None]:
+    """One Ray for all commands of a test, which join what their process is connected to."""
+    from cluster.config import ClusterConfig
+    from cluster.raysession import RaySession
+
+    session = RaySession(ClusterConfig(kind="local", object_store_mb=100), workers=2)
+    yield
+    session.close()
+
+
 @pytest.mark.cluster
-def test_ray_gives_the_same_bytes(run: Run, finished: Path):
+def test_ray_gives_the_same_bytes(run: Run, finished: Path, one_ray: None):
     """Training on two workers, then evaluating its checkpoint on two, against everything in one process."""
     said = run("train", *SMALL, "cluster=local", "cluster.workers=2", "cluster.chunk_steps=50")
     assert said.code == 0, said.err

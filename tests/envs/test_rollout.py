@@ -80,7 +80,7 @@ def test_episodes_are_numbered_counted_over_chunks_and_summed_over_their_whole_l
     chunks = [rollout.collect(policy, index, 5) for index in range(4)]
     episodes = [episode for chunk in chunks for episode in chunk.episodes]
     assert [(e.copy, e.number, e.end, e.length) for e in episodes] == [
-        (0, 0, 8, 8), (1, 0, 8, 8), (0, 1, 16, 8), (1, 1, 16, 8),
+        (0, 0, 3, 8), (1, 0, 3, 8), (0, 1, 1, 8), (1, 1, 1, 8),
     ]  # fmt: skip
     assert all(e.success_any and not e.success_last for e in episodes)
     rewards_TN = joined(chunks, "reward_KTN")[0]

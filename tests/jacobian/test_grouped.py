@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ def network(members: int, sizes: list[int], seed: int, layer_norm: bool = False)
     """Float64 perceptrons with weights of order one, so that every gradient counts."""
     generator = torch.Generator().manual_seed(seed)
     initial = {}
-    for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         initial[f"weight{layer}"] = torch.randn(members, fan_in, fan_out, dtype=F64, generator=generator)
         initial[f"bias{layer}"] = torch.randn(members, 1, fan_out, dtype=F64, generator=generator)
     return TaskMLP(FlatParameters(initial), layer_norm)

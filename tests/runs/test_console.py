@@ -77,10 +77,7 @@ def test_a_resumed_run_counts_only_its_own_steps_for_the_rate() -> None:
     clock.now += 10
     progress.update(1100, 1000, success=0.456)
     assert progress.rates() == (10.0, 10.0)
-    assert (
-        progress.line()
-        == "1,100/2,000 steps (55.0 %)  10.0 steps/s  10.0 updates/s  success 0.46  ETA 0:01:30"
-    )
+    assert progress.line() == "1,100/2,000 steps (55.0 %)  10.0 steps/s  10.0 updates/s  success 0.46  ETA 0:01:30"
 
 
 def test_rates_forget_what_was_over_a_minute_ago() -> None:

@@ -178,9 +178,7 @@ def test_a_write_that_fails_half_way_leaves_older_ones_whole(tmp_path: Path) -> 
     before = sorted(tmp_path.rglob("*"))
     big = np.zeros(100_000)
     with file_size_limit(50_000):
-        with pytest.raises(
-            CheckpointError, match=r"step-000000002: File too large \(80\d,\d+ bytes needed, .* free\)"
-        ):
+        with pytest.raises(CheckpointError, match=r"step-000000002: File too large \(80\d,\d+ bytes needed, .* free\)"):
             store.save(2, {"big": big})
         with pytest.raises(CheckpointError, match=r"segment-\S+: File too large"):
             store.write_segment(1, 2, {"big": big})

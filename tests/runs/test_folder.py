@@ -31,12 +31,7 @@ def test_a_new_run_has_config_and_manifest(tmp_path: Path) -> None:
     assert (manifest["status"], manifest["seed"], manifest["run"]) == ("running", 3, "mt10_samgs")
     assert manifest["host"] == socket.gethostname() and manifest["pid"] == os.getpid()
     assert manifest["versions"].keys() == set(PACKAGES) and manifest["versions"]["numpy"]
-    assert (
-        manifest["python"].startswith("3.")
-        and manifest["cpus"] >= 1
-        and manifest["started"]
-        and manifest["command"]
-    )
+    assert manifest["python"].startswith("3.") and manifest["cpus"] >= 1 and manifest["started"] and manifest["command"]
 
 
 def test_the_manifest_needs_no_heavy_import() -> None:
@@ -45,9 +40,7 @@ def test_the_manifest_needs_no_heavy_import() -> None:
         "manifest.session(); heavy = {'torch', 'ray', 'metaworld', 'mujoco', 'tensorboard', 'wandb'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd()
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd())
     assert done.stdout.strip() == "[]"
 
 
@@ -135,9 +128,7 @@ def test_two_writers_are_refused_and_a_reader_is_not(tmp_path: Path) -> None:
         "R.open(pathlib.Path(sys.argv[1]))\n"
         "R.open(pathlib.Path(sys.argv[1]), writable=True)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, cwd=os.getcwd()
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, cwd=os.getcwd())
     assert done.returncode == 1
     assert f"is being written by process {os.getpid()} on {socket.gethostname()}" in done.stderr
     with pytest.raises(RunError, match="two processes cannot write one run"):
@@ -181,13 +172,7 @@ def test_a_resume_goes_on_where_the_checkpoint_was(tmp_path: Path) -> None:
     assert len(read_rows(broken.path / "health.jsonl")) == 3
 
 
-values = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text(st.characters(codec="utf-8"))
-)
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8"))
 
 
 @settings(max_examples=25, deadline=None)

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
 
-values = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
+values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 rows = st.lists(st.dictionaries(st.text(), values | st.lists(values, max_size=3), max_size=4), max_size=6)
 
 
@@ -138,9 +136,7 @@ def test_truncation_is_to_the_end_of_a_row_only(tmp_path: Path) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(
-    ("line", "message"), [("{", "line 2 is no JSON"), ("[1]", "line 2 is no row but a list")]
-)
+@pytest.mark.parametrize(("line", "message"), [("{", "line 2 is no JSON"), ("[1]", "line 2 is no row but a list")])
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "a").write_text('{"a":1}\n' + line + '\n{"a":1}\n')
     with pytest.raises(RunError, match=message):

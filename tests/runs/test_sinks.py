@@ -99,15 +99,11 @@ def test_wandb_offline(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         sink.write(rows(start))
         sink.close()
     assert list(
-        (run.path / "wandb").glob(
-            f"offline-run-*-{json.loads((run.path / 'manifest.json').read_text())['id']}"
-        )
+        (run.path / "wandb").glob(f"offline-run-*-{json.loads((run.path / 'manifest.json').read_text())['id']}")
     )
 
 
-def test_wandb_without_a_login_is_named(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_wandb_without_a_login_is_named(run: RunFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("HOME", str(tmp_path))  # no login is found there
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

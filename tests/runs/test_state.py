@@ -18,9 +18,7 @@ from mtrl_surgery.runs.checkpoint import CheckpointError, CheckpointStore
 from mtrl_surgery.runs.state import pack, unpack
 
 arrays = st.sampled_from(list(DTYPES)).flatmap(
-    lambda dtype: hnp.arrays(
-        np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-    )
+    lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
 )
 numbers = st.integers() | st.floats() | st.booleans() | st.none()
 texts = st.text(st.characters(exclude_categories=[]))  # lone surrogates too
@@ -28,9 +26,7 @@ keys = texts | st.integers() | st.tuples(st.integers(), st.integers())
 states = st.recursive(
     arrays | numbers | texts | st.integers(min_value=10**30),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(keys, inner, max_size=3)
+        st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(keys, inner, max_size=3)
     ),
     max_leaves=12,
 )
@@ -69,9 +65,7 @@ def test_a_state_survives_the_disk(tmp_path_factory: pytest.TempPathFactory, sta
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text("abc/ü", min_size=1), arrays, max_size=5))
-def test_files_are_what_the_library_reads(
-    tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]
-) -> None:
+def test_files_are_what_the_library_reads(tmp_path_factory: pytest.TempPathFactory, content: dict[str, Any]) -> None:
     path = tmp_path_factory.mktemp("arrays") / "x.safetensors"
     size, _ = write_arrays(path, content)
     assert size == path.stat().st_size == bytes_needed(content)
