@@ -25,10 +25,6 @@ from tests.cluster.toys import trap
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOYS = "tests.cluster.toys:make"
-KINDS = [
-    ClusterConfig(kind="inline"),
-    pytest.param(ClusterConfig(kind="local", workers=2), marks=pytest.mark.cluster),
-]
 
 
 def trapped(kind: str, step: int, marker: Path, cluster: ClusterConfig) -> Setup:
@@ -51,16 +47,11 @@ def test_a_run_whose_worker_was_killed_has_the_same_bytes(tmp_path: Path, ray_se
     assert [row["event"] for row in health if "reason" in row] == ["worker replaced"]
 
 
-@pytest.mark.parametrize("cluster", KINDS)
-def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
-    cluster: ClusterConfig, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if cluster.kind == "local":
-        request.getfixturevalue("ray_session")
+def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
     marker = tmp_path / "repaired"
     # No checkpoint is due before the end: the one of step 60 is the failure's, with an evaluation still to be done.
     schedule = replace(SCHEDULE, checkpoint_every=1_000)
-    setup = replace(trapped("raise", 75, marker, cluster), schedule=schedule)
+    setup = replace(trapped("raise", 75, marker, ClusterConfig(kind="inline")), schedule=schedule)
     with (
         RunFolder.create(tmp_path, "raising", {"seed": 0}) as folder,
         pytest.raises(EnvironmentFailure, match="the motor burnt out") as raised,
@@ -73,10 +64,9 @@ def test_an_environment_that_raises_ends_the_run_with_a_checkpoint(
     newest = CheckpointStore(folder.checkpoints, 100).newest()
     assert newest is not None and newest.step == 60  # chunk 3 reaches step 75
     assert [order["step"] for order in newest.state["evaluations"]] == [60]
-    if cluster.kind == "inline":
-        marker.touch()
-        resume(setup, folder.path)
-        assert rows_of(folder.path) == rows_of(train(setup, tmp_path, "never-raised"))
+    marker.touch()
+    resume(setup, folder.path)
+    assert rows_of(folder.path) == rows_of(train(setup, tmp_path, "never-raised"))
 
 
 @pytest.mark.cluster
