@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 
 from agents.config import AgentConfig
-from agents.policy import Policy
+from agents.policy import Policy, actor_sizes, critic_sizes
 from agents.problem import Problem
 from agents.sac import SACLearner
 from agents.streams import Stream, stream_seed
@@ -54,8 +55,20 @@ def resolve(settings: TrainSettings) -> TrainSettings:
         env=dataclasses.replace(env, tasks=list(suite.tasks)),
         evaluation=dataclasses.replace(settings.evaluation, protocol=protocol),
         device=resolve_device(settings.device),
-        threads=resolve_threads(settings.threads),
+        threads=resolve_threads(settings.threads, update_flops(build_problem(suite), agent_config(settings))),
     )
+
+
+def update_flops(problem: Problem, config: AgentConfig) -> float:
+    """Floating-point operations of one SAC update, those of the matrix products."""
+    actor, critic = (
+        sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes(problem, config)))
+        for sizes in (actor_sizes, critic_sizes)
+    )
+    # In units of a forward pass, a backward being two: the actor acts on the next observations, then learns (1 + 3);
+    # the critics give targets, learn, and hand the actor its gradient by their inputs (1 + 3 + 2).
+    products = 4 * actor + 6 * config.critics * critic
+    return 2.0 * products * problem.num_tasks * config.batch_size
 
 
 def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoint | None = None) -> Trainer:

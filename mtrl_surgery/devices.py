@@ -31,9 +31,18 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def resolve_threads(threads: int | None) -> int:
-    """CPU threads of the learner: half the cores unless told, since rollout workers want the other half."""
-    return threads if threads is not None else max(1, count_cores() // 2)
+LARGE_UPDATE = 2e9  # floating-point operations of an update from which one core holds the whole run up
+
+
+def resolve_threads(threads: int | None, update_flops: float = 0.0) -> int:
+    """CPU threads of the learner, unless told.
+
+    A small update leaves half the cores to the rollout workers. Where an update takes long (MT10's: 14 GFLOP), the
+    workers wait for the learner nearly all the time, so it may have every core.
+    """
+    if threads is not None:
+        return threads
+    return count_cores() if update_flops >= LARGE_UPDATE else max(1, count_cores() // 2)
 
 
 def count_cores() -> int:
