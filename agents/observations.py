@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 MAX_NORMALIZED = 10.0  # a coordinate that hardly moved in the warm-up must not explode later
-MIN_STD = 1e-3  # in the observation's own units; also guards padded and constant coordinates
+MIN_STD = 0.05  # of raw observations: 5 cm in Meta-World; also guards padded and (so far) constant coordinates
 
 
 class ObservationScale:

@@ -59,7 +59,7 @@ class TrainSettings:
     total_steps: int = 1_000_000  # vector steps, that is steps of every copy of every task
     seed: int = 0
     device: str = "auto"  # auto | cpu | cuda | cuda:N
-    threads: int | None = None  # CPU threads of the learner; null: all cores for a large update, else half (bits depend on it)
+    threads: int | None = None  # CPU threads of the learner; null: all cores for a large update, else half of them
     log_every: int = 1_000  # vector steps between two rows of metrics
     out: str = "runs"  # the folder that run folders are made in
     resume: str | None = None  # a run folder to go on with

@@ -37,7 +37,7 @@ def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
     """Measured at the first update, then frozen; a constant coordinate stays finite."""
     learner = build(observation_normalization="warmup", fill=False)
     warmup, later = transitions(3, 20, 2, 4, 2, seed=1), transitions(3, 20, 2, 4, 2, seed=2)
-    warmup.obs_KTNO[...] = warmup.obs_KTNO * [0.01, 1.0, 30.0, 0.0] + [5.0, -1.0, 0.0, 2.0]
+    warmup.obs_KTNO[...] = warmup.obs_KTNO * [0.1, 1.0, 30.0, 0.0] + [5.0, -1.0, 0.0, 2.0]
     learner.add(warmup)
     learner.update(1)
     learner.add(later)
