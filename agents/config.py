@@ -40,6 +40,10 @@ class AgentConfig:
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
     temperature_learning_rate: float = 3e-4
+    decay_updates: int | None = (
+        None  # updates in which actor's and critics' learning rates fall to their end; null: never
+    )
+    decay_to: float = 0.05  # share of the learning rates that is left at that end
     adam_eps: float = 1e-5
     max_grad_norm: float | None = 1.0  # the surgery's direction is clipped to this norm; null: not at all
     batch_size: int = 128  # transitions a task and update
@@ -86,7 +90,9 @@ class AgentConfig:
         ):
             if not getattr(self, key) > 0:
                 raise AgentError(f"agent.{key}={getattr(self, key)} must be positive")
-        for key in ("discount", "tau", "reward_alpha"):
+        if self.decay_updates is not None and self.decay_updates < 1:
+            raise AgentError(f"agent.decay_updates={self.decay_updates} must be at least 1, or null for no decay")
+        for key in ("discount", "tau", "reward_alpha", "decay_to"):
             if not 0 < getattr(self, key) <= 1:
                 raise AgentError(f"agent.{key}={getattr(self, key)} must lie in (0, 1]")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:

@@ -112,6 +112,7 @@ class SACLearner:
 
     def _update(self, batch: Batch) -> None:
         config = self.config
+        self._decay_learning_rates()
         look = self.updates % config.diagnostics_every == 0
         temperature_K1 = self.log_temperature.exp().expand(self.problem.num_tasks).unsqueeze(1)
         obs_KBI, next_obs_KBI = self._coded(batch.obs_KBO), self._coded(batch.next_obs_KBO)
@@ -161,6 +162,16 @@ class SACLearner:
             {"critic": self.critic, "actor": self.actor},
             look,
         )
+
+    def _decay_learning_rates(self) -> None:
+        # Linear, and a function of the update's number alone, so that a resumed run goes on where it was.
+        config = self.config
+        if config.decay_updates is None:
+            return
+        left = max(0.0, 1.0 - self.updates / config.decay_updates)
+        share = config.decay_to + (1.0 - config.decay_to) * left
+        self.actor.learning_rate = share * config.actor_learning_rate
+        self.critic.learning_rate = share * config.critic_learning_rate
 
     def _temperature_step(self, entropy_K: Tensor) -> None:
         # d/d(log alpha) of -log_alpha (log_prob + target) averaged over the batch; a shared one averages over tasks.

@@ -40,6 +40,15 @@ class SurgeryOptimizer:
         self.conflicts: dict[str, Tensor] = {}
         self.first_bad_update_K = torch.full((self._num_tasks,), -1, dtype=torch.int64, device=vector_P.device)
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._optimizer.param_groups[0]["lr"] = value
+
     def step(self, task_losses: TaskLosses, update: int, look: bool = False) -> Tensor:
         """Move the parameters once.
 

@@ -118,7 +118,12 @@ def test_updates_equal_a_textbook_sac(build: Build) -> None:
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_restored_learner_continues_to_the_bit(build: Build, method: str) -> None:
-    options = {"diagnostics_every": 5, "observation_normalization": "warmup", "critic_layer_norm": True}
+    options = {
+        "diagnostics_every": 5,
+        "observation_normalization": "warmup",
+        "critic_layer_norm": True,
+        "decay_updates": 25,
+    }
     learner = build(method, **options)
     learner.update(13)
     other = build(method, seed=9, **options)
@@ -180,6 +185,17 @@ def test_metric_rows(build: Build) -> None:
     assert len(learner.metrics()) == 4, "an interval without a look at the conflicts"
 
 
+def test_learning_rates_fall_linearly_and_stay_at_their_end(build: Build) -> None:
+    learner = build(decay_updates=10, decay_to=0.2, actor_learning_rate=1e-3, critic_learning_rate=2e-3)
+    rates = []
+    for _ in range(13):
+        learner.update(1)
+        rates.append((learner.actor.learning_rate, learner.critic.learning_rate))
+    assert [round(actor * 1e3, 6) for actor, _ in rates[:3]] == [1.0, 0.92, 0.84]
+    assert rates[-1] == rates[-2] == pytest.approx((0.2e-3, 0.4e-3))
+    assert all(critic == pytest.approx(2 * actor) for actor, critic in rates)
+
+
 def test_one_shared_temperature_serves_all_tasks(build: Build) -> None:
     learner = build(temperature="shared")
     learner.update(10)
@@ -204,6 +220,8 @@ def test_the_target_entropy_counts_the_used_coordinates(build: Build) -> None:
         ("initializer", "xavier"),
         ("actor_learning_rate", 0.0),
         ("updates_per_step", -1.0),
+        ("decay_updates", 0),
+        ("observation_normalization", "running"),
     ],
 )
 def test_a_bad_option_is_named(key: str, value: object) -> None:
