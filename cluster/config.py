@@ -14,6 +14,12 @@ class ClusterError(ValueError):
     """A bad option, or a cluster that can't do what was asked; the message says what to change."""
 
 
+class ClusterFailure(ClusterError):
+    """What was asked for is fine, but the cluster broke: the run failed (exit code 1)."""
+
+    run_failed = True
+
+
 @dataclass
 class ClusterConfig:
     """Where experience is collected, and how strictly.

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cluster.config import ClusterConfig, ClusterError
+from cluster.config import ClusterConfig, ClusterError, ClusterFailure
 
 ROOMS = ("agents", "cluster", "envs", "mtrl_surgery")
 """Our top-level packages that a worker imports."""
@@ -53,11 +53,22 @@ class RaySession:
             ray.init(**options)
         except Exception as error:
             ray.shutdown()
-            if config.kind == "local":
-                raise ClusterError(f"Ray does not start on this machine: {error}") from error
-            raise ClusterError(
-                f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
-                f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
+            if config.kind == "ray":
+                raise ClusterError(
+                    f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
+                    f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
+                ) from error
+            self._start_again(options, error)
+
+    def _start_again(self, options: dict[str, Any], first: Exception) -> None:
+        """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
+        print(f"Ray did not start ({str(first).splitlines()[0]}); trying once more ...", file=sys.stderr)
+        try:
+            _ray().init(**options)
+        except Exception as error:
+            _ray().shutdown()
+            raise ClusterFailure(
+                f"Ray does not start on this machine: {error} (cluster=inline does without it)"
             ) from error
 
     def worker_environment(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from cluster.collect import (
     check_idle,
     check_ordered,
 )
-from cluster.config import ClusterConfig, ClusterError, count_workers, split_tasks
+from cluster.config import ClusterConfig, ClusterFailure, count_workers, split_tasks
 from cluster.contracts import Positions
 from cluster.raysession import RaySession, free_cpus
 from envs.errors import EnvironmentFailure, NotDeterministicError
@@ -113,7 +113,7 @@ class RayCollector:
             ready, _ = ray.wait(list(building), timeout=1.0)
             elapsed = time.monotonic() - started
             if not ready and elapsed > self._config.start_timeout:
-                raise ClusterError(
+                raise ClusterFailure(
                     f"{len(building)} of {len(self._slots)} rollout workers were not ready after {elapsed:.0f} s "
                     f"({free_cpus()}, each worker needs one): lower cluster.workers or raise cluster.start_timeout"
                 )
@@ -231,7 +231,7 @@ class RayCollector:
 
         Raises:
             EnvironmentFailure, NotDeterministicError: the worker lives and said so; again would end alike.
-            ClusterError: any other error of our own code, or too many deaths.
+            ClusterFailure: any other error of our own code, or too many deaths.
         """
         reason = _explain(error)
         if isinstance(error, RayTaskError):
@@ -239,11 +239,11 @@ class RayCollector:
             if isinstance(cause, NotDeterministicError) or (self._resubmits and isinstance(cause, EnvironmentFailure)):
                 raise cause from None
             if not isinstance(cause, EnvironmentFailure):
-                raise ClusterError(f"{self._name(slot)} failed: {reason}") from error
+                raise ClusterFailure(f"{self._name(slot)} failed: {reason}") from error
         if isinstance(error, RayActorError) and error.actor_init_failed:
-            raise ClusterError(f"{self._name(slot)} cannot start: {error}") from error
+            raise ClusterFailure(f"{self._name(slot)} cannot start: {error}") from error
         if len(self.replaced) >= self._config.max_restarts:
-            raise ClusterError(
+            raise ClusterFailure(
                 f"{self._name(slot)} died, and cluster.max_restarts={self._config.max_restarts} workers were replaced "
                 f"already: {reason}"
             ) from error

@@ -21,7 +21,8 @@ def report(error: Exception) -> int:
     if isinstance(code, int):
         print(error, file=sys.stderr)
         return code
-    return complain(str(error), 2 if isinstance(error, ValueError) else 1)
+    asked_wrongly = isinstance(error, ValueError) and not getattr(error, "run_failed", False)
+    return complain(str(error), 2 if asked_wrongly else 1)
 
 
 def complain(message: str, code: int) -> int:

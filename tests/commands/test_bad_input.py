@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from cluster.config import ClusterError, ClusterFailure
+from mtrl_surgery.commands.errors import report
 from mtrl_surgery.methods.registry import METHODS
 from tests.commands.conftest import Run
 
@@ -112,3 +114,12 @@ def test_the_traceback_is_there_for_who_asks(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setenv("MTRL_DEBUG", "1")
     with pytest.raises(ValueError, match="unknown method 'samsg'"):
         run("train", "method=samsg")
+
+
+def test_a_cluster_that_broke_is_a_failed_run_and_a_bad_option_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(ClusterFailure("worker 0 died")) == 1
+    assert report(ClusterError("cluster.workers=0 must be at least 1")) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: worker 0 died",
+        "error: cluster.workers=0 must be at least 1",
+    ]
