@@ -29,7 +29,8 @@ def read(folders: list[Path]) -> Curves:
         curve: dict[int, dict[str, float]] = defaultdict(dict)
         for row in read_rows(folder / "evaluations.jsonl"):
             curve[row["step"]][row["task"]] = row["successes_any"] / row["episodes"]
-        curves[config["method"]["name"], config["seed"]] = dict(sorted(curve.items()))
+        if curve:  # a run that has just begun has none
+            curves[config["method"]["name"], config["seed"]] = dict(sorted(curve.items()))
     return dict(sorted(curves.items()))
 
 
