@@ -10,6 +10,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ACTING: Mapping[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
 
 
 class Interrupted(Exception):
@@ -61,4 +65,6 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = number
         for other, handler in self._before.items():
-            signal.signal(other, handler)
+            # A shell starts background jobs with SIGINT ignored; who asks twice is to be heard all the same.
+            ignored = handler is signal.SIG_IGN
+            signal.signal(other, _ACTING[signal.Signals(other)] if ignored else handler)

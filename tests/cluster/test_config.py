@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,13 +97,19 @@ def test_a_schedule_refuses_senseless_lengths(key: str) -> None:
         Schedule(**{"total_steps": 1, key: 0})
 
 
-def test_the_first_signal_is_noted_and_the_second_acts() -> None:
-    with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
-        assert stop.requested is None
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested == signal.SIGINT
-        os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN], ids=["foreground", "background job"])
+def test_the_first_signal_is_noted_and_the_second_acts(before: Any) -> None:
+    """A shell starts background jobs with SIGINT ignored; they can be stopped as well."""
+    restore = signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
+            assert stop.requested is None
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.requested == signal.SIGINT
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, restore)
 
 
 def test_the_options_import_neither_ray_nor_torch() -> None:
