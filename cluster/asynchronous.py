@@ -15,7 +15,7 @@ from typing import Any
 from cluster.checkpointing import check_same, pack_positions, unpack_positions
 from cluster.collect import ChunkOrder, Collected, Lost
 from cluster.config import ClusterError
-from cluster.driver import POLL, Parts, Trainer
+from cluster.driver import LOOK, POLL, Parts, Trainer
 from mtrl_surgery.runs.checkpoint import Checkpoint
 
 _SLICES = 4  # the learner looks for new chunks this often within a chunk's worth of updates
@@ -45,7 +45,7 @@ class AsyncTrainer(Trainer):
         self._index = [0] * groups  # number of the next chunk
         self._flying: dict[int, ChunkOrder] = {}
         slice_updates = math.ceil(parts.limiter.ratio * parts.schedule.chunk_steps / _SLICES)
-        self._slice = max(1, slice_updates)
+        self._slice = max(1, min(slice_updates, LOOK))
 
     def _begin(self, resume: Checkpoint | None) -> None:
         if resume is not None:
@@ -79,9 +79,7 @@ class AsyncTrainer(Trainer):
             due = self.limiter.due(self.step)
             advanced = self._insert(self._receive(0.0 if due else POLL)) if self._flying else False
             if due:
-                self._whole = False
                 self._learn(min(due, self._slice), self.step)
-                self._whole = True
             if advanced and self.step < self.schedule.total_steps:
                 self._boundary()
             self._heed_signal()

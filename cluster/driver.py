@@ -23,6 +23,7 @@ from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.errors import RunError
 
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
+LOOK = 10  # updates between two looks at the signals: a round of large updates may last minutes
 
 
 @dataclass
@@ -139,10 +140,7 @@ class Trainer(ABC):
         else:
             state = resume.state
             check_same("mode", state["mode"], self.mode)
-            if state["step"] > self.schedule.total_steps:
-                raise ClusterError(
-                    f"total_steps={self.schedule.total_steps} lies before the checkpoint's step {state['step']}"
-                )
+            self._refuse_shorter(state["step"])
             self.limiter.load_state_dict(state["limiter"])
             self._checkpointer.restore(resume)
             self.recorder.load_state_dict(state["recorder"])
@@ -153,6 +151,10 @@ class Trainer(ABC):
                 self._evaluate(order)
         self._clock = Clock(steps=self.step, updates=self.limiter.updates)
         self._whole = True
+
+    def _refuse_shorter(self, step: int) -> None:
+        if step > self.schedule.total_steps:
+            raise ClusterError(f"total_steps={self.schedule.total_steps} lies before the checkpoint's step {step}")
 
     def _advance(self, step: int) -> None:
         self.before, self.step, self._reported = self.step, step, False
@@ -214,10 +216,12 @@ class Trainer(ABC):
         return received
 
     def _learn(self, updates: int, step: int) -> None:
-        """Do updates that `step` inserted vector steps pay for."""
+        """Do updates that `step` inserted vector steps pay for; the state after them can be resumed."""
         started = time.monotonic()
+        self._whole = False
         self.learner.update(updates)
         self.limiter.record(updates, step)
+        self._whole = True
         self._clock.learn += time.monotonic() - started
 
     def _stamp(self) -> tuple[int, ...]:
@@ -225,7 +229,7 @@ class Trainer(ABC):
         return self.step, self.limiter.updates
 
     def _save(self) -> None:
-        """A checkpoint of the state now, unless there is one or the state is half-way through a round."""
+        """A checkpoint of the state now, unless there is one or the state is half-way through an update or a chunk."""
         if not self._whole or (self._saved is not None and self._saved[0] == self._stamp()):
             return
         state = {

@@ -3,6 +3,9 @@
 Round c inserts chunk c and does the updates that it pays for. Chunk c was collected with version max(0, c - 1) of the
 weights: version v is what round v - 1 left behind, 0 the initial weights. So chunk c + 1 is ordered before round c
 learns, and the workers never wait for the learner unless they are a whole round ahead.
+
+A signal is heeded before a chunk is inserted and between updates: the checkpoint tells whether the round's chunk is
+in the replay already, and the limiter how many of its updates are done.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ import numpy as np
 
 from cluster.checkpointing import pack_positions, unpack_positions
 from cluster.collect import ChunkOrder, Lost
-from cluster.driver import POLL, Parts, Trainer
+from cluster.driver import LOOK, POLL, Parts, Trainer
 from envs.rollout import Chunk, merge_chunks
 from envs.streams import Position
+from mtrl_surgery.runs.checkpoint import Checkpoint
 
 
 class SyncTrainer(Trainer):
@@ -27,11 +31,17 @@ class SyncTrainer(Trainer):
     def __init__(self, parts: Parts) -> None:
         """See `Trainer`."""
         super().__init__(parts)
-        self._round = 0  # rounds done, which is also the version of the newest weights and the chunk in flight
+        self._round = 0  # rounds done, which is also the version of the newest weights
+        self._inserted = 0  # vector steps of this round's chunk if it is in the replay and the next one in flight
         self._weights: np.ndarray = np.empty(0, np.float32)  # the newest
         self._behaviour: np.ndarray = np.empty(0, np.float32)  # those that collect the chunk in flight
         self._behaviour_updates = 0
         self._positions: dict[tuple[int, int], Position] = {}  # before the chunk in flight
+
+    def _begin(self, resume: Checkpoint | None) -> None:
+        if resume is not None:
+            self._refuse_shorter(resume.state["step"] + resume.state.get("inserted", 0))
+        super()._begin(resume)
 
     def _start(self, state: Mapping[str, Any] | None) -> None:
         self._weights = self.learner.policy_weights()
@@ -39,7 +49,7 @@ class SyncTrainer(Trainer):
             self._behaviour = self._weights
             self.collector.start(None)
         else:
-            self._round = state["round"]
+            self._round, self._inserted = state["round"], state["inserted"]
             self._behaviour = state["behaviour"]["weights"]
             self._behaviour_updates = state["behaviour"]["updates"]
             self.collector.start(unpack_positions(state["positions"]))
@@ -48,15 +58,21 @@ class SyncTrainer(Trainer):
     def _state(self) -> dict[str, Any]:
         return {
             "round": self._round,
+            "inserted": self._inserted,
             "behaviour": {"weights": self._behaviour, "updates": self._behaviour_updates},
             "positions": pack_positions(self._positions),
         }
 
     def _loop(self) -> None:
-        self._order(self._round, self.step, self._behaviour)
+        if self._inserted:
+            self._order(self._round + 1, self.step + self._inserted, self._behaviour)
+        else:
+            self._order(self._round, self.step, self._behaviour)
         self._report()
         while self.step < self.schedule.total_steps:
-            self._do_round()
+            if not self._inserted:
+                self._insert(self._receive_all())
+            self._finish_round()
             self._boundary()
 
     def _order(self, index: int, start: int, weights: np.ndarray) -> None:
@@ -67,21 +83,29 @@ class SyncTrainer(Trainer):
         for group in range(len(self.collector.groups)):
             self.collector.submit(group, ChunkOrder(index, steps, max(0, index - 1), actors))
 
-    def _do_round(self) -> None:
-        chunk = self._receive_all()
-        step = self.step + self.schedule.chunk_length(self.step)
+    def _insert(self, chunk: Chunk) -> None:
+        """Put the round's chunk into the replay and have the next one collected meanwhile."""
         self._whole = False
+        steps = self.schedule.chunk_length(self.step)
         self._clock.lag.append(self.limiter.updates - self._behaviour_updates)
         self._positions = self.collector.positions()
         self._behaviour, self._behaviour_updates = self._weights, self.limiter.updates
-        self._order(self._round + 1, step, self._behaviour)
+        self._order(self._round + 1, self.step + steps, self._behaviour)
         self.learner.add(chunk)
         self.recorder.episodes(chunk.episodes)
-        self._learn(self.limiter.due(step), step)
-        self._weights = self.learner.policy_weights()
-        self._advance(step)
-        self._round += 1
+        self._inserted = steps
         self._whole = True
+
+    def _finish_round(self) -> None:
+        """Do the updates that the chunk paid for."""
+        end = self.step + self._inserted
+        while due := self.limiter.due(end):
+            self._learn(min(due, LOOK), end)
+            self._heed_signal()
+        self._weights = self.learner.policy_weights()
+        self._advance(end)
+        self._round += 1
+        self._inserted = 0
 
     def _receive_all(self) -> Chunk:
         """The chunk in flight, of all tasks. A signal does not wait for it: a resumed run collects it again."""

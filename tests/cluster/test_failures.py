@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import pytest
 
 from agents.metrics import NonFiniteError
 from cluster.config import ClusterConfig, ClusterError
+from cluster.driver import LOOK
+from cluster.signals import Interrupted
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from tests.cluster import interruptible
-from tests.cluster.parts import factory_suite
-from tests.cluster.runs import SCHEDULE, Setup, build, resume, rows_of, train
+from tests.cluster.parts import classic_suite, factory_suite
+from tests.cluster.runs import SCHEDULE, TINY, Setup, build, resume, rows_of, train
 from tests.cluster.toys import trap
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -94,6 +97,43 @@ def test_a_nan_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
     newest = CheckpointStore(folder.checkpoints, 100).newest()
     assert newest is not None and newest.step == 60
     assert np.isfinite(newest.state["policy_weights"]).all()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_signal_does_not_wait_for_a_rounds_updates(last: bool, tmp_path: Path) -> None:
+    # With MT10's networks a round of updates lasts minutes on a laptop, and whoever stops a job may wait one.
+    schedule = replace(SCHEDULE, chunk_steps=60, total_steps=170, checkpoint_every=1_000)
+    setup = Setup(classic_suite(), schedule=schedule, agent=replace(TINY, updates_per_step=1))
+    at = 125 if last else 75  # updates; the rounds' ends owe 20, 80 and 130
+    with RunFolder.create(tmp_path, "stopped", {"seed": 0}) as folder, pytest.raises(Interrupted) as stopped:
+        trainer = build(setup, folder)
+        learner, update = trainer.learner, trainer.learner.update
+
+        def update_then_stop(number: int) -> None:
+            update(number)
+            if learner.updates >= at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        learner.update = update_then_stop  # type: ignore[method-assign]
+        trainer.run()
+    state = CheckpointStore(folder.checkpoints, 100).load(stopped.value.checkpoint).state
+    assert at <= state["limiter"]["updates"] < at + LOOK
+    assert state["inserted"] == (50 if last else 60)
+    longer = replace(setup, schedule=replace(schedule, total_steps=240))
+    with pytest.raises(ClusterError, match="total_steps=119 lies before the checkpoint's step"):
+        resume(replace(setup, schedule=replace(schedule, total_steps=119)), folder.path)
+    copy = tmp_path / "copy"
+    shutil.copytree(folder.path, copy)
+    resume(setup, folder.path)
+    whole = train(setup, tmp_path, "whole")
+    assert rows_of(folder.path) == rows_of(whole)
+    if last:  # its last chunk was cut to the end of the run; one that goes on has a chunk to fill the grid
+        resume(longer, whole)
+        resume(longer, folder.path)
+        assert rows_of(folder.path) == rows_of(whole)
+        resume(longer, copy)
+        metrics = read_rows(copy / "metrics.jsonl")
+        assert (metrics[-1]["step"], metrics[-1]["updates"]) == (240, 200)
 
 
 @pytest.fixture(scope="module")
