@@ -34,7 +34,8 @@ def register_schema() -> None:
     store.store(name="schema", node=TrainSettings, provider="mtrl_surgery")
     for group in METHOD_GROUPS:
         for name, entry in METHODS.items():
-            store.store(group=group, name=name, node=entry.config, provider="mtrl_surgery")
+            for known in (name, *entry.aliases):
+                store.store(group=group, name=known, node=entry.config, provider="mtrl_surgery")
 
 
 def hydra_main(task: Callable[[DictConfig], None], words: Sequence[str]) -> None:

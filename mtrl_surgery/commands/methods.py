@@ -37,6 +37,10 @@ def overview() -> str:
 def details(entry: MethodEntry) -> str:
     """The method and each of its options."""
     head = f"{entry.name}: {entry.summary}\n  paper {entry.paper}, needs {entry.needs}, origin {entry.origin}"
+    if entry.aliases:
+        head += f"\n  also called {', '.join(entry.aliases)}"
+    if entry.traits:
+        head += f"\n  {', '.join(entry.traits)}"
     if not entry.options:
         return f"{head}\n  no options"
     rows = [

@@ -164,9 +164,20 @@ class GramianWeighting(Method[ConfigT]):
 
 
 class JacobianMethod(Method[ConfigT]):
-    """A direction from the whole Jacobian, by operations that are independent per parameter."""
+    """A direction from the whole Jacobian, by operations that are independent per parameter.
+
+    So a method can be shown a slice of the Jacobian's columns, with the Gramian of the whole one; what it sums over the
+    parameters itself goes through `total`.
+    """
 
     needs = "jacobian"
+
+    def total(self, part: Tensor) -> Tensor:
+        """Adds a tensor up over the slices that the Jacobian's columns are cut into; as it is where there is one.
+
+        Who cuts the Jacobian replaces it, with an all-reduce for instance.
+        """
+        return part
 
     @torch.no_grad()
     def direction(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:

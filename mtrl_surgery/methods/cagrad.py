@@ -14,7 +14,7 @@ from torch import Tensor
 from mtrl_surgery.methods.arrays import library_of
 from mtrl_surgery.methods.base import GramianWeighting
 from mtrl_surgery.methods.cagrad_solver import solve_cagrad
-from mtrl_surgery.methods.config import CagradConfig
+from mtrl_surgery.methods.options.gramian import CagradConfig
 
 
 class CAGrad(GramianWeighting[CagradConfig]):

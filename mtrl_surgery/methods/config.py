@@ -1,4 +1,4 @@
-"""The options of every method, one dataclass a method. Importing this file does not import torch."""
+"""What the options of every method share: checks, errors. Importing this file does not import torch."""
 
 from __future__ import annotations
 
@@ -67,61 +67,3 @@ def _check(key: str, value: Any, rule: Any) -> None:
             if not {">=": number >= bound, ">": number > bound, "<": number < bound}[sign]:
                 needed = " and ".join(f"{s} {b:g}" for s, b in bounds if b is not None)
                 raise MethodError(f"{key}={value!r}: must be {needed}")
-
-
-@dataclass
-class LsConfig(MethodConfig):
-    """Linear scalarisation: equal weights."""
-
-    name: str = "ls"
-    reduction: str = option("mean", "weights 1/K (mean) or 1 (sum, the papers' LS)", choices=("mean", "sum"))
-
-
-@dataclass
-class SamgsConfig(MethodConfig):
-    """SAM-GS (arXiv 2506.06130); the defaults are the paper's for RL."""
-
-    name: str = "samgs"
-    similarity: str = option(
-        "min",
-        "magnitude similarity: of the least alike pair (RL) or the mean (vision)",
-        choices=("min", "mean"),
-    )
-    beta1: float = option(0.9, "decay of each task's momentum", at_least=0, below=1)
-    beta2: float = option(0.99, "decay of the dissimilarity's second moment", at_least=0, below=1)
-    gamma: float = option(0.9, "norms are equalised where the similarity is below this", at_least=0)
-    eps: float = option(1e-8, "keeps the second moment above zero", above=0)
-    rescale: str = option(
-        "none",
-        "the momentum branch's length: as in the paper, or that of the equalised direction",
-        choices=("none", "equalised_norm"),
-    )
-
-
-@dataclass
-class PcgradConfig(MethodConfig):
-    """PCGrad (arXiv 2001.06782)."""
-
-    name: str = "pcgrad"
-    reduction: str = option("sum", "sum (paper) or mean of the projected gradients", choices=("sum", "mean"))
-
-
-@dataclass
-class CagradConfig(MethodConfig):
-    """CAGrad (arXiv 2110.14048)."""
-
-    name: str = "cagrad"
-    c: float = option(0.4, "radius around the mean gradient, as a share of its norm", at_least=0, below=1)
-    rescale: int = option(0, "divide by 1 (paper), 1+c^2 (official code) or 1+c (its toy)", choices=(0, 1, 2))
-    reduction: str = option("mean", "the paper's scale (mean), or K times it (sum)", choices=("mean", "sum"))
-
-
-@dataclass
-class FamoConfig(MethodConfig):
-    """FAMO (arXiv 2306.03792)."""
-
-    name: str = "famo"
-    w_lr: float = option(0.025, "Adam's step size on the task logits", above=0)
-    gamma: float = option(1e-3, "weight decay of the task logits", at_least=0)
-    min_losses: list[float] = option([0.0], "lower bounds of the losses, one for all or one a task")  # noqa: RUF009
-    eps: float = option(1e-8, "keeps the logarithm of a loss at its bound finite", above=0)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.config import FamoConfig, MethodError
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.options.losses import FamoConfig
 
 _BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's, as in the official code
 

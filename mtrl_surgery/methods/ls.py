@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.config import LsConfig
+from mtrl_surgery.methods.options.losses import LsConfig
 
 
 class LinearScalarization(LossWeighting[LsConfig]):

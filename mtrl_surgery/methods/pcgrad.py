@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtrl_surgery.methods.arrays import Array, Library, library_of
 from mtrl_surgery.methods.base import GramianWeighting
-from mtrl_surgery.methods.config import PcgradConfig
+from mtrl_surgery.methods.options.gramian import PcgradConfig
 
 
 class PCGrad(GramianWeighting[PcgradConfig]):

@@ -2,97 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from mtrl_surgery.methods.config import (
-    CagradConfig,
-    FamoConfig,
-    LsConfig,
-    MethodConfig,
-    MethodError,
-    PcgradConfig,
-    SamgsConfig,
-)
+from mtrl_surgery.methods.config import MethodConfig, MethodError
+from mtrl_surgery.methods.entries import ALIASES, METHODS, TRAITS, MethodEntry, Option, Trait, register
+
+# Importing them fills the table.
+from mtrl_surgery.methods.options import gramian as _gramian
+from mtrl_surgery.methods.options import jacobian as _jacobian
+from mtrl_surgery.methods.options import losses as _losses
 
 if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
 
-Needs = Literal["losses", "gramian", "jacobian"]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a method, for tables: its name, default, meaning and choices (empty: any)."""
-
-    name: str
-    default: Any
-    summary: str
-    choices: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """What is known of a method before torch is imported.
-
-    Attributes:
-        name: The code name (`method=<name>`).
-        paper: Where it was published.
-        needs: What it asks for at every step.
-        module: `package.module:Class`, imported when the method is made.
-        config: The dataclass of its options.
-        summary: One line.
-        origin: `ours`, or the library that the code comes from.
-    """
-
-    name: str
-    paper: str
-    needs: Needs
-    module: str
-    config: type[MethodConfig]
-    summary: str
-    origin: str = "ours"
-
-    @property
-    def options(self) -> tuple[Option, ...]:
-        """Its options with their defaults."""
-        defaults, fields = self.config(), dataclasses.fields(self.config)
-        return tuple(
-            Option(f.name, getattr(defaults, f.name), f.metadata["summary"], f.metadata["choices"])
-            for f in fields
-            if f.metadata
-        )
-
-
-METHODS: dict[str, MethodEntry] = {}
-
-
-def register(entry: MethodEntry) -> MethodEntry:
-    """Adds a method.
-
-    Raises:
-        MethodError: if the name is taken, or is not the one in its config.
-    """
-    if entry.name in METHODS:
-        raise MethodError(f"method {entry.name!r} is registered already, as {METHODS[entry.name].module}")
-    if entry.config().name != entry.name:
-        raise MethodError(f"method {entry.name!r}: its config calls itself {entry.config().name!r}")
-    METHODS[entry.name] = entry
-    return entry
+__all__ = [
+    "ALIASES", "METHODS", "TRAITS", "MethodEntry", "Option", "Trait", "find_method", "make_method", "register",
+]  # fmt: skip
+_FILLED_BY = (_losses, _gramian, _jacobian)  # named, so that no tool drops the imports
 
 
 def find_method(name: str) -> MethodEntry:
-    """The entry of that name.
+    """The entry of that code name or alias.
 
     Raises:
         MethodError: naming the close matches and all choices.
     """
-    if name in METHODS:
-        return METHODS[name]
-    close = difflib.get_close_matches(name, METHODS, n=1)
+    if entry := METHODS.get(ALIASES.get(name, name)):
+        return entry
+    close = difflib.get_close_matches(name, [*METHODS, *ALIASES], n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     raise MethodError(f"unknown method {name!r}{hint} choices: {', '.join(sorted(METHODS))}")
 
@@ -115,47 +54,3 @@ def make_method(config: MethodConfig, num_tasks: int, seed: int) -> AnyMethod:
     module, _, cls = entry.module.partition(":")
     method: AnyMethod = getattr(importlib.import_module(module), cls)(num_tasks, config, seed)
     return method
-
-
-_HERE = "mtrl_surgery.methods"
-register(MethodEntry("ls", "-", "losses", f"{_HERE}.ls:LinearScalarization", LsConfig, "equal weights, no surgery"))
-register(
-    MethodEntry(
-        "samgs",
-        "arXiv 2506.06130",
-        "jacobian",
-        f"{_HERE}.samgs:SAMGS",
-        SamgsConfig,
-        "equalises the norms of dissimilar gradients, else weights each coordinate by its momentum",
-    )
-)
-register(
-    MethodEntry(
-        "pcgrad",
-        "arXiv 2001.06782",
-        "gramian",
-        f"{_HERE}.pcgrad:PCGrad",
-        PcgradConfig,
-        "projects each gradient off those it conflicts with, in random order",
-    )
-)
-register(
-    MethodEntry(
-        "cagrad",
-        "arXiv 2110.14048",
-        "gramian",
-        f"{_HERE}.cagrad:CAGrad",
-        CagradConfig,
-        "the best worst-task direction in a ball around the mean gradient",
-    )
-)
-register(
-    MethodEntry(
-        "famo",
-        "arXiv 2306.03792",
-        "losses",
-        f"{_HERE}.famo:FAMO",
-        FamoConfig,
-        "learns weights so that all log-losses fall at the same rate",
-    )
-)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.config import MethodError, SamgsConfig
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.options.jacobian import SamgsConfig
 from mtrl_surgery.methods.similarity import gradient_norms, magnitude_similarity, pairs
 
 # Elements of [K, columns] worked on at a time: what stays in a core's cache; a GPU wants few, large kernels.
@@ -62,7 +63,7 @@ class SAMGS(JacobianMethod[SamgsConfig]):
         direction_P, fit_K = self._combine(jacobian_KP, momentum_KP, scalar_K, slope)
         if config.rescale == "equalised_norm":
             length = (equal_K @ gramian_KK @ equal_K).clamp(min=0).sqrt()
-            own = torch.linalg.vector_norm(direction_P, dtype=torch.float64)
+            own = self.total(direction_P.double().square().sum()).sqrt()
             factor = torch.where(equalised | (own == 0), 1.0, length / own)
             direction_P.mul_(factor)
             fit_K = fit_K * factor  # in the equalise branch the factor is 1 and the fit is 0
@@ -102,4 +103,4 @@ class SAMGS(JacobianMethod[SamgsConfig]):
             direction_C = torch.sum(surgery_KC, dim=0, out=direction_P[part])
             direction_C.mul_(slope).addmv_(gradient_KC.T, scalar_K)
             fit_K += surgery_KC.mul_(gradient_KC).sum(dim=1)
-        return direction_P, (fit_K * slope).double()
+        return direction_P, self.total(fit_K * slope).double()

@@ -10,25 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
-from mtrl_surgery.methods.config import (
-    CagradConfig,
-    FamoConfig,
-    LsConfig,
-    MethodConfig,
-    PcgradConfig,
-    SamgsConfig,
-)
 
 KINDS = ("gaussian", "rank_deficient", "conflicting", "aligned", "badly_scaled")
-CONFIGS: dict[str, MethodConfig] = {
-    "ls": LsConfig(),
-    "samgs": SamgsConfig(),
-    "samgs_momentum": SamgsConfig(gamma=0.0),
-    "samgs_rescaled": SamgsConfig(gamma=0.5, similarity="mean", rescale="equalised_norm"),
-    "pcgrad": PcgradConfig(),
-    "cagrad": CagradConfig(),
-    "famo": FamoConfig(),
-}
 
 
 def jacobian(kind: str, tasks: int, parameters: int, seed: int) -> np.ndarray:

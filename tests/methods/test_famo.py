@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mtrl_surgery.methods.options.losses import FamoConfig
 
-from mtrl_surgery.methods.config import FamoConfig, MethodError
+from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.famo import FAMO
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
-from mtrl_surgery.methods.config import MethodError, PcgradConfig
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.options.gramian import PcgradConfig
 from mtrl_surgery.methods.registry import make_method
-from tests.methods.jacobians import CONFIGS, jacobian
+from tests.methods.cases import CASES
+from tests.methods.jacobians import jacobian
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,9 +36,9 @@ def step(method: AnyMethod, jacobian_KP: Tensor, losses_K: Tensor) -> Tensor:
     return result
 
 
-@pytest.mark.parametrize("label", CONFIGS)
+@pytest.mark.parametrize("label", CASES)
 def test_a_device_gives_the_hosts_answer_without_a_wait_and_restores_to_the_bit(label: str) -> None:
-    host, device = make_method(CONFIGS[label], 10, 3), make_method(CONFIGS[label], 10, 3).to("cuda")
+    host, device = make_method(CASES[label].config, 10, 3), make_method(CASES[label].config, 10, 3).to("cuda")
     matrices = [torch.as_tensor(jacobian("gaussian", 10, 500, seed)) for seed in range(6)]
     on_device = [matrix.cuda() for matrix in matrices]
     losses_K = torch.linspace(0.5, 2, 10, dtype=torch.float64)
@@ -54,7 +56,7 @@ def test_a_device_gives_the_hosts_answer_without_a_wait_and_restores_to_the_bit(
         torch.testing.assert_close(result.cpu(), step(host, matrix, losses_K), rtol=1e-3, atol=1e-3)
 
     saved = {name: tensor.cpu() for name, tensor in device.state_dict().items()}
-    restored = make_method(CONFIGS[label], 10, 9).to("cuda")
+    restored = make_method(CASES[label].config, 10, 9).to("cuda")
     restored.load_state_dict(saved)
     for matrix in on_device[3:]:
         assert torch.equal(step(restored, matrix, losses_on_device), step(device, matrix, losses_on_device))

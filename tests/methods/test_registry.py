@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from mtrl_surgery.methods.options.gramian import CagradConfig
+from mtrl_surgery.methods.options.jacobian import SamgsConfig
+from mtrl_surgery.methods.options.losses import FamoConfig, LsConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ValidationError
 
-from mtrl_surgery.methods.config import CagradConfig, FamoConfig, LsConfig, MethodError, SamgsConfig
+from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method, make_method, register
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,5 +100,7 @@ def test_the_recipe_for_a_new_method_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert len([line for line in module.splitlines() if line.strip()]) <= 24, "a 20-line affair, imports aside"
     (tmp_path / "my_method.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("mtrl_surgery.methods.registry.METHODS", dict(METHODS))
-    exec(compile(use, "adding.md", "exec"), {})
+    try:
+        exec(compile(use, "adding.md", "exec"), {})
+    finally:
+        METHODS.pop("random", None)

@@ -1,0 +1,67 @@
+"""GradNorm: gradient normalisation (Chen et al., arXiv 1711.02257).
+
+1. The paper measures the gradients' norms in the last shared layer, to be cheap; here they are of all shared parameters,
+   since the Gramian has them.
+2. The paper leaves open that a step takes a weight below zero, where its task would be unlearned. Weights are kept at
+   least 1e-6 before they are brought back to their sum.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.options.losses import GradnormConfig
+from mtrl_surgery.methods.similarity import gradient_norms
+from mtrl_surgery.methods.uw import adam_state, adam_step
+
+_LEAST_WEIGHT = 1e-6
+
+
+class GradNorm(GramianWeighting[GradnormConfig]):
+    """Loss weights of sum K, learned so that slow tasks have the long weighted gradients (Alg. 1).
+
+    State: the weights with their Adam, and `initial_losses_K`. Diagnostics: `rates_K`, the inverse training rates r.
+
+    Raises:
+        MethodError: if the number of `initial_losses` is not 0, 1 or K.
+    """
+
+    def __init__(self, num_tasks: int, config: GradnormConfig, seed: int = 0) -> None:
+        super().__init__(num_tasks, config, seed)
+        initial = list(config.initial_losses)
+        if len(initial) not in (0, 1, num_tasks):
+            raise MethodError(
+                f"gradnorm.initial_losses={initial}: give none, 1 for all, or one for each of the {num_tasks} tasks"
+            )
+        initial_K = torch.tensor(initial or [0.0], dtype=torch.float64)
+        self.state["initial_losses_K"] = initial_K.expand(num_tasks).clone()
+        self.state["learned_weights_K"] = torch.ones(num_tasks, dtype=torch.float64)
+        self.state |= adam_state(num_tasks)
+
+    def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        """The weights of this call; then one step of Adam on sum_k | w_k |g_k| - mean_j(w_j |g_j|) r_k^alpha |."""
+        weights_K = self.state["learned_weights_K"]
+        norm_K = gradient_norms(gramian_KK)
+        weighted_K = weights_K * norm_K
+        rate_K = self._rates(losses_K.double())
+        # The target counts as a constant (Sec. 3.3): what it was made of is not differentiated.
+        target_K = weighted_K.mean() * rate_K**self.config.alpha
+        excess_K = weighted_K - target_K
+        gradient_K = norm_K * excess_K.sign() + 0 * excess_K  # the sign of NaN is 0, which would hide it
+        moved_K = (weights_K - adam_step(self.state, gradient_K, self.config.lr)).clamp(min=_LEAST_WEIGHT)
+        self.state["learned_weights_K"] = moved_K * (self.num_tasks / moved_K.sum())
+        self.record(rates_K=rate_K)
+        return weights_K
+
+    def _rates(self, losses_K: Tensor) -> Tensor:
+        """r_k, a task's share of its initial loss over the mean share; NaN for losses that have no share."""
+        if not self.config.initial_losses:
+            first_call = self.state["steps"] == 0
+            self.state["initial_losses_K"] = torch.where(first_call, losses_K, self.state["initial_losses_K"])
+        initial_K = self.state["initial_losses_K"]
+        share_K = torch.where((losses_K >= 0) & (initial_K > 0), losses_K / initial_K, torch.nan)
+        mean = share_K.mean()
+        return torch.where(mean == 0, 1.0, share_K / mean)

@@ -1,0 +1,31 @@
+"""RLW: random loss weighting (Lin et al., arXiv 2111.10603)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import LossWeighting
+from mtrl_surgery.methods.options.losses import RlwConfig
+
+
+class RLW(LossWeighting[RlwConfig]):
+    """Fresh random weights at every call, positive and of sum 1 (Alg. 2): their mean is 1/K."""
+
+    stochastic = True
+
+    def solve(self, losses_K: Tensor) -> Tensor:
+        """The softmax of K independent draws from `distribution`, in the losses' dtype."""
+        return self._draw(losses_K.device).softmax(dim=0).to(losses_K.dtype)
+
+    def _draw(self, device: torch.device) -> Tensor:
+        if self.config.distribution == "normal":
+            radius_K, angle_K = self.uniform((2, self.num_tasks), device)
+            return (-2 * (-radius_K).log1p()).sqrt() * (2 * math.pi * angle_K).cos()  # Box-Muller
+        uniform_K = self.uniform((self.num_tasks,), device)
+        if self.config.distribution == "uniform":
+            return uniform_K
+        # Exponential numbers over their sum are Dirichlet(1, ..., 1), which the softmax of their logarithms gives.
+        return (-(-uniform_K).log1p()).log()

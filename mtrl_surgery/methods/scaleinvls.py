@@ -1,0 +1,23 @@
+"""Scale-invariant linear scalarisation: the sum of log-losses, a baseline of Nash-MTL (arXiv 2202.01017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import LossWeighting
+from mtrl_surgery.methods.options.losses import ScaleinvlsConfig
+
+
+class ScaleInvariantLS(LossWeighting[ScaleinvlsConfig]):
+    """The gradient of sum_k log(l_k + eps), by the weights 1 / (l_k + eps); `reduction=mean` divides by K.
+
+    A negative loss has no logarithm: its weight is NaN, so that the run stops and names it. Clipped to eps, it would get
+    a weight of 1e8 that wrecks the network without a word.
+    """
+
+    def solve(self, losses_K: Tensor) -> Tensor:
+        """Losses [K] -> weights [K]; a zero loss has the finite weight 1 / eps."""
+        above_K = torch.where(losses_K < 0, torch.nan, losses_K.double()) + self.config.eps
+        scale = 1 / self.num_tasks if self.config.reduction == "mean" else 1.0
+        return (scale / above_K).to(losses_K.dtype)
