@@ -70,7 +70,9 @@ $(RUN_STAMP): pyproject.toml | $(PY)
 	$(PY) -m pip install -e .
 	@touch $@
 
+# mtrl pins numpy 1.19 and hydra 1.0; the test that compares with it needs neither.
 $(DEV_STAMP): pyproject.toml | $(PY)
 	$(if $(TORCH),$(PY) -m pip install "$(TORCH)")
 	$(PY) -m pip install -e ".[dev]"
+	$(PY) -m pip install --no-deps "mtrl==1.0.0"
 	@touch $(RUN_STAMP) $@

@@ -11,6 +11,7 @@ import pytest
 from agents.config import AgentConfig
 from agents.problem import Problem
 from agents.sac import SACLearner
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import find_method, make_method
 
 
@@ -53,6 +54,7 @@ def build() -> Build:
         seed: int = 0,
         device: str = "cpu",
         fill: bool = True,
+        diagnostics: DiagnosticsConfig | None = None,
         **options: object,
     ) -> SACLearner:
         problem = Problem(("a", "b", "c"), 4, 2, np.array([[1, 1], [1, 1], [1, 0]], np.float32))
@@ -61,7 +63,7 @@ def build() -> Build:
             make_method(find_method(name).config(), 3, seed=network)
             for network, name in enumerate((method, critic_method or method))
         ]
-        learner = SACLearner(problem, config, methods[0], methods[1], seed, device)
+        learner = SACLearner(problem, config, methods[0], methods[1], seed, device, diagnostics)
         if fill:
             learner.add(transitions(3, 20, 2, 4, 2, seed=1))
         return learner

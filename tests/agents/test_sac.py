@@ -13,6 +13,7 @@ from agents.config import AgentConfig, AgentError
 from agents.metrics import NonFiniteError
 from agents.replay import Batch
 from agents.sac import SACLearner
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 from tests.agents.conftest import Build, transitions
 
@@ -91,7 +92,7 @@ class PlainSAC:
 
 def test_updates_equal_a_textbook_sac(build: Build) -> None:
     """`ls` with mean reduction is plain SAC on the joined batch; 25 updates agree with float64 modules."""
-    learner = build(replay_capacity=64, diagnostics_every=7)
+    learner = build(replay_capacity=64, diagnostics=DiagnosticsConfig(every=7))
     learner._mask_K1A.fill_(1.0)
     learner._target_entropy_K.fill_(-2.0)
     plain = PlainSAC(learner)
@@ -119,7 +120,7 @@ def test_updates_equal_a_textbook_sac(build: Build) -> None:
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_a_restored_learner_continues_to_the_bit(build: Build, method: str) -> None:
     options = {
-        "diagnostics_every": 5,
+        "diagnostics": DiagnosticsConfig(every=5),
         "observation_normalization": "warmup",
         "critic_layer_norm": True,
         "decay_updates": 25,
@@ -170,7 +171,7 @@ def test_a_nan_names_network_task_and_update(build: Build) -> None:
 
 
 def test_metric_rows(build: Build) -> None:
-    learner = build("samgs", diagnostics_every=2)
+    learner = build("samgs", diagnostics=DiagnosticsConfig(every=2))
     assert learner.metrics() == [], "nothing to say before the first update"
     learner.update(4)
     rows = learner.metrics()
