@@ -1,7 +1,7 @@
 """GradNorm: gradient normalisation (Chen et al., arXiv 1711.02257).
 
-1. The paper measures the gradients' norms in the last shared layer, to be cheap; here they are of all shared parameters,
-   since the Gramian has them.
+1. The paper measures the gradients' norms in the last shared layer, to be cheap; here they are of all shared
+   parameters, since the Gramian has them.
 2. The paper leaves open that a step takes a weight below zero, where its task would be unlearned. Weights are kept at
    least 1e-6 before they are brought back to their sum.
 """
@@ -47,7 +47,7 @@ class GradNorm(GramianWeighting[GradnormConfig]):
         norm_K = gradient_norms(gramian_KK)
         weighted_K = weights_K * norm_K
         rate_K = self._rates(losses_K.double())
-        # The target counts as a constant (Sec. 3.3): what it was made of is not differentiated.
+        # A constant, says the paper: what it was made of is not differentiated.
         target_K = weighted_K.mean() * rate_K**self.config.alpha
         excess_K = weighted_K - target_K
         gradient_K = norm_K * excess_K.sign() + 0 * excess_K  # the sign of NaN is 0, which would hide it

@@ -22,8 +22,8 @@ class RLW(LossWeighting[RlwConfig]):
 
     def _draw(self, device: torch.device) -> Tensor:
         if self.config.distribution == "normal":
-            radius_K, angle_K = self.uniform((2, self.num_tasks), device)
-            return (-2 * (-radius_K).log1p()).sqrt() * (2 * math.pi * angle_K).cos()  # Box-Muller
+            uniform_2K = self.uniform((2, self.num_tasks), device)  # for Box and Muller's transform
+            return (-2 * (-uniform_2K[0]).log1p()).sqrt() * (2 * math.pi * uniform_2K[1]).cos()
         uniform_K = self.uniform((self.num_tasks,), device)
         if self.config.distribution == "uniform":
             return uniform_K

@@ -12,8 +12,8 @@ from mtrl_surgery.methods.options.losses import ScaleinvlsConfig
 class ScaleInvariantLS(LossWeighting[ScaleinvlsConfig]):
     """The gradient of sum_k log(l_k + eps), by the weights 1 / (l_k + eps); `reduction=mean` divides by K.
 
-    A negative loss has no logarithm: its weight is NaN, so that the run stops and names it. Clipped to eps, it would get
-    a weight of 1e8 that wrecks the network without a word.
+    A negative loss has no logarithm: its weight is NaN, so that the run stops. Clipped to eps, it would get a weight of
+    1e8 that wrecks the network without a word.
     """
 
     def solve(self, losses_K: Tensor) -> Tensor:
