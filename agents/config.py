@@ -55,7 +55,6 @@ class AgentConfig:
     reward_alpha: float = 0.001  # rate of the exponential reward statistics
     reward_scale: float = 1.0  # factor of the rewards at sampling
     observation_normalization: str = "none"  # none | warmup: by mean and deviation of the random warm-up
-    diagnostics_every: int = 100  # updates between two looks at the gradient conflicts
 
     def validate(self) -> None:
         """Check every option.
@@ -74,7 +73,7 @@ class AgentConfig:
                 raise AgentError(f"agent.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
         if not self.hidden_sizes or min(self.hidden_sizes) < 1:
             raise AgentError(f"agent.hidden_sizes={list(self.hidden_sizes)} must be one or more positive widths")
-        for key in ("critics", "batch_size", "replay_capacity", "diagnostics_every"):
+        for key in ("critics", "batch_size", "replay_capacity"):
             if getattr(self, key) < 1:
                 raise AgentError(f"agent.{key}={getattr(self, key)} must be at least 1")
         for key in ("warmup_steps", "updates_per_step"):

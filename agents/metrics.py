@@ -22,14 +22,14 @@ class NonFiniteError(ArithmeticError):
 
 
 class MetricSums:
-    """Running sums: some metrics every update, the gradient conflicts at every look."""
+    """Running sums of two kinds, counted apart: those of counted updates, and those of looks at the gradients."""
 
     def __init__(self, tasks: tuple[str, ...]) -> None:
         self._tasks = tasks
         self._sums: dict[str, dict[str, Tensor]] = {"update": {}, "look": {}}
         self._counts = {"update": 0, "look": 0}
 
-    def add(self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer], look: bool) -> None:
+    def add(self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer]) -> None:
         """Add one update's values; scalars are the run's, [K] are the tasks'."""
         values = dict(per_task)
         for name, network in networks.items():
@@ -37,13 +37,15 @@ class MetricSums:
             for key, value in network.method.diagnostics().items():
                 values[f"{name}/{key.removesuffix('_K')}"] = value
         self._accumulate("update", values)
-        if look:
-            conflicts = {
-                f"{name}/{key.removesuffix('_K')}": value
-                for name, network in networks.items()
-                for key, value in network.conflicts.items()
-            }
-            self._accumulate("look", conflicts)
+
+    def add_look(self, networks: Mapping[str, SurgeryOptimizer]) -> None:
+        """Add what one look at the networks' task gradients found."""
+        conflicts = {
+            f"{name}/{key.removesuffix('_K')}": value
+            for name, network in networks.items()
+            for key, value in network.conflicts.items()
+        }
+        self._accumulate("look", conflicts)
 
     def _accumulate(self, kind: str, values: Mapping[str, Tensor]) -> None:
         sums = self._sums[kind]
@@ -56,7 +58,7 @@ class MetricSums:
 
     def rows(self, updates: int) -> list[dict[str, Any]]:
         """Means since the last call, one row for the run and one a task; starts the sums anew."""
-        if not self._counts["update"]:
+        if not any(self._counts.values()):
             return []
         means = {
             key: (value / self._counts[kind]).double().cpu()

@@ -21,6 +21,7 @@ from agents.problem import Problem
 from agents.replay import Batch, Replay, Transitions
 from agents.rewards import ExponentialRewardScale
 from agents.streams import Stream, torch_generator
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.jacobian.task_mlp import TaskMLP
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.base import AnyMethod
@@ -39,6 +40,7 @@ class SACLearner:
         critic_method: AnyMethod,
         seed: int,
         device: str,
+        diagnostics: DiagnosticsConfig | None = None,
     ) -> None:
         """Build everything from the seed.
 
@@ -49,12 +51,16 @@ class SACLearner:
             critic_method: the surgery on the critics'; another instance than the actor's.
             seed: seed of the run; the learner's streams are spawned from it by name.
             device: where networks and replay live.
+            diagnostics: when to look at the task gradients; the defaults when not given.
 
         Raises:
             AgentError: an option makes no sense.
+            DiagnosticsError: the same for one of the diagnostics.
             ValueError: actor and critic share one method instance.
         """
         config.validate()
+        self.diagnostics = diagnostics or DiagnosticsConfig()
+        self.diagnostics.validate()
         if actor_method is critic_method:
             raise ValueError("actor and critic need a method instance each: the state of a method is a network's own")
         self.problem, self.config, self.device = problem, config, torch.device(device)
@@ -113,7 +119,7 @@ class SACLearner:
     def _update(self, batch: Batch) -> None:
         config = self.config
         self._decay_learning_rates()
-        look = self.updates % config.diagnostics_every == 0
+        look, curvature = self.diagnostics.due(self.updates), self.diagnostics.curvature
         temperature_K1 = self.log_temperature.exp().expand(self.problem.num_tasks).unsqueeze(1)
         obs_KBI, next_obs_KBI = self._coded(batch.obs_KBO), self._coded(batch.next_obs_KBO)
         reward_KB = batch.reward_KB * config.reward_scale
@@ -132,23 +138,27 @@ class SACLearner:
             q_EKB = self._q(self._critic, obs_KBI, batch.action_KBA, theta)
             return (q_EKB - backup_KB).square().mean(-1).sum(0)
 
-        log_prob_KB = noise_KBA.new_empty(())
+        log_probs: list[Tensor] = []
 
         def actor_losses(theta: Tensor) -> Tensor:
-            nonlocal log_prob_KB
-            action_KBA, sampled_log_prob_KB = self._act(obs_KBI, noise_KBA, theta)
-            log_prob_KB = sampled_log_prob_KB.detach()
+            action_KBA, log_prob_KB = self._act(obs_KBI, noise_KBA, theta)
+            log_probs.append(log_prob_KB.detach())
             q_KB = self._q(self._critic, obs_KBI, action_KBA).amin(0)
-            return (temperature_K1 * sampled_log_prob_KB - q_KB).mean(-1)
+            return (temperature_K1 * log_prob_KB - q_KB).mean(-1)
 
-        critic_loss_K = self.critic.step(critic_losses, self.updates, look)
-        actor_loss_K = self.actor.step(actor_losses, self.updates, look)
-        entropy_K = -log_prob_KB.mean(-1)
+        critic_loss_K = self.critic.step(critic_losses, self.updates, look, curvature)
+        actor_loss_K = self.actor.step(actor_losses, self.updates, look, curvature)
+        # The first call is the update's own; methods and diagnostics may ask for the losses elsewhere after it.
+        entropy_K = -log_probs[0].mean(-1)
         self._temperature_step(entropy_K)
         self.target.vector_P.lerp_(self.critic.parameters.vector_P, config.tau)
 
+        counted = self.updates % METRICS_EVERY == 0
         self.updates += 1
-        if not look and self.updates % METRICS_EVERY:
+        networks = {"critic": self.critic, "actor": self.actor}
+        if look:
+            self._sums.add_look(networks)
+        if not counted:
             return
         self._sums.add(
             {
@@ -159,8 +169,7 @@ class SACLearner:
                 "temperature": temperature_K1[:, 0],
                 "reward": reward_KB.mean(-1),
             },
-            {"critic": self.critic, "actor": self.actor},
-            look,
+            networks,
         )
 
     def _decay_learning_rates(self) -> None:

@@ -117,6 +117,7 @@ def build_learner(settings: TrainSettings, suite: TaskSuite) -> SACLearner:
         critic_method,
         settings.seed,
         settings.device,
+        settings.diagnostics,
     )
 
 

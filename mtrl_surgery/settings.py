@@ -17,6 +17,7 @@ from agents.config import AgentConfig
 from cluster.config import ClusterConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
@@ -56,6 +57,7 @@ class TrainSettings:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
     total_steps: int = 1_000_000  # vector steps, that is steps of every copy of every task
     seed: int = 0
     device: str = "auto"  # auto | cpu | cuda | cuda:N
@@ -81,6 +83,7 @@ def validate(settings: TrainSettings) -> None:
         SettingsError: a value makes no sense; the message names the key, the value and the choices.
         AgentError: the same for a key of `agent`.
         ClusterError: the same for a key of `cluster`.
+        DiagnosticsError: the same for a key of `diagnostics`.
     """
     at_least = {
         "total_steps": (settings.total_steps, 1),
@@ -107,6 +110,7 @@ def validate(settings: TrainSettings) -> None:
         settings.cluster,
         settings.logger,
         settings.checkpoint,
+        settings.diagnostics,
         *method_options(settings),
     ):
         if hasattr(room, "validate"):

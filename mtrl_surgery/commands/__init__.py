@@ -19,7 +19,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run"),
     "evaluate": Command("mtrl_surgery.commands.evaluate", "success of a checkpoint, task by task"),
     "methods": Command("mtrl_surgery.commands.methods", "the surgery methods and their options"),
-    "bench": Command("mtrl_surgery.commands.bench", "time the update and the rollout on this machine"),
+    "bench": Command("mtrl_surgery.commands.bench", "time the update, the methods and the rollout on this machine"),
     "completion": Command("mtrl_surgery.commands.completion", "tab completion for bash, zsh and fish"),
 }
 

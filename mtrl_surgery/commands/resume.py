@@ -26,6 +26,7 @@ FREE = (
     "evaluation.",
     "checkpoint.",
     "logger.",
+    "diagnostics.",
 )
 """Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
 come, never what was done; whoever moves a run to another machine needs them."""

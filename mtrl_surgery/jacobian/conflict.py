@@ -20,6 +20,10 @@ def conflict_diagnostics(gramian_KK: Tensor) -> dict[str, Tensor]:
         mean_cosine, least_cosine: Over pairs, in [-1, 1]; a pair with a zero gradient counts as orthogonal.
         magnitude_similarity, least_magnitude_similarity: Over pairs, in [0, 1] (SAM-GS's Psi: the mean, and
             RL's min).
+        triad_rate: Share of pairs in what the paper calls the tragic triad, as far as gradients tell: those that meet
+            Theorem 2's condition (a), cosine <= -similarity, and can meet (b), curvature l along the gradient >= xi
+            times the Lipschitz constant. The constant is at least l, so xi <= 1 is needed. (c) bounds the step size t
+            from below, by 2 / (l (1 - xi)) or more; see `curvature`.
         gradient_norm_K: [K].
 
         With K = 1 there is no pair: conflict rate 0, cosines and similarities 1. A NaN gradient makes NaN of
@@ -30,17 +34,24 @@ def conflict_diagnostics(gramian_KK: Tensor) -> dict[str, Tensor]:
     if norm_K.shape[0] == 1:
         one = torch.ones_like(norm_K[0])
         cosine_Q = similarity_Q = one[None]
-        conflict_Q = torch.zeros_like(cosine_Q)
+        conflict_Q = triad_Q = torch.zeros_like(cosine_Q)
     else:
         norms_KK = norm_K[:, None] * norm_K
         cosine_Q = pairs(torch.where(norms_KK == 0, 0.0, gramian_KK / norms_KK))
         similarity_Q = pairs(magnitude_similarity(norm_K))
         conflict_Q = torch.where(cosine_Q.isnan(), cosine_Q, (cosine_Q < 0).double())
+        # Definition 4: xi = (1 - cos^2) |a - b|^2 / |a + b|^2, here in units of |a|^2 + |b|^2. Where the one length is
+        # zero, the pair's cosine and similarity both count as 0, which is no conflict.
+        overlap_Q = cosine_Q * similarity_Q
+        bounded_Q = (1 - cosine_Q.square()) * (1 - overlap_Q) <= 1 + overlap_Q
+        triad_Q = ((cosine_Q <= -similarity_Q) & (cosine_Q < 0) & bounded_Q).double()
+        triad_Q = torch.where(cosine_Q.isnan(), cosine_Q, triad_Q)
     return {
         "conflict_rate": conflict_Q.mean(),
         "mean_cosine": cosine_Q.mean(),
         "least_cosine": cosine_Q.amin(),
         "magnitude_similarity": similarity_Q.mean(),
         "least_magnitude_similarity": similarity_Q.amin(),
+        "triad_rate": triad_Q.mean(),
         "gradient_norm_K": norm_K,
     }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods.adam import adam_state, adam_step
 from mtrl_surgery.methods.base import LossWeighting
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.losses import FamoConfig
-
-_BETA1, _BETA2, _ADAM_EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's, as in the official code
 
 
 class FAMO(LossWeighting[FamoConfig]):
@@ -30,9 +29,8 @@ class FAMO(LossWeighting[FamoConfig]):
             raise MethodError(f"famo.min_losses={bounds}: give 1 bound, or one for each of the {num_tasks} tasks")
         bounds_K = torch.tensor(config.min_losses, dtype=torch.float64)
         self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
-        for name in ("logits_K", "first_moment_K", "second_moment_K"):
-            self.state[name] = torch.zeros(num_tasks, dtype=torch.float64)
-        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+        self.state["logits_K"] = torch.zeros(num_tasks, dtype=torch.float64)
+        self.state |= adam_state(num_tasks)
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """w_k = c z_k / (l_k - b_k), where z = softmax(logits) and c makes the weights sum to 1."""
@@ -54,14 +52,9 @@ class FAMO(LossWeighting[FamoConfig]):
         fall_K = self.state["log_losses_K"] - self._above(losses_K).log()
         state = self.state
         share_K = state["logits_K"].softmax(dim=0)
-        # The softmax's Jacobian, (diag z - z z^T) fall, and Adam with its weight decay in the gradient.
+        # The softmax's Jacobian, (diag z - z z^T) fall, and Adam with its weight decay in the gradient (official code).
         gradient_K = share_K * (fall_K - share_K @ fall_K) + self.config.gamma * state["logits_K"]
-        state["steps"] += 1
-        state["first_moment_K"].lerp_(gradient_K, 1 - _BETA1)
-        state["second_moment_K"].lerp_(gradient_K * gradient_K, 1 - _BETA2)
-        first_K = state["first_moment_K"] / (1 - _BETA1 ** state["steps"])
-        second_K = state["second_moment_K"] / (1 - _BETA2 ** state["steps"])
-        state["logits_K"] -= self.config.w_lr * first_K / (second_K.sqrt() + _ADAM_EPS)
+        state["logits_K"] -= adam_step(state, gradient_K, self.config.w_lr)
 
     def _above(self, losses_K: Tensor) -> Tensor:
         return (losses_K.double() - self.state["min_losses_K"]).clamp(min=0) + self.config.eps

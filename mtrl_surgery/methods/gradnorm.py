@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods.adam import adam_state, adam_step
 from mtrl_surgery.methods.base import GramianWeighting
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.losses import GradnormConfig
 from mtrl_surgery.methods.similarity import gradient_norms
-from mtrl_surgery.methods.uw import adam_state, adam_step
 
 _LEAST_WEIGHT = 1e-6
 

@@ -18,11 +18,12 @@ from cluster.limiter import UpdateLimiter
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
 from envs.suite import TaskSuite
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder
 
-TINY = AgentConfig(hidden_sizes=[16, 16], batch_size=8, warmup_steps=40, updates_per_step=0.5, diagnostics_every=7)
+TINY = AgentConfig(hidden_sizes=[16, 16], batch_size=8, warmup_steps=40, updates_per_step=0.5)
 SCHEDULE = Schedule(
     total_steps=150,
     chunk_steps=20,
@@ -50,7 +51,7 @@ class Setup:
 def make_learner(setup: Setup) -> SACLearner:
     config, suite = METHODS[setup.method].config(), setup.suite
     actor, critic = (make_method(config, len(suite.tasks), setup.seed + network) for network in range(2))
-    return SACLearner(problem_of(suite), setup.agent, actor, critic, setup.seed, "cpu")
+    return SACLearner(problem_of(suite), setup.agent, actor, critic, setup.seed, "cpu", DiagnosticsConfig(every=7))
 
 
 def problem_of(suite: TaskSuite) -> Problem:

@@ -51,3 +51,26 @@ def test_a_gradient_that_is_not_a_number_shows() -> None:
     measures = conflict_diagnostics(gradients @ gradients.T)
     assert all(measures[name].isnan() for name in measures if name != "gradient_norm_K")
     assert measures["gradient_norm_K"].isnan().tolist() == [False, True, False]
+
+
+def triad_of(cosine: float, ratio: float) -> float:
+    """The rate of one pair: unit gradient, and one `ratio` as long at the angle."""
+    gradients = torch.tensor([[1.0, 0.0], [ratio * cosine, ratio * (1 - cosine**2) ** 0.5]], dtype=torch.float64)
+    return conflict_diagnostics(gradients @ gradients.T)["triad_rate"].item()
+
+
+def test_the_triad_needs_more_conflict_than_similarity() -> None:
+    """Theorem 2 (a): cosine <= -similarity; the similarity of lengths 1 and 10 is 20 / 101."""
+    assert triad_of(-0.5, 10.0) == triad_of(-0.5, 0.1) == 1
+    assert triad_of(-0.1, 10.0) == 0, "too little conflict for lengths that differ that little"
+    assert triad_of(-0.5, 1.0) == triad_of(0.5, 10.0) == 0
+    assert triad_of(-1.0, 2.0) == 1
+
+
+def test_the_triad_needs_a_bound_of_one_on_the_curvature() -> None:
+    """Theorem 2 (b): xi = (1 - cos^2) |a - b|^2 / |a + b|^2 <= l / L <= 1. Similarity just below .6, cosine -.6."""
+    ratio = 3.001
+    similarity = 2 * ratio / (1 + ratio**2)
+    xi = (1 - 0.36) * (1 + 0.6 * similarity) / (1 - 0.6 * similarity)
+    assert similarity < 0.6 and xi > 1, "(a) holds and (b) cannot"
+    assert triad_of(-0.6, ratio) == 0

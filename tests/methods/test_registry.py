@@ -49,7 +49,7 @@ def test_options_carry_their_choices() -> None:
 
 
 def test_unknown_names_get_the_close_match_and_the_choices() -> None:
-    with pytest.raises(MethodError, match=r"unknown method 'samsg'; did you mean 'samgs'\? choices: cagrad, famo"):
+    with pytest.raises(MethodError, match=r"unknown method 'samsg'; did you mean 'samgs'\? choices: .*cagrad, .*famo"):
         find_method("samsg")
     with pytest.raises(MethodError, match="unknown method 'quux'; choices: "):
         find_method("quux")

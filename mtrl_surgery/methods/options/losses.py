@@ -164,7 +164,7 @@ register(
         RlwConfig,
         "random weights at every step",
         traits=("homogeneous", "linear"),
-        parity="distribution of TorchJD's",
+        parity="NumPy's quantiles",
     )
 )
 

@@ -1,0 +1,48 @@
+"""Time the pieces of training on this machine.
+
+usage: mtrl-surgery bench update [tasks=10 batch=128 width=400 updates=20 methods=[ls,samgs,pcgrad,cagrad] ...]
+       mtrl-surgery bench methods [tasks=[2,10,50] methods=[samgs,pcgrad] seconds=120 json=FILE ...]
+       mtrl-surgery bench rollout [tasks=[reach-v3,...] steps=200 ...]
+
+`update` times whole SAC updates (critics, actor, temperatures, targets) on random data, the methods taking turns in
+one process, and says what each costs relative to the first. `methods` times the critics' update alone, with every
+method, as a ratio to the plain update of the summed losses, and holds our own methods to their targets; seconds= is
+the time for each number of tasks. `rollout` times simulators, without and with the policy. All print a table; `update`
+and `rollout` write it with the machine's facts as JSON into <out>/bench/ (out=runs), `methods` into json=.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mtrl_surgery.commands.arguments import parse, usage, wants_help
+from mtrl_surgery.commands.bench.methods import MethodsArguments, bench_methods
+from mtrl_surgery.commands.bench.rollout import RolloutArguments, bench_rollout
+from mtrl_surgery.commands.bench.update import UpdateArguments, bench_update
+from mtrl_surgery.settings import SettingsError, unknown
+
+
+class Bench(NamedTuple):
+    """A benchmark: its options and what runs it."""
+
+    arguments: type[Any]
+    run: Callable[[Any], int]
+
+
+BENCHES: dict[str, Bench] = {
+    "update": Bench(UpdateArguments, bench_update),
+    "methods": Bench(MethodsArguments, bench_methods),
+    "rollout": Bench(RolloutArguments, bench_rollout),
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one benchmark."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    if words[0] not in BENCHES:
+        raise SettingsError(unknown("bench", words[0], BENCHES))
+    bench = BENCHES[words[0]]
+    return bench.run(parse(words[1:], bench.arguments))

@@ -1,0 +1,67 @@
+"""What the benchmarks share: checks, taking turns, and the file of results. No torch until something is timed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtrl_surgery.settings import SettingsError
+
+LEAST_ROUNDS = 3  # of a time budget, however small
+
+
+def at_least_one(key: str, value: int) -> None:
+    """Raise SettingsError for a count below one."""
+    if value < 1:
+        raise SettingsError(f"{key}={value} must be at least 1")
+
+
+def take_turns(
+    steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int, device: str, seconds: float = math.inf
+) -> dict[str, list[float]]:
+    """Milliseconds of every step in every round.
+
+    Turns, not blocks: a machine that slows down in between slows every step alike.
+
+    Args:
+        steps: What to time, by name.
+        rounds: Timed rounds, at most.
+        warmup: Rounds before them: the first steps allocate, and compile kernels.
+        device: Waited for at the end of each step.
+        seconds: No round starts later than this, warm-up included, but for the first `LEAST_ROUNDS`.
+    """
+    import torch
+
+    def timed(step: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        step()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        return 1e3 * (time.perf_counter() - started)
+
+    begun = time.perf_counter()
+    for _ in range(warmup):
+        for step in steps.values():
+            timed(step)
+    laps: dict[str, list[float]] = {name: [] for name in steps}
+    for index in range(rounds):
+        if index >= LEAST_ROUNDS and time.perf_counter() - begun > seconds:
+            break
+        for name, step in steps.items():
+            laps[name].append(timed(step))
+    return laps
+
+
+def write_results(path: Path, arguments: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Write the results with the options and the machine's facts as JSON, and say where."""
+    from mtrl_surgery.runs.manifest import session
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {key: value for key, value in arguments.items() if key not in ("out", "json")}
+    path.write_text(json.dumps({"arguments": options, "results": results, "session": session()}, indent=2) + os.linesep)
+    print(f"written to {path}")

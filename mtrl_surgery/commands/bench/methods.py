@@ -1,0 +1,183 @@
+"""`bench methods`: what every method costs on top of the plain update of SAC's critics.
+
+The update is that of the twin critic alone (forward, backward, method, clip, Adam): targets, actor and sampling, which
+no method changes, would only bring every ratio nearer to one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
+from mtrl_surgery.commands.tables import table
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.entries import MethodEntry
+from mtrl_surgery.methods.options.losses import LsConfig
+from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.settings import SettingsError
+
+if TYPE_CHECKING:
+    from mtrl_surgery.jacobian.grouped import TaskLosses
+    from mtrl_surgery.jacobian.parameters import FlatParameters
+    from mtrl_surgery.methods.base import AnyMethod
+
+PLAIN = "plain"
+OBSERVATION, ACTION = 39, 4  # Meta-World's
+
+
+@dataclass
+class MethodsArguments:
+    """Options of `bench methods`."""
+
+    tasks: list[int] = field(default_factory=lambda: [2, 10, 50])
+    methods: list[str] = field(default_factory=list)  # empty: all
+    batch: int = 128  # transitions a task
+    width: int = 400  # of each of three hidden layers
+    rounds: int = 20  # timed updates of each method, at most
+    seconds: float = 120.0  # time for each number of tasks: no round starts after it, but three are always timed
+    device: str = "auto"
+    threads: int | None = None  # null: all cores
+    json: str | None = None  # also write the results to this file
+
+
+@dataclass
+class Cost:
+    """What a method's update costs, by number of tasks."""
+
+    needs: str
+    origin: str
+    milliseconds: dict[int, float] = field(default_factory=dict)
+    ratio: dict[int, float] = field(default_factory=dict)
+    target: dict[int, float] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool | None:
+        """Whether every target is; None where there is none."""
+        if not self.target:
+            return None
+        return all(self.ratio.get(tasks, math.inf) <= target for tasks, target in self.target.items())
+
+
+def target(entry: MethodEntry, tasks: int) -> float | None:
+    """The largest ratio that a method of ours may have; None for the others, and where none is set."""
+    if entry.origin != "ours":
+        return None
+    if entry.needs == "losses":
+        return 1.05
+    return {"gramian": {10: 1.25, 50: 1.4}, "jacobian": {10: 1.4, 50: 1.7}}[entry.needs].get(tasks)
+
+
+def bench_methods(arguments: MethodsArguments) -> int:
+    """Milliseconds of an update with each method, as a ratio to the plain one."""
+    for key in ("batch", "width", "rounds"):
+        at_least_one(key, getattr(arguments, key))
+    for tasks in arguments.tasks:
+        at_least_one("tasks", tasks)
+    if not arguments.tasks:
+        raise SettingsError("tasks=[] names no number of tasks")
+    entries = [find_method(name) for name in dict.fromkeys(arguments.methods)] or list(METHODS.values())
+    import torch
+
+    from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
+
+    device = resolve_device(arguments.device)
+    torch.set_num_threads(resolve_threads(arguments.threads or count_cores()))
+    plain = Cost("losses", "ours")
+    costs = {entry.name: Cost(entry.needs, entry.origin) for entry in entries}
+    for tasks in dict.fromkeys(arguments.tasks):
+        print(f"{tasks} tasks: {len(entries)} methods, about {arguments.seconds:g} s or less", file=sys.stderr)
+        _measure(arguments, tasks, device, {entry.name: entry for entry in entries}, plain, costs)
+    print(
+        f"update of SAC's critics, 3x{arguments.width}, {arguments.batch} transitions a task, {device}, "
+        f"{torch.get_num_threads()} threads; medians, as ratios to the plain update of the summed losses: "
+        + ", ".join(f"{milliseconds:.1f} ms at K={tasks}" for tasks, milliseconds in plain.milliseconds.items())
+    )
+    print(_table(list(dict.fromkeys(arguments.tasks)), costs))
+    if arguments.json is not None:
+        methods = {name: {**asdict(cost), "met": cost.met} for name, cost in costs.items()}
+        results = {"plain_milliseconds": plain.milliseconds, "methods": methods}
+        write_results(Path(arguments.json), vars(arguments), results)
+    return 0
+
+
+def _measure(
+    arguments: MethodsArguments,
+    tasks: int,
+    device: str,
+    entries: Mapping[str, MethodEntry],
+    plain: Cost,
+    costs: Mapping[str, Cost],
+) -> None:
+    """Time all methods at one number of tasks, and fill in their costs."""
+    updates = {PLAIN: _update(arguments, make_method(LsConfig(reduction="sum"), tasks, 0), device)}
+    for name, entry in entries.items():
+        bound = target(entry, tasks)
+        if bound is not None:
+            costs[name].target[tasks] = bound
+        try:
+            update = _update(arguments, make_method(entry.config(), tasks, 0), device)
+            update()
+        except MethodError as error:  # some methods have no defaults to run with, or take only some numbers of tasks
+            costs[name].failed[tasks] = str(error)
+            print(f"{name} can't run with {tasks} tasks: {error}", file=sys.stderr)
+        else:
+            updates[name] = update
+    laps = take_turns(updates, arguments.rounds, 1, device, arguments.seconds)
+    medians = {name: statistics.median(lap) for name, lap in laps.items()}
+    plain.milliseconds[tasks] = medians.pop(PLAIN)
+    for name, milliseconds in medians.items():
+        costs[name].milliseconds[tasks] = milliseconds
+        costs[name].ratio[tasks] = milliseconds / plain.milliseconds[tasks]
+    print(f"{tasks} tasks: timed {len(laps[PLAIN])} rounds", file=sys.stderr)
+
+
+def _update(arguments: MethodsArguments, method: AnyMethod, device: str) -> Callable[[], object]:
+    """An update of critics of their own, on a fixed batch."""
+    from mtrl_surgery.jacobian.update import SurgeryOptimizer
+
+    parameters, task_losses = _critics(arguments, method.num_tasks, device)
+    optimizer = SurgeryOptimizer(parameters, method, learning_rate=3e-4, eps=1e-5, max_grad_norm=1.0)
+    return lambda: optimizer.step(task_losses, 0)
+
+
+def _critics(arguments: MethodsArguments, tasks: int, device: str) -> tuple[FlatParameters, TaskLosses]:
+    """Twin critics of Meta-World's shapes with one-hot task codes, and their regression to random targets."""
+    import torch
+
+    from agents.networks import initial_mlp
+    from mtrl_surgery.jacobian.task_mlp import TaskMLP
+
+    generator = torch.Generator().manual_seed(0)
+    sizes = [OBSERVATION + tasks + ACTION, *[arguments.width] * 3, 1]
+    critics = TaskMLP(initial_mlp(2, sizes, "he_uniform", generator, device))
+    code_KBK = torch.eye(tasks)[:, None].expand(-1, arguments.batch, -1)
+    input_KBX = torch.randn(tasks, arguments.batch, OBSERVATION + ACTION, generator=generator)
+    x_KBI = torch.cat([input_KBX, code_KBK], dim=-1).to(device)
+    target_KB = torch.randn(tasks, arguments.batch, generator=generator).to(device)
+
+    def task_losses(theta: torch.Tensor) -> torch.Tensor:
+        return (critics(x_KBI, theta)[..., 0] - target_KB).square().mean(-1).sum(0)
+
+    return critics.parameters, task_losses
+
+
+def _table(all_tasks: list[int], costs: Mapping[str, Cost]) -> str:
+    def ratios(values: Mapping[int, float]) -> list[str]:
+        return [f"{values[tasks]:.2f}" if tasks in values else "-" for tasks in all_tasks]
+
+    rows: list[list[Any]] = [
+        [name, cost.needs, cost.origin, *ratios(cost.ratio), " ".join(ratios(cost.target)), _MET[cost.met]]
+        for name, cost in costs.items()
+    ]
+    header = ["method", "needs", "origin", *(f"K={tasks}" for tasks in all_tasks), "target", "met"]
+    return table(header, rows, numbers=range(3, 3 + len(all_tasks)))
+
+
+_MET = {True: "yes", False: "no", None: "-"}
