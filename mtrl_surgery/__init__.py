@@ -2,4 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtrl_surgery.surgery import Surgery as Surgery
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `Surgery`, and torch with it, when it is first asked for."""
+    if name == "Surgery":
+        from mtrl_surgery.surgery import Surgery
+
+        return Surgery
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,11 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.gramian import CagradConfig, PcgradConfig
 from mtrl_surgery.methods.options.jacobian import SamgsConfig
 from mtrl_surgery.methods.options.losses import LsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method
-from tests.methods.cases import CASES
+from tests.methods.cases import CASES, gramian
 from tests.methods.jacobians import direction, jacobian, turn
 
 every_method = pytest.mark.parametrize("label", CASES)
@@ -183,12 +182,12 @@ class NoLooking(TorchDispatchMode):
 
 @every_method
 def test_no_call_waits_for_the_device(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtrl_surgery.methods import arrays, cagrad, pcgrad
+    from mtrl_surgery.methods import alignedmtl, arrays, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad
 
     def as_on_a_device(tensor: Tensor) -> tuple[arrays.Library, Tensor]:
         return arrays.TORCH, tensor
 
-    for module in (cagrad, pcgrad):
+    for module in (alignedmtl, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad):
         monkeypatch.setattr(module, "library_of", as_on_a_device)
     method = make(label, 4)
     with NoLooking():
@@ -201,13 +200,13 @@ def test_the_guard_against_looking_works() -> None:
         torch.ones(1).item()
 
 
-@pytest.mark.parametrize("config", [PcgradConfig(), CagradConfig()])
+@pytest.mark.parametrize("config", [case.config for case in gramian.CASES.values()], ids=str)
 def test_both_libraries_give_the_same_weights(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtrl_surgery.methods import arrays, cagrad, pcgrad
+    from mtrl_surgery.methods import alignedmtl, arrays, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad
 
     matrix = jacobian("conflicting", 6, 20, 0)
     host = direction(make_method(config, 6, 0), matrix)
-    for module in (cagrad, pcgrad):
+    for module in (alignedmtl, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad):
         monkeypatch.setattr(module, "library_of", lambda tensor: (arrays.TORCH, tensor))
     torch.testing.assert_close(direction(make_method(config, 6, 0), matrix), host, rtol=1e-5, atol=1e-5)
 

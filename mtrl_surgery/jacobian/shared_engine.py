@@ -1,0 +1,282 @@
+"""Per-task gradients where all tasks go through one trunk (contract 2 of docs/architecture.md, shared input).
+
+Each loss is back-propagated through its own head only, to the tensors where the tasks' graphs meet. From there one
+batched pass carries the gradients of all tasks through the trunk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece
+from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_leaf
+from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
+from mtrl_surgery.methods.config import MethodError
+
+
+def gradients(
+    outputs: Sequence[Edge], cotangents: Sequence[Tensor], inputs: Sequence[Edge], retain: bool, batch: int = 0
+) -> list[Tensor | None]:
+    """Vector-Jacobian products from edges to edges; `batch` of them at once along a leading axis, or one where it is 0.
+
+    Raises:
+        MethodError: if an operation cannot be batched.
+    """
+    if not outputs or not inputs:
+        return [None] * len(inputs)
+    sources, targets = [GradientEdge(*edge) for edge in outputs], [GradientEdge(*edge) for edge in inputs]
+    try:
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            sources, targets, cotangents, retain_graph=retain, allow_unused=True, is_grads_batched=batch > 0
+        )
+        return list(found)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        if not batch:
+            raise
+        raise MethodError(
+            f"the batched backward pass of {batch} tasks through the trunk failed; set chunk_size=1 for a module that "
+            f"torch.vmap cannot handle (a compiled one, an RNN on CUDA): {error}"
+        ) from error
+
+
+class SharedEngine:
+    """One batch's graph: its K present tasks are numbered from 0 here.
+
+    Args:
+        heads: The walk from the losses.
+        roles: The parameters, with the present tasks' own.
+        chunk_size: Tasks in one pass through the trunk; all where it is None.
+        scale: What the losses are multiplied with, a scalar tensor; None for 1. Every result is unscaled.
+    """
+
+    def __init__(self, heads: Walk, roles: Roles, chunk_size: int | None, scale: Tensor | None) -> None:
+        self.roles = roles
+        self.num_tasks = len(heads.roots)
+        self._graph, self._chunk_size, self._scale = heads, chunk_size, scale
+        reached = {id(leaf.variable): leaf for leaf in heads.leaves}
+        self._shared = leaf_nodes(roles.shared, reached)
+        self._own = [leaf_nodes(group, reached) for group in roles.own]
+        self._wanted = {node: tensor for nodes in (self._shared, *self._own) for node, tensor in nodes.items()}
+        self.dtype = torch.float64 if any(p.dtype == torch.float64 for p in roles.shared) else torch.float32
+        self.own_gradients: list[list[tuple[Tensor, Tensor]]] = [[] for _ in roles.own]
+        """Each task's own parameters with their gradients, scaled; complete after `jacobian` or `gramian`."""
+        self._cotangents: list[dict[Edge, Tensor]] = []
+        self._direct: dict[Node, list[Piece]] = {}
+        self._cut = Cut([], [], nested=False)
+
+    @property
+    def shared_sizes(self) -> list[int]:
+        """Elements of each shared parameter."""
+        return [tensor.numel() for tensor in self._shared.values()]
+
+    @property
+    def jacobian_bytes(self) -> int:
+        """What the whole Jacobian takes."""
+        return self.num_tasks * sum(self.shared_sizes) * torch.finfo(self.dtype).bits // 8
+
+    def weighted_losses(self, weights_K: Tensor) -> tuple[Blocks, list[list[tuple[Tensor, Tensor]]]]:
+        """One plain backward of the weighted sum of the losses.
+
+        Returns:
+            The gradient as one row over the shared parameters, and that of each task's own parameters (scaled).
+        """
+        nodes = list(self._wanted)
+        cotangents = [self._seed(task) * weights_K[task] for task in range(self.num_tasks)]
+        found = gradients(self._graph.roots, cotangents, [(node, 0) for node in nodes], retain=False)
+        by_node = {node: grad for node, grad in zip(nodes, found, strict=True) if grad is not None}
+        own = [[(p, by_node[node]) for node, p in nodes.items() if node in by_node] for nodes in self._own]
+        row = [self._block([([0], by_node[node][None])], 1) if node in by_node else None for node in self._shared]
+        return Blocks(row, self.shared_sizes), own
+
+    def backward_weighted(self, weights_K: Tensor) -> Tensor:
+        """The same where no `.grad` is there yet: torch's own backward puts the gradients, scaled, where they belong.
+
+        Returns:
+            The norm of the shared parameters' gradients, unscaled.
+        """
+        cotangents = [self._seed(task) * weights_K[task] for task in range(self.num_tasks)]
+        sources = [GradientEdge(*edge) for edge in self._graph.roots]
+        torch.autograd.backward(sources, cotangents, inputs=list(self._wanted.values()))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.roles.shared if p.grad is not None])
+        return norm if self._scale is None else norm / self._scale
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no parameter has a `.grad`."""
+        return all(tensor.grad is None for tensor in self._wanted.values())
+
+    def jacobian(self) -> Blocks:
+        """Every task's gradient by the shared parameters; frees the graph."""
+        self._run_heads()
+        pieces = self._through_trunk(self._cut.trunk_leaves, last=not self._cut.nested)
+        blocks = [self._block(pieces.get(node, []) + self._direct.get(node, [])) for node in self._shared]
+        self._release()
+        return Blocks(blocks, self.shared_sizes)
+
+    def gramian(self, max_bytes: int) -> Tensor:
+        """The Gramian [K, K] without ever holding more than `max_bytes` of the Jacobian (one parameter at least).
+
+        The trunk is passed through once for every part of the parameters that fits. The graph stays for `combined`.
+        """
+        self._run_heads()
+        width = self.num_tasks * torch.finfo(self.dtype).bits // 8
+        leaves = set(self._cut.trunk_leaves)
+        device = self._seed(0).device
+        gramian_KK = torch.zeros(self.num_tasks, self.num_tasks, dtype=self.dtype, device=device)
+        self._through_trunk([node for node in self._cut.trunk_leaves if node not in self._shared], last=False)
+        part: list[Node] = []
+        remaining = list(self._shared)
+        while remaining:
+            part, room = [], max_bytes
+            while remaining and (not part or self._shared[remaining[0]].numel() * width <= room):
+                part.append(remaining.pop(0))
+                room -= self._shared[part[-1]].numel() * width
+            pieces = self._through_trunk([node for node in part if node in leaves], last=False)
+            for node in part:
+                block = self._block(pieces.pop(node, []) + self._direct.get(node, []))
+                if block is not None:
+                    gramian_KK += (block @ block.T).to(device)
+        return gramian_KK
+
+    def combined(self, weights_K: Tensor) -> Blocks:
+        """`weights @ jacobian` as one row, by one plain pass through the trunk; after `gramian`; frees the graph."""
+        edges = list({edge: None for cotangents in self._cotangents for edge in cotangents})
+        sums = [self._weighted_cotangent(edge, weights_K) for edge in edges]
+        leaves = [node for node in self._cut.trunk_leaves if node in self._shared]
+        through_trunk = gradients(edges, sums, [(node, 0) for node in leaves], retain=self._cut.nested)
+        found = dict(zip(leaves, through_trunk, strict=True))
+        row: list[Block] = []
+        for node in self._shared:
+            direct = self._block(self._direct.get(node, []))
+            parts = [] if direct is None else [(weights_K.to(self.dtype) @ direct)[None]]
+            through = found.get(node)
+            if through is not None:
+                parts.append(cast(Tensor, self._block([([0], through[None])], 1)))
+            row.append(torch.stack(parts).sum(0) if parts else None)
+        self._release()
+        return Blocks(row, self.shared_sizes)
+
+    def _weighted_cotangent(self, edge: Edge, weights_K: Tensor) -> Tensor:
+        tasks = [task for task, cotangents in enumerate(self._cotangents) if edge in cotangents]
+        stacked = torch.stack([self._cotangents[task][edge] for task in tasks])
+        weights = torch.stack([weights_K[task] for task in tasks]).to(stacked.device, stacked.dtype)
+        total: Tensor = torch.tensordot(weights, stacked, 1)
+        return total
+
+    def _find_cut(self) -> Cut:
+        return cut(self._graph, self._wanted.keys())
+
+    def _run_heads(self) -> None:
+        """Every loss to the frontier, and to the parameters that its head uses."""
+        self._cut = found = self._find_cut()
+        self._cotangents = [{} for _ in range(self.num_tasks)]
+        with self._stop_at_frontier(found):
+            for task, edges in enumerate(found.edges_by_task):
+                root = self._graph.roots[task]
+                seed = self._seed(task)
+                arrived: list[Tensor | None] = [seed]
+                if edges != [root]:
+                    arrived = gradients([root], [seed], edges, retain=found.nested)
+                for edge, grad in zip(edges, arrived, strict=True):
+                    if grad is None:
+                        continue
+                    if not is_leaf(edge[0]):
+                        self._cotangents[task][edge] = grad
+                    elif edge[0] in self._shared:
+                        self._direct.setdefault(edge[0], []).append(([task], grad[None]))
+                    elif edge[0] in self._own[task]:
+                        self.own_gradients[task].append((self._own[task][edge[0]], grad))
+
+    @contextlib.contextmanager
+    def _stop_at_frontier(self, found: Cut) -> Iterator[None]:
+        """Where the frontier's edges lie behind each other, keeps a head's gradient from flowing from one to the next.
+
+        The gradient is captured before the hook takes it away; operations on no gradient cost nothing.
+        """
+        nodes = (
+            {node for edges in found.edges_by_task for node, _ in edges if not is_leaf(node)} if found.nested else ()
+        )
+        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node in nodes]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _through_trunk(self, leaves: Sequence[Node], last: bool) -> dict[Node, list[Piece]]:
+        """All tasks from the frontier to the leaves; tasks that begin at the same edges go together."""
+        groups: dict[tuple[Edge, ...], list[int]] = {}
+        for task, cotangents in enumerate(self._cotangents):
+            groups.setdefault(tuple(cotangents), []).append(task)
+        size = self._chunk_size or self.num_tasks
+        chunks = [
+            (edges, tasks[start : start + size])
+            for edges, tasks in groups.items()
+            if edges
+            for start in range(0, len(tasks), size)
+        ]
+        pieces: dict[Node, list[Piece]] = {node: [] for node in leaves}
+        for number, (edges, tasks) in enumerate(chunks):
+            retain = not (last and number == len(chunks) - 1)
+            columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
+            if len(tasks) == 1:
+                found = gradients(edges, [column[0] for column in columns], [(node, 0) for node in leaves], retain)
+                found = [None if grad is None else grad[None] for grad in found]
+            else:
+                stacked = [torch.stack(column) for column in columns]
+                found = gradients(edges, stacked, [(node, 0) for node in leaves], retain, batch=len(tasks))
+            for node, grad in zip(leaves, found, strict=True):
+                if grad is None:
+                    continue
+                if node in self._shared:
+                    pieces[node].append((tasks, grad))
+                for row, task in enumerate(tasks):
+                    if node in self._own[task]:
+                        self.own_gradients[task].append((self._own[task][node], grad[row]))
+        return pieces
+
+    def _seed(self, task: int) -> Tensor:
+        """The gradient of a loss by itself."""
+        node, number = self._graph.roots[task]
+        if is_leaf(node):
+            like = node.variable
+            one = torch.ones_like(like)
+        else:
+            meta = node._input_metadata[number]
+            one = torch.ones(meta.shape, dtype=meta.dtype, device=meta.device)
+        return one if self._scale is None else (one * self._scale.to(one.device)).to(one.dtype)
+
+    def _block(self, pieces: list[Piece], rows: int | None = None) -> Block:
+        """The rows [K, n] of one parameter, unscaled, in the Jacobian's dtype."""
+        if not pieces:
+            return None
+        rows = rows or self.num_tasks
+        tasks, first = pieces[0]
+        if len(pieces) == 1 and tasks == list(range(rows)):
+            block = first.reshape(rows, -1).to(self.dtype)
+        else:
+            block = torch.zeros(rows, first[0].numel(), dtype=self.dtype, device=first.device)
+            for tasks, grad in pieces:
+                for row, task in enumerate(tasks):
+                    block[task] += grad[row].reshape(-1)
+        return block if self._scale is None else block / self._scale.to(block.device, self.dtype)
+
+    def _release(self) -> None:
+        """Frees what a nested graph still holds: a pass without a gradient computes nothing."""
+        if not self._cut.nested:
+            return
+        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node, _ in self._graph.roots]
+        try:
+            seeds = [self._seed(task) for task in range(self.num_tasks)]
+            gradients(self._graph.roots, seeds, [(node, 0) for node in self._wanted], retain=False)
+        finally:
+            for handle in handles:
+                handle.remove()

@@ -1,0 +1,92 @@
+"""Surgery on the gradients by features: one pass through the trunk, whatever the number of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
+from mtrl_surgery.jacobian.shared_engine import SharedEngine, gradients
+from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Walk, edge_of, is_nested, walk
+from mtrl_surgery.jacobian.shared_roles import Roles
+from mtrl_surgery.methods.config import MethodError
+
+
+def feature_edges(features: Tensor | Iterable[Tensor]) -> list[Edge]:
+    """The features' edges.
+
+    Raises:
+        MethodError: for a feature that was detached from the trunk, or none.
+    """
+    edges = []
+    for tensor in [features] if isinstance(features, Tensor) else features:
+        if not tensor.requires_grad or tensor.is_leaf:
+            raise MethodError(f"features: one of shape {tuple(tensor.shape)} is detached from the shared parameters")
+        edges.append(edge_of(tensor))
+    if not edges:
+        raise MethodError("features is empty")
+    return edges
+
+
+class FeatureEngine(SharedEngine):
+    """The Jacobian's columns are the features' elements; a direction by them goes through the trunk once.
+
+    Args:
+        heads: The walk from the losses down to the features.
+        features: Their edges.
+        roles, chunk_size, scale: See `SharedEngine`.
+
+    Raises:
+        MethodError: if a loss reaches a shared parameter past the features, or a task's own through them.
+    """
+
+    def __init__(
+        self, heads: Walk, features: Sequence[Edge], roles: Roles, chunk_size: int | None, scale: Tensor | None
+    ) -> None:
+        super().__init__(heads, roles, chunk_size, scale)
+        self._features = list(features)
+        self._trunk = walk(features)
+        for node in heads.leaves:
+            if node in self._shared:
+                raise MethodError(f"a loss reaches a shared parameter {tuple(node.variable.shape)} past the features")
+        for node in self._trunk.leaves:
+            if any(node in own for own in self._own):
+                raise MethodError(f"a task's own parameter {tuple(node.variable.shape)} is reached by the features")
+
+    def _find_cut(self) -> Cut:
+        """The heads end at the features."""
+        by_task: list[list[Edge]] = []
+        for task, own in enumerate(self._own):
+            reached = [edge for edge, tasks in self._graph.stopped.items() if tasks >> task & 1]
+            leaves = [(node, 0) for node, tasks in self._graph.leaves.items() if tasks >> task & 1 and node in own]
+            by_task.append(reached + leaves)
+        return Cut(by_task, [], is_nested(self._trunk, [node for node, _ in self._features]))
+
+    def jacobian(self) -> Blocks:
+        """Every task's gradient by the features, [K, Z]; the trunk's graph stays for `through`."""
+        self._run_heads()
+        blocks: list[Block] = []
+        sizes = []
+        for edge in self._features:
+            tasks = [task for task, cotangents in enumerate(self._cotangents) if edge in cotangents]
+            node, number = edge
+            sizes.append(int(torch.Size(node._input_metadata[number].shape).numel()))
+            blocks.append(self._block([([task], self._cotangents[task][edge][None]) for task in tasks]))
+        return Blocks(blocks, sizes)
+
+    def through(self, direction: Blocks) -> Blocks:
+        """A direction by the features, one row, as the gradient by the shared parameters; frees the graph."""
+        edges, cotangents = [], []
+        for (node, number), block in zip(self._features, direction.blocks, strict=True):
+            if block is None:
+                continue
+            meta = node._input_metadata[number]
+            scaled = block if self._scale is None else block * self._scale.to(block.device)
+            edges.append((node, number))
+            cotangents.append(scaled.to(meta.dtype).reshape(tuple(meta.shape)))
+        found = gradients(edges, cotangents, [(node, 0) for node in self._shared], retain=self._cut.nested)
+        row = [None if grad is None else self._block([([0], grad[None])], 1) for grad in found]
+        self._release()
+        return Blocks(row, self.shared_sizes)

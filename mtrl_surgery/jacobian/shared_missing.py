@@ -1,0 +1,81 @@
+"""A step of a method as though the tasks that are missing from the batch did not exist."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import AnyMethod
+from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.registry import METHODS
+
+
+@contextlib.contextmanager
+def present_only(method: AnyMethod, tasks: Sequence[int]) -> Iterator[AnyMethod]:
+    """The method for the present tasks alone; afterwards their rows of its state are put back.
+
+    What a tensor holds for each task is told by its name's shape suffix (`momentum_KP`); the state of a missing task
+    stays as it was, and what all tasks share (a step counter) moves on.
+
+    Args:
+        method: For all K tasks.
+        tasks: Those that are present, in increasing order.
+
+    Raises:
+        MethodError: if the method is not one of ours, or has not yet seen a batch with every task.
+    """
+    if len(tasks) == method.num_tasks:
+        yield method
+        return
+    entry = METHODS.get(method.name)
+    if entry is None or entry.origin != "ours":
+        raise MethodError(f"{method.name}: cannot leave a task out of a batch; only the project's own methods can")
+    unmade = sorted(set(method.lazy_state) - method.state.keys())
+    if unmade:
+        raise MethodError(f"{method.name}: its first batch must have every task, to begin {', '.join(unmade)}")
+    part = copy.copy(method)
+    part.num_tasks = len(tasks)
+    part.state = {name: _take(tensor, task_axes(name), tasks) for name, tensor in method.state.items()}
+    part._diagnostics = {}
+    for name, value in vars(part).items():
+        if isinstance(value, Tensor) and task_axes(name):  # an option with one number a task
+            vars(part)[name] = _take(value, task_axes(name), tasks)
+        elif isinstance(value, list) and task_axes(name):
+            vars(part)[name] = [value[task] for task in tasks]
+    yield part
+    for name, tensor in part.state.items():
+        method.state[name] = _put(method.state[name], tensor, task_axes(name), tasks)
+    for name, tensor in part.diagnostics().items():
+        axes = task_axes(name)
+        shape = [method.num_tasks if axis in axes else size for axis, size in enumerate(tensor.shape)]
+        method.record(**{name: _put(tensor.new_zeros(shape), tensor, axes, tasks)})
+
+
+def task_axes(name: str) -> list[int]:
+    """The axes that count tasks in a tensor of that name: where its shape suffix has a K."""
+    suffix = name.rpartition("_")[2]
+    return [axis for axis, letter in enumerate(suffix) if letter == "K"] if suffix.isupper() else []
+
+
+def _take(tensor: Tensor, axes: list[int], tasks: Sequence[int]) -> Tensor:
+    for axis in axes:
+        tensor = tensor.index_select(axis, torch.tensor(tasks, device=tensor.device))
+    return tensor if axes else tensor.clone()
+
+
+def _put(whole: Tensor, part: Tensor, axes: list[int], tasks: Sequence[int]) -> Tensor:
+    if not axes:
+        return part
+    index = torch.tensor(tasks, device=whole.device)
+    result = whole.clone()
+    if axes == [0]:
+        result[index] = part
+    elif axes == [0, 1]:
+        result[index[:, None], index] = part
+    else:
+        raise MethodError(f"a state whose axes {axes} count tasks cannot be put back")
+    return result

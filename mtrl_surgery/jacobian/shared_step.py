@@ -1,0 +1,184 @@
+"""One step of a method over a shared input: from a batch's graph to `.grad`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.shared_blocks import Blocks
+from mtrl_surgery.jacobian.shared_engine import SharedEngine
+from mtrl_surgery.jacobian.shared_features import FeatureEngine
+from mtrl_surgery.jacobian.shared_missing import present_only
+from mtrl_surgery.jacobian.shared_write import Gradients, summed, write_own, write_shared
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, LossWeighting
+
+
+@dataclass
+class Batch:
+    """One call's losses.
+
+    Attributes:
+        tasks: The present tasks, in increasing order; K counts them only.
+        losses_K: What their losses are worth.
+        shared: The shared parameters, all on one device.
+        scale: A scaler's, or None.
+        engine: The graph.
+    """
+
+    tasks: list[int]
+    losses_K: Tensor
+    shared: list[Tensor]
+    scale: Tensor | None
+    engine: SharedEngine
+
+
+class Held:
+    """What is kept from one micro-batch to the next: the summed Jacobian, losses and own gradients of all K tasks."""
+
+    def __init__(self, num_tasks: int) -> None:
+        self._num_tasks = num_tasks
+        self._blocks: Blocks | None = None
+        self._losses: dict[int, Tensor] = {}
+        self._own: dict[int, Gradients] = {}
+
+    def add(self, batch: Batch) -> None:
+        """Adds a micro-batch; its graph is freed."""
+        blocks, found = batch.engine.jacobian(), batch.engine.own_gradients
+        if self._blocks is None:
+            self._blocks = Blocks([None] * len(blocks.sizes), blocks.sizes)
+        self._blocks.add_(blocks, batch.tasks, self._num_tasks)
+        for place, task in enumerate(batch.tasks):
+            loss = batch.losses_K[place]
+            self._losses[task] = self._losses[task] + loss if task in self._losses else loss
+            self._own[task] = summed(self._own.get(task, []), found[place])
+
+    def whole(self, last: Batch) -> tuple[Batch, Blocks, list[Gradients]]:
+        """All micro-batches as one: its losses, its Jacobian and its tasks' own gradients."""
+        assert self._blocks is not None
+        tasks = sorted(self._losses)
+        losses_K = torch.stack([self._losses[task] for task in tasks])
+        blocks = self._blocks if len(tasks) == self._num_tasks else self._blocks.rows(tasks)
+        return Batch(tasks, losses_K, last.shared, last.scale, last.engine), blocks, [self._own[k] for k in tasks]
+
+
+class SharedStep:
+    """A method with what it has met so far.
+
+    Attributes:
+        calls: Directions so far, skipped ones included.
+        skipped: Directions that a scaler's non-finite gradients spoilt; the method has not seen them.
+        first_bad_call_K: The first call at which a task's loss or gradient was not finite, or -1.
+        direction_norm: Of the last direction over the shared parameters, before clipping.
+        gramian_KK: Of the last call's gradients, where they were built.
+        owes: The tasks whose losses the method is to be shown after the step; empty for a skipped step, None for
+            nothing.
+    """
+
+    def __init__(self, method: AnyMethod, max_norm: float | None, max_jacobian_bytes: int) -> None:
+        self.method, self.max_norm, self.max_jacobian_bytes = method, max_norm, max_jacobian_bytes
+        self.calls = self.skipped = 0
+        self.first_bad_call_K = torch.full((method.num_tasks,), -1)
+        self.direction_norm = torch.zeros(())
+        self.gramian_KK: Tensor | None = None
+        self.owes: list[int] | None = None
+
+    def to(self, device: torch.device) -> None:
+        """Moves the method and the flags to where the parameters are."""
+        if self.first_bad_call_K.device != device:
+            self.method.to(device)
+            self.first_bad_call_K = self.first_bad_call_K.to(device)
+
+    def run(self, batch: Batch, look: bool) -> None:
+        """Differentiates, asks the method and adds to `.grad`, at the least cost that the method allows."""
+        engine, method = batch.engine, self.method
+        features = isinstance(engine, FeatureEngine)
+        if isinstance(method, LossWeighting) and not look:
+            self._weigh_losses(batch)
+        elif isinstance(method, GramianWeighting) and not features and engine.jacobian_bytes > self.max_jacobian_bytes:
+            weights_K = self._gramian_weights(batch, engine.gramian(self.max_jacobian_bytes))
+            self._write(batch, engine.combined(weights_K), engine.own_gradients)
+        else:
+            direction, own_weights_K = self._solve(batch, engine.jacobian())
+            if isinstance(engine, FeatureEngine):
+                direction = engine.through(direction)
+            self._write(batch, direction, engine.own_gradients, own_weights_K)
+
+    def run_held(self, held: Held, last: Batch) -> None:
+        """The same for micro-batches, as one."""
+        batch, blocks, own = held.whole(last)
+        direction, weights_K = self._solve(batch, blocks)
+        self._write(batch, direction, own, weights_K)
+
+    def _weigh_losses(self, batch: Batch) -> None:
+        """One plain backward of the weighted sum, which gives the tasks' own parameters weighted gradients too."""
+        self.gramian_KK = None
+        weights_K = self._call(batch, torch.isfinite(batch.losses_K), lambda method: method.weights(batch.losses_K))
+        if self.max_norm is None and batch.engine.is_fresh:
+            self.direction_norm = batch.engine.backward_weighted(weights_K)
+        else:
+            direction, own = batch.engine.weighted_losses(weights_K)
+            self._write(batch, direction, own)
+        # The tasks' own gradients are never built: a bad gradient behind good losses is laid to every task.
+        if batch.scale is None:
+            finite_K = torch.isfinite(batch.losses_K)
+            self._flag(batch, torch.where(finite_K.all(), torch.isfinite(self.direction_norm), finite_K))
+
+    def _solve(self, batch: Batch, blocks: Blocks) -> tuple[Blocks, Tensor | None]:
+        """The direction, and what the own gradients are to be multiplied with."""
+        losses_K = batch.losses_K
+        gramian_KK = blocks.gramian(losses_K)
+        if isinstance(self.method, GramianWeighting):
+            return blocks.weighted(self._gramian_weights(batch, gramian_KK)), None
+        self.gramian_KK = gramian_KK
+        finite_K = torch.isfinite(losses_K + gramian_KK.diagonal())
+        if isinstance(self.method, LossWeighting):
+            weights_K = self._call(batch, finite_K, lambda method: method.weights(losses_K))
+            return blocks.weighted(weights_K), weights_K
+        matrix_KP = blocks.matrix(losses_K)
+        direction_P = self._call(
+            batch, finite_K, lambda method: method.direction(matrix_KP, gramian_KK, losses_K), matrix_KP.shape[1]
+        )
+        return blocks.split(direction_P), None
+
+    def _gramian_weights(self, batch: Batch, gramian_KK: Tensor) -> Tensor:
+        self.gramian_KK = gramian_KK
+        finite_K = torch.isfinite(batch.losses_K + gramian_KK.diagonal())
+        return self._call(batch, finite_K, lambda method: method.weights(gramian_KK, batch.losses_K))
+
+    def _call(self, batch: Batch, finite_K: Tensor, ask: Callable[[Any], Tensor], size: int | None = None) -> Tensor:
+        """Asks the method, and answers NaN in its place where a scaler is about to skip the step.
+
+        With a scaler the host looks whether all is finite, as `scaler.step` does again: what a too large scale made
+        infinite must not enter the method's state.
+        """
+        self.calls += 1
+        self._flag(batch, finite_K if batch.scale is None else torch.isfinite(batch.losses_K))
+        needs_observe = self.method.needs_losses_after_step
+        if batch.scale is not None and not bool(finite_K.all()):
+            self.skipped += 1
+            self.owes = [] if needs_observe else None
+            return batch.losses_K.new_full((size or len(batch.tasks),), torch.nan)
+        with present_only(self.method, batch.tasks) as method:
+            answer = ask(method)
+        self.owes = list(batch.tasks) if needs_observe else None
+        return answer
+
+    def _flag(self, batch: Batch, finite_K: Tensor) -> None:
+        whole_K = finite_K
+        if len(batch.tasks) < self.method.num_tasks:
+            whole_K = torch.ones_like(self.first_bad_call_K, dtype=torch.bool)
+            whole_K[batch.tasks] = finite_K
+        new_K = ~whole_K & (self.first_bad_call_K < 0)
+        self.first_bad_call_K = torch.where(new_K, self.calls - 1, self.first_bad_call_K)
+
+    def _write(
+        self, batch: Batch, direction: Blocks, own: Sequence[Gradients], weights_K: Tensor | None = None
+    ) -> None:
+        self.direction_norm = write_shared(batch.shared, direction, self.max_norm, batch.scale)
+        for place, gradients in enumerate(own):
+            weight = None if weights_K is None else weights_K[place]
+            write_own((tensor, grad if weight is None else grad * weight) for tensor, grad in gradients)

@@ -1,0 +1,64 @@
+"""From directions to `.grad`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.shared_blocks import Blocks
+
+Gradients: TypeAlias = list[tuple[Tensor, Tensor]]
+"""Parameters with their gradients."""
+
+
+@torch.no_grad()
+def write_shared(
+    parameters: Sequence[Tensor], direction: Blocks, max_norm: float | None, scale: Tensor | None
+) -> Tensor:
+    """Adds a direction, one row over the parameters, to their `.grad`; a parameter that is not reached keeps its own.
+
+    Args:
+        parameters: In the order of the blocks.
+        direction: Unscaled.
+        max_norm: Clips the direction to this norm.
+        scale: What is written is multiplied with it.
+
+    Returns:
+        The direction's norm before clipping.
+    """
+    norm = torch.nn.utils.get_total_norm(direction.present)
+    factor = None if max_norm is None else (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    if scale is not None:
+        factor = scale if factor is None else factor * scale
+    for parameter, block in zip(parameters, direction.blocks, strict=True):
+        if block is not None:
+            _add(parameter, block if factor is None else block * factor)
+    return norm
+
+
+@torch.no_grad()
+def write_own(gradients: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Adds gradients to their parameters' `.grad`."""
+    for parameter, gradient in gradients:
+        _add(parameter, gradient)
+
+
+def summed(first: Gradients, second: Gradients) -> Gradients:
+    """The sums of the gradients, a parameter once."""
+    total: dict[int, tuple[Tensor, Tensor]] = {}
+    for parameter, gradient in [*first, *second]:
+        _, before = total.get(id(parameter), (parameter, None))
+        total[id(parameter)] = (parameter, gradient if before is None else before + gradient)
+    return list(total.values())
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
+    gradient = gradient.reshape(parameter.shape)
+    if parameter.grad is not None:
+        parameter.grad.add_(gradient)
+    else:
+        # A copy: what autograd hands out may be one tensor for several parameters, or one number expanded.
+        parameter.grad = gradient.to(parameter.dtype, copy=True)

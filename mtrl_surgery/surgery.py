@@ -1,0 +1,243 @@
+"""Gradient surgery in anyone's training loop: `Surgery("samgs", num_tasks=3).backward(losses)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.conflict import conflict_diagnostics
+from mtrl_surgery.jacobian.shared_engine import SharedEngine
+from mtrl_surgery.jacobian.shared_features import FeatureEngine, feature_edges
+from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
+from mtrl_surgery.jacobian.shared_missing import present_only
+from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
+from mtrl_surgery.jacobian.shared_step import Batch, Held, SharedStep
+from mtrl_surgery.methods.base import AnyMethod, Method
+from mtrl_surgery.methods.config import MethodConfig, MethodError
+from mtrl_surgery.methods.registry import find_method, make_method
+
+Losses = Sequence[Tensor | None] | Tensor
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient was NaN or infinite; the message names the tasks and the calls."""
+
+
+class Surgery:
+    """Fills `.grad`: of shared parameters with a method's direction, of a task's own ones with that task's gradient.
+
+    Args:
+        method: A code name (`python -m mtrl_surgery methods` lists them), a config, or a method.
+        num_tasks: K; may be left out for a method.
+        seed: Seeds the method's random numbers.
+        max_norm: The direction's greatest norm over the shared parameters; None for any.
+        chunk_size: Tasks in one batched pass through the trunk; None for all at once, 1 for a plain loop.
+        max_jacobian_bytes: A Gramian method's Jacobian that would be larger is never built (see docs/library.md).
+        **options: The method's, such as `gamma=0.5`.
+
+    Raises:
+        MethodError: for an unknown method or option, or a value that it does not take.
+    """
+
+    def __init__(
+        self,
+        method: str | MethodConfig | AnyMethod,
+        num_tasks: int | None = None,
+        *,
+        seed: int = 0,
+        max_norm: float | None = None,
+        chunk_size: int | None = None,
+        max_jacobian_bytes: int = 2**32,
+        **options: Any,
+    ) -> None:
+        for name, value in (("max_norm", max_norm), ("chunk_size", chunk_size), ("num_tasks", num_tasks)):
+            if value is not None and not value > 0:
+                raise MethodError(f"{name}={value!r}: must be above 0, or None")
+        self.method = _make(method, num_tasks, seed, options)
+        self.num_tasks = self.method.num_tasks
+        self.chunk_size = chunk_size
+        self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
+        self._book = RoleBook()
+        self._held: Held | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Steps that a scaler's non-finite gradients spoilt; the method has not seen them."""
+        return self._step.skipped
+
+    @property
+    def first_bad_call_K(self) -> Tensor:
+        """The first call of `backward` at which a task's loss or gradient was not finite, or -1."""
+        return self._step.first_bad_call_K
+
+    def backward(
+        self,
+        losses: Losses,
+        shared_parameters: Iterable[Tensor] | None = None,
+        task_parameters: Sequence[Iterable[Tensor]] | None = None,
+        *,
+        features: Tensor | Iterable[Tensor] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        look: bool = False,
+    ) -> None:
+        """Adds to `.grad` as `loss.backward()` does, and frees the graph.
+
+        Args:
+            losses: A list of K scalars, None for a task that is missing from the batch; or a tensor [K].
+            shared_parameters: What the method's direction is for. By default, the parameters that two tasks or more
+                reach in the first batch.
+            task_parameters: K collections of parameters. By default, those that one task only reaches.
+            features: Where the trunk ends: the method sees the gradients by these tensors instead.
+            scaler: Scales the losses; `.grad` is left scaled.
+            look: Also measure conflicts for a loss weighting, which then costs a Jacobian.
+
+        Raises:
+            MethodError: for losses, parameters or features that do not fit together, or a missing `observe`.
+        """
+        if features is not None and self._held is not None:
+            raise MethodError("features: their gradients cannot be accumulated over batches")
+        batch = self._batch(losses, shared_parameters, task_parameters, features, scaler)
+        held, self._held = self._held, None
+        if held is None:
+            self._step.run(batch, look)
+        else:
+            held.add(batch)
+            self._step.run_held(held, batch)
+
+    def accumulate(
+        self,
+        losses: Losses,
+        shared_parameters: Iterable[Tensor] | None = None,
+        task_parameters: Sequence[Iterable[Tensor]] | None = None,
+        *,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
+        """For all micro-batches but the last: adds to the Jacobian that `backward` will operate on once.
+
+        The whole Jacobian is held in between, also for a loss weighting. Arguments as for `backward`.
+        """
+        batch = self._batch(losses, shared_parameters, task_parameters, None, scaler)
+        held = self._held or Held(self.num_tasks)
+        held.add(batch)
+        self._held = held
+
+    def observe(self, losses: Losses) -> None:
+        """After `optimizer.step()`, for methods that need it (FAMO): the same batch's losses again.
+
+        Raises:
+            MethodError: without a `backward` before it, or for losses of other tasks.
+        """
+        if not self.method.needs_losses_after_step:
+            return
+        owed = self._step.owes
+        if owed is None:
+            raise MethodError(f"{self.method.name}: observe() comes after backward() and optimizer.step()")
+        tasks = [task for task, loss in enumerate(losses) if loss is not None]
+        if len(losses) != self.num_tasks or (owed and tasks != owed):
+            raise MethodError(f"observe: losses of the tasks {tasks} out of {len(losses)}, but backward() saw {owed}")
+        if owed:
+            values = [loss.detach().reshape(()) for loss in losses if loss is not None]
+            with present_only(self.method, tasks) as method:
+                method.observe(torch.stack(values).to(self.first_bad_call_K.device))
+        self._step.owes = None
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """The method's own (`weights_K`), `direction_norm`, and how the gradients conflicted, where they were seen."""
+        step = self._step
+        conflicts = {} if step.gramian_KK is None else conflict_diagnostics(step.gramian_KK)
+        return {**self.method.diagnostics(), "direction_norm": step.direction_norm, **conflicts}
+
+    def check(self) -> None:
+        """Whether all losses and gradients so far were finite; waits for the device, so call it when you log.
+
+        Raises:
+            NonFiniteError: naming the tasks and their first bad calls.
+        """
+        first = self.first_bad_call_K.tolist()
+        bad = [f"task {task} (call {call})" for task, call in enumerate(first) if call >= 0]
+        if bad:
+            raise NonFiniteError(f"{self.method.name}: a loss or a gradient was NaN or infinite: {', '.join(bad)}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next direction depends on.
+
+        Raises:
+            MethodError: between `accumulate` and `backward`.
+        """
+        if self._held is not None:
+            raise MethodError("state_dict: not between accumulate() and backward()")
+        return {
+            "method": self.method.state_dict(),
+            "calls": self._step.calls,
+            "skipped": self._step.skipped,
+            "first_bad_call_K": self.first_bad_call_K.clone(),
+            "owes": self._step.owes,
+            "layout": self._book.layout,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues where `state_dict` was taken, to the bit.
+
+        Raises:
+            MethodError: for a state of another method or number of tasks.
+        """
+        self.method.load_state_dict(state["method"])
+        step = self._step
+        step.calls, step.skipped, step.owes = state["calls"], state["skipped"], state["owes"]
+        step.first_bad_call_K = state["first_bad_call_K"].to(step.first_bad_call_K.device, copy=True)
+        self._held = None
+        self._book = RoleBook()
+        self._book.layout = state["layout"]
+
+    def _batch(
+        self,
+        losses: Losses,
+        shared_parameters: Iterable[Tensor] | None,
+        task_parameters: Sequence[Iterable[Tensor]] | None,
+        features: Tensor | Iterable[Tensor] | None,
+        scaler: torch.amp.GradScaler | None,
+    ) -> Batch:
+        if self._step.owes is not None:
+            raise MethodError(f"{self.method.name}: call observe(losses) with the same batch after optimizer.step()")
+        found = loss_edges(losses, self.num_tasks)
+        tasks = [task for task, _, _ in found]
+        edges = None if features is None else feature_edges(features)
+        graph = walk([edge for _, edge, _ in found], edges or ())
+        roles = self._book.roles(graph, tasks, self.num_tasks, shared_parameters, task_parameters, edges)
+        present = Roles(roles.shared, [roles.own[task] for task in tasks])
+        device = roles.shared[0].device
+        self._step.to(device)
+        scaled = scaler is not None and scaler.is_enabled()
+        scale = scaler.scale(torch.ones((), device=device)) if scaled and scaler is not None else None
+        engine = (
+            FeatureEngine(graph, edges, present, self.chunk_size, scale)
+            if edges is not None
+            else SharedEngine(graph, present, self.chunk_size, scale)
+        )
+        losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])
+        return Batch(tasks, losses_K, roles.shared, scale, engine)
+
+
+def _make(
+    method: str | MethodConfig | AnyMethod, num_tasks: int | None, seed: int, options: dict[str, Any]
+) -> AnyMethod:
+    if isinstance(method, str):
+        config = find_method(method).config
+        choices = [field.name for field in fields(config) if field.metadata]
+        for name in options:
+            if name not in choices:
+                raise MethodError(f"{method} has no option {name!r}; choices: {', '.join(choices) or 'none'}")
+        method = config(**options)
+    elif options:
+        raise MethodError(f"{', '.join(options)}: options go with a method's name, not with {type(method).__name__}")
+    if isinstance(method, Method):
+        if num_tasks not in (None, method.num_tasks):
+            raise MethodError(f"num_tasks={num_tasks}, but the method was made for {method.num_tasks}")
+        return method
+    if num_tasks is None:
+        raise MethodError("num_tasks is missing")
+    return make_method(method, num_tasks, seed)

@@ -1,0 +1,89 @@
+"""Gradient surgery on a convex two-task problem: it ends where no direction lowers both losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodConfig
+from mtrl_surgery.methods.options.gramian import (
+    AlignedmtlConfig,
+    CagradConfig,
+    ImtlConfig,
+    MgdaConfig,
+    NashmtlConfig,
+    PcgradConfig,
+    UpgradConfig,
+)
+from mtrl_surgery.methods.registry import make_method
+
+MINIMA = np.array([[1.0, 0.0], [-1.0, 0.5]])
+CURVATURES = np.array([[1.0, 3.0], [20.0, 5.0]])  # the second task's gradients are ten times the first's
+LIPSCHITZ = 25.0  # of the sum's gradient
+
+
+def losses_and_gradients(point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of f_k = 1/2 sum_j c_kj (x_j - m_kj)^2."""
+    distance = point - MINIMA
+    return 0.5 * (CURVATURES * distance**2).sum(axis=1), CURVATURES * distance
+
+
+def conflict(gradients: np.ndarray) -> float:
+    """The cosine of the two gradients: -1 at a Pareto-stationary point; also where one of them is zero."""
+    lengths = np.linalg.norm(gradients, axis=1)
+    return float(gradients[0] @ gradients[1] / lengths.prod()) if lengths.min() > 1e-6 else -1.0
+
+
+def descend(config: MethodConfig, steps: int, rate: float) -> list[np.ndarray]:
+    """The points of gradient descent with step sizes rate / sqrt(step)."""
+    method, point = make_method(config, 2, 0), np.array([0.8, 3.0])
+    assert isinstance(method, GramianWeighting)
+    path = [point]
+    for step in range(steps):
+        losses, gradients = losses_and_gradients(point)
+        gramian = torch.as_tensor(gradients @ gradients.T)
+        weights = method.weights(gramian, torch.as_tensor(losses)).numpy()
+        point = point - rate / (1 + step) ** 0.5 * (weights @ gradients)
+        path.append(point)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "rate"),
+    [
+        (AlignedmtlConfig(), 0.1),
+        (CagradConfig(), 0.1),
+        (ImtlConfig(), 0.1),
+        (MgdaConfig(), 0.1),
+        (NashmtlConfig(), 0.1),
+        (PcgradConfig(), 0.03),
+        (UpgradConfig(), 0.05),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_two_quadratics_of_different_scales_end_at_a_pareto_stationary_point(config: MethodConfig, rate: float) -> None:
+    path = descend(config, 1000, rate)
+    _, before = losses_and_gradients(path[0])
+    losses, after = losses_and_gradients(path[-1])
+    assert conflict(before) > 0
+    assert conflict(after) < -0.999
+    assert (losses < losses_and_gradients(path[0])[0]).all()
+
+
+def test_pcgrad_theorem_1() -> None:
+    """Convex losses and steps of 1 / L: the sum falls until it is minimal or the gradients are opposite."""
+    method, point = make_method(PcgradConfig(), 2, 0), np.array([0.8, 3.0])
+    assert isinstance(method, GramianWeighting)
+    totals, cosines = [], []
+    for _ in range(600):
+        losses, gradients = losses_and_gradients(point)
+        totals.append(losses.sum())
+        cosines.append(conflict(gradients))
+        gramian = torch.as_tensor(gradients @ gradients.T)
+        point = point - method.weights(gramian, torch.as_tensor(losses)).numpy() @ gradients / LIPSCHITZ
+    assert min(cosines) < 0, "the path conflicts somewhere"
+    assert (np.diff(totals) <= 1e-12).all()
+    best = losses_and_gradients((CURVATURES * MINIMA).sum(axis=0) / CURVATURES.sum(axis=0))[0].sum()
+    assert totals[-1] == pytest.approx(best, rel=1e-4) or cosines[-1] < -0.999
