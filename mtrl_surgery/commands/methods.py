@@ -2,6 +2,8 @@
 
 usage: mtrl-surgery methods            every method, with its options and their defaults
        mtrl-surgery methods NAME ...   what each option means
+       mtrl-surgery methods page=docs/methods/README.md ratios=docs/methods/ratios.csv
+                                       the table of the documentation, with what `bench methods csv=` measured
 
 `needs` is what a method asks for at every step: losses are free, a gramian is the K x K products of the task
 gradients, a jacobian is the gradients themselves. Choose with `train method=NAME method.OPTION=VALUE`.
@@ -11,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtrl_surgery.commands.arguments import usage, wants_help
+from mtrl_surgery.commands.arguments import parse, usage, wants_help
+from mtrl_surgery.commands.methods_page import PageArguments, write_page
 from mtrl_surgery.commands.tables import table
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
 
@@ -21,6 +24,8 @@ def main(words: Sequence[str]) -> int:
     if wants_help(words):
         print(usage(__doc__))
         return 0
+    if any("=" in word for word in words):
+        return write_page(parse(words, PageArguments))
     print("\n\n".join(details(find_method(name)) for name in words) if words else overview())
     return 0
 

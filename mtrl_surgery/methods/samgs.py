@@ -13,14 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods.arrays import library_of
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.columns import column_chunks, tracked
 from mtrl_surgery.methods.options.jacobian import SamgsConfig
 from mtrl_surgery.methods.similarity import gradient_norms, magnitude_similarity, pairs
-
-# Elements of [K, columns] worked on at a time: what stays in a core's cache; a GPU wants few, large kernels.
-_CHUNK_ELEMENTS = {"cpu": 2**17}
-_CHUNK_ELEMENTS_ELSEWHERE = 2**26
 
 
 class SAMGS(JacobianMethod[SamgsConfig]):
@@ -45,7 +42,7 @@ class SAMGS(JacobianMethod[SamgsConfig]):
             self.record(equalised=torch.zeros_like(one[0]), similarity=one[0])
             return jacobian_KP[0].clone(), one
         config = self.config
-        momentum_KP = self._momentum(jacobian_KP)
+        momentum_KP = tracked(self, "momentum_KP", jacobian_KP)
         norm_K = gradient_norms(gramian_KK)
         psi = pairs(magnitude_similarity(norm_K))
         similarity = psi.amin() if config.similarity == "min" else psi.mean()
@@ -72,34 +69,21 @@ class SAMGS(JacobianMethod[SamgsConfig]):
         self.record(equalised=equalised.to(dtype), similarity=similarity.to(dtype))
         return direction_P, weights_K.to(dtype)
 
-    def _momentum(self, jacobian_KP: Tensor) -> Tensor:
-        if "momentum_KP" not in self.state:
-            self.to(jacobian_KP.device)
-            self.state["momentum_KP"] = torch.zeros_like(jacobian_KP, memory_format=torch.contiguous_format)
-        momentum_KP = self.state["momentum_KP"]
-        if momentum_KP.shape != jacobian_KP.shape:
-            raise MethodError(
-                f"samgs: the momentum is for a Jacobian of shape {tuple(momentum_KP.shape)}, "
-                f"got {tuple(jacobian_KP.shape)}; every network needs a method of its own"
-            )
-        return momentum_KP
-
     def _combine(
         self, jacobian_KP: Tensor, momentum_KP: Tensor, scalar_K: Tensor, slope: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Moves the momentum; returns sum_k w_k * g_k [P] and the slope's part of <w_k * g_k, g_k> [K].
-
-        A few columns at a time, so that the temporaries stay in the cache.
-        """
+        """Moves the momentum; returns sum_k w_k * g_k [P] and the slope's part of <w_k * g_k, g_k> [K]."""
         scalar_K, slope = scalar_K.to(jacobian_KP.dtype), slope.to(jacobian_KP.dtype)
         direction_P, fit_K = torch.empty_like(jacobian_KP[0]), torch.zeros_like(scalar_K)
-        elements = _CHUNK_ELEMENTS.get(jacobian_KP.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
-        columns = max(1, elements // self.num_tasks)
-        for start in range(0, jacobian_KP.shape[1], columns):
-            part = slice(start, start + columns)
+        library, known = library_of(slope)
+        by_momentum = not library.may_look or bool(known != 0)
+        for part, surgery_KC in column_chunks(jacobian_KP):
             gradient_KC, momentum_KC = jacobian_KP[:, part], momentum_KP[:, part]
             momentum_KC.lerp_(gradient_KC, 1 - self.config.beta1)
-            surgery_KC = momentum_KC.abs().mul_(gradient_KC)
+            if not by_momentum:
+                torch.mv(gradient_KC.T, scalar_K, out=direction_P[part])
+                continue
+            torch.abs(momentum_KC, out=surgery_KC).mul_(gradient_KC)
             direction_C = torch.sum(surgery_KC, dim=0, out=direction_P[part])
             direction_C.mul_(slope).addmv_(gradient_KC.T, scalar_K)
             fit_K += surgery_KC.mul_(gradient_KC).sum(dim=1)

@@ -62,6 +62,6 @@ def write_results(path: Path, arguments: Mapping[str, Any], results: Mapping[str
     from mtrl_surgery.runs.manifest import session
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {key: value for key, value in arguments.items() if key not in ("out", "json")}
+    options = {key: value for key, value in arguments.items() if key not in ("out", "json", "csv")}
     path.write_text(json.dumps({"arguments": options, "results": results, "session": session()}, indent=2) + os.linesep)
     print(f"written to {path}")

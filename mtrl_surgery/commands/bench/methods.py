@@ -6,6 +6,7 @@ no method changes, would only bring every ratio nearer to one.
 
 from __future__ import annotations
 
+import csv
 import math
 import statistics
 import sys
@@ -44,6 +45,7 @@ class MethodsArguments:
     device: str = "auto"
     threads: int | None = None  # null: all cores
     json: str | None = None  # also write the results to this file
+    csv: str | None = None  # also write tasks, method, milliseconds, ratio to this file, for `methods ratios=`
 
 
 @dataclass
@@ -100,11 +102,26 @@ def bench_methods(arguments: MethodsArguments) -> int:
         + ", ".join(f"{milliseconds:.1f} ms at K={tasks}" for tasks, milliseconds in plain.milliseconds.items())
     )
     print(_table(list(dict.fromkeys(arguments.tasks)), costs))
+    if arguments.csv is not None:
+        _write_csv(Path(arguments.csv), plain, costs)
     if arguments.json is not None:
         methods = {name: {**asdict(cost), "met": cost.met} for name, cost in costs.items()}
         results = {"plain_milliseconds": plain.milliseconds, "methods": methods}
         write_results(Path(arguments.json), vars(arguments), results)
     return 0
+
+
+def _write_csv(path: Path, plain: Cost, costs: Mapping[str, Cost]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("tasks", "method", "milliseconds", "ratio"))
+        for tasks, milliseconds in plain.milliseconds.items():
+            writer.writerow((tasks, PLAIN, f"{milliseconds:.2f}", "1.00"))
+            for name, cost in costs.items():
+                if tasks in cost.ratio:
+                    writer.writerow((tasks, name, f"{cost.milliseconds[tasks]:.2f}", f"{cost.ratio[tasks]:.2f}"))
+    print(f"written to {path}")
 
 
 def _measure(

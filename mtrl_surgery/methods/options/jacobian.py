@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
 from mtrl_surgery.methods.entries import MethodEntry, register
 
 _HERE = "mtrl_surgery.methods"
@@ -40,6 +40,99 @@ register(
         SamgsConfig,
         "equalises the norms of dissimilar gradients, else weights each coordinate by its momentum",
         traits=("equivariant",),
+        parity="paper's equations",
+    )
+)
+
+
+@dataclass
+class GraddropConfig(MethodConfig):
+    """GradDrop (arXiv 2010.06808)."""
+
+    name: str = "graddrop"
+    leak: list[float] = option([0.0], "share of a gradient that is never dropped, one for all or one a task")  # noqa: RUF009
+    reduction: str = option("sum", "sum (paper) or mean of what is kept", choices=("sum", "mean"))
+
+    def __post_init__(self) -> None:
+        """Checks every option; a leak is a share.
+
+        Raises:
+            MethodError: naming the option, its value and what it may be.
+        """
+        super().__post_init__()
+        if not self.leak or not all(0 <= share <= 1 for share in self.leak):
+            raise MethodError(f"{self.name}.leak={list(self.leak)!r}: must be shares, each >= 0 and <= 1")
+
+
+register(
+    MethodEntry(
+        "graddrop",
+        "arXiv 2010.06808",
+        "jacobian",
+        f"{_HERE}.graddrop:GradDrop",
+        GraddropConfig,
+        "keeps in each coordinate only the gradients of one sign, drawn by how much pulls that way",
+        traits=("equivariant", "homogeneous"),
+        parity="TorchJD, loop",
+    )
+)
+
+
+@dataclass
+class MocoConfig(MethodConfig):
+    """MoCo (Fernando et al., ICLR 2023)."""
+
+    name: str = "moco"
+    beta: float = option(0.5, "rate at which a tracked gradient follows the new one", above=0)
+    beta_sigma: float = option(0.5, "the rate is beta / step^beta_sigma", at_least=0)
+    gamma: float = option(0.1, "step size of the weights", above=0)
+    gamma_sigma: float = option(0.5, "the step size is gamma / step^gamma_sigma", at_least=0)
+    rho: float = option(0.0, "regularisation of the weights towards equal ones", at_least=0)
+    projection: str = option(
+        "simplex",
+        "how the weights come back to the simplex: its nearest point (paper), or a softmax (LibMTL)",
+        choices=("simplex", "softmax"),
+    )
+    normalize: str = option(
+        "none",
+        "gradients as they are (paper), or each brought to the length of its loss (LibMTL)",
+        choices=("none", "loss"),
+    )
+
+
+register(
+    MethodEntry(
+        "moco",
+        "ICLR 2023",
+        "jacobian",
+        f"{_HERE}.moco:MoCo",
+        MocoConfig,
+        "the least combination of tracked gradients, followed one step at a time",
+        traits=("equivariant",),
+        parity="paper's equations",
+    )
+)
+
+
+@dataclass
+class DbmtlConfig(MethodConfig):
+    """DB-MTL (arXiv 2308.12029)."""
+
+    name: str = "dbmtl"
+    beta: float = option(0.9, "decay of each task's averaged gradient", at_least=0, below=1)
+    beta_sigma: float = option(0.0, "the decay is beta / step^beta_sigma", at_least=0)
+    eps: float = option(1e-8, "least |loss| that a gradient is divided by", above=0)
+
+
+register(
+    MethodEntry(
+        "dbmtl",
+        "arXiv 2308.12029",
+        "jacobian",
+        f"{_HERE}.dbmtl:DBMTL",
+        DbmtlConfig,
+        "averaged gradients of the log-losses, all brought to the length of the longest",
+        traits=("equivariant", "homogeneous", "scale-invariant"),
         parity="paper's equations",
     )
 )

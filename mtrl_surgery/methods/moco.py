@@ -1,0 +1,71 @@
+"""MoCo: multi-objective gradient correction (Fernando et al., ICLR 2023, "Mitigating gradient bias").
+
+1. The paper moves the parameters by the tracked gradients and the weights of the step before; its code moves them by
+   those of this step, and so do we: else the first direction is zero.
+2. The paper may cut y_k to a ball of known radius. Nobody knows the radius; it is left out, as in its code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.methods.base import JacobianMethod
+from mtrl_surgery.methods.columns import column_chunks, track, tracked
+from mtrl_surgery.methods.options.jacobian import MocoConfig
+
+
+class MoCo(JacobianMethod[MocoConfig]):
+    """Tracks each gradient, and moves the weights towards the least combination of what it tracks (Alg. 1).
+
+    State: `tracked_KP` (y, from the first call on), `weights` (lambda) and `steps`.
+    Diagnostics: `weights_K`, those of the tracked gradients.
+    """
+
+    lazy_state = ("tracked_KP",)
+
+    def __init__(self, num_tasks: int, config: MocoConfig, seed: int = 0) -> None:
+        super().__init__(num_tasks, config, seed)
+        self.state["weights"] = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+
+    def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of Alg. 1."""
+        config, dtype = self.config, jacobian_KP.dtype
+        tracked_KP = tracked(self, "tracked_KP", jacobian_KP)
+        self.state["steps"] += 1
+        rate = config.beta / self.state["steps"] ** config.beta_sigma
+        gain_K = rate * self._scales(gramian_KK, losses_K)
+        keep, gain_K1 = (1 - rate).to(dtype), gain_K.to(dtype)[:, None]
+        own_KK = torch.zeros_like(gramian_KK)
+        for part, _ in column_chunks(jacobian_KP):
+            tracked_KC = track(tracked_KP, jacobian_KP[:, part], part, keep, gain_K1)
+            own_KK += tracked_KC @ tracked_KC.T
+        weights_K = self._move(self.total(own_KK)).to(dtype)
+        return torch.mv(tracked_KP.T, weights_K), weights_K
+
+    def _scales(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        """What each gradient is multiplied by before it is tracked, [K]."""
+        if self.config.normalize == "none":
+            return torch.ones_like(gramian_KK[0])
+        norm_K = gramian_KK.diagonal().clamp(min=0).sqrt()
+        return torch.where(norm_K == 0, 0.0, losses_K.double() / norm_K)
+
+    def _move(self, own_KK: Tensor) -> Tensor:
+        """A step of the weights down |sum_k w_k y_k|^2 / 2 + rho |w|^2 / 2 and back to the simplex, [K]."""
+        config, weights_K = self.config, self.state["weights"]
+        rate = config.gamma / self.state["steps"] ** config.gamma_sigma
+        moved_K = weights_K - rate * (own_KK @ weights_K + config.rho * weights_K)
+        weights_K = moved_K.softmax(dim=0) if config.projection == "softmax" else project_onto_simplex(moved_K)
+        self.state["weights"] = weights_K
+        return weights_K
+
+
+def project_onto_simplex(point_K: Tensor) -> Tensor:
+    """The nearest point with entries >= 0 that add up to 1, [K]; NaN spreads.
+
+    It is max(point - t, 0), where t is the largest over j of ((sum of the j largest entries) - 1) / j.
+    """
+    sums_K = point_K.sort(descending=True).values.cumsum(dim=0) - 1
+    counts_K = torch.arange(1, len(point_K) + 1, dtype=point_K.dtype, device=point_K.device)
+    return (point_K - (sums_K / counts_K).amax()).clamp(min=0)
