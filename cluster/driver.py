@@ -20,6 +20,7 @@ from cluster.schedule import Schedule
 from cluster.signals import Interrupted, StopSignals
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.console import duration
 from mtrl_surgery.runs.errors import RunError
 
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
@@ -83,6 +84,7 @@ class Trainer(ABC):
         self.before = 0  # steps at the last boundary
         self.step = 0  # vector steps inserted, of the slowest task
         self._reported = True  # whether what the last boundary made due is written and ordered
+        self._seconds_an_episode: float | None = None  # of the last evaluation, all tasks together
         self._replaced = 0  # workers replaced, as far as health.jsonl tells
 
     def run(self, resume: Checkpoint | None = None) -> Path:
@@ -196,10 +198,15 @@ class Trainer(ABC):
         self.collector.evaluate(order)
 
     def _write_evaluations(self, block: bool) -> None:
+        if block and self._pending:
+            episodes = sum(order.episodes for order in self._pending)
+            about = duration(self._seconds_an_episode and self._seconds_an_episode * episodes)
+            self.recorder.say(f"testing the policy, {episodes} episodes a task  ETA {about}")
         while True:
             for evaluated in self.collector.evaluations():
                 self._pending.pop(0)
                 self.recorder.evaluation(evaluated)
+                self._seconds_an_episode = evaluated.seconds / evaluated.order.episodes
             self._note_replaced()
             if not (block and self._pending):
                 return

@@ -33,9 +33,8 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         if len(config.leak) not in (1, num_tasks):
             raise MethodError(f"graddrop.leak={list(config.leak)!r}: give 1 number or {num_tasks}, one a task")
         self.first_column = 0
-        self._leak = list(config.leak) * (num_tasks // len(config.leak))
-        self._leaky = any(self._leak)
-        self._factor = 1.0 if config.reduction == "sum" else 1 / num_tasks
+        self._leak_K = list(config.leak) * (num_tasks // len(config.leak))
+        self._leaky = any(self._leak_K)
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One draw for every coordinate."""
@@ -82,8 +81,12 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         self.record(weights_K=share_KZ.mean(dim=1) * self._factor)
         return (shares_K1Z * jacobian_KBZ).sum(dim=0)
 
+    @property
+    def _factor(self) -> float:
+        return 1.0 if self.config.reduction == "sum" else 1 / self.num_tasks
+
     def _leaks(self, like: Tensor) -> Tensor:
-        return torch.tensor(self._leak, dtype=like.dtype).to(like.device, non_blocking=True)
+        return torch.tensor(self._leak_K, dtype=like.dtype).to(like.device, non_blocking=True)
 
     def _key(self, device: torch.device) -> Tensor:
         """Two 31-bit numbers for this call."""

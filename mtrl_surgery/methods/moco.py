@@ -18,7 +18,7 @@ from mtrl_surgery.methods.options.jacobian import MocoConfig
 class MoCo(JacobianMethod[MocoConfig]):
     """Tracks each gradient, and moves the weights towards the least combination of what it tracks (Alg. 1).
 
-    State: `tracked_KP` (y, from the first call on), `weights` (lambda) and `steps`.
+    State: `tracked_KP` (y, from the first call on), `weights_K` (lambda) and `steps`.
     Diagnostics: `weights_K`, those of the tracked gradients.
     """
 
@@ -26,7 +26,7 @@ class MoCo(JacobianMethod[MocoConfig]):
 
     def __init__(self, num_tasks: int, config: MocoConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["weights"] = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
+        self.state["weights_K"] = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
         self.state["steps"] = torch.zeros((), dtype=torch.float64)
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,11 +53,11 @@ class MoCo(JacobianMethod[MocoConfig]):
 
     def _move(self, own_KK: Tensor) -> Tensor:
         """A step of the weights down |sum_k w_k y_k|^2 / 2 + rho |w|^2 / 2 and back to the simplex, [K]."""
-        config, weights_K = self.config, self.state["weights"]
+        config, weights_K = self.config, self.state["weights_K"]
         rate = config.gamma / self.state["steps"] ** config.gamma_sigma
         moved_K = weights_K - rate * (own_KK @ weights_K + config.rho * weights_K)
         weights_K = moved_K.softmax(dim=0) if config.projection == "softmax" else project_onto_simplex(moved_K)
-        self.state["weights"] = weights_K
+        self.state["weights_K"] = weights_K
         return weights_K
 
 

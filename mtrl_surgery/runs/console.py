@@ -95,7 +95,7 @@ class Progress:
         percent = 100.0 * step / self._total if self._total else 100.0
         return (
             f"{step:,}/{self._total:,} steps ({percent:.1f} %)  {steps_s:,.1f} steps/s  "
-            f"{updates_s:,.1f} updates/s  success {success}  ETA {_duration(left)}"
+            f"{updates_s:,.1f} updates/s  success {success}  ETA {duration(left)}"
         )
 
     def _show(self, now: float) -> None:
@@ -130,7 +130,8 @@ def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
+    """`h:mm:ss`, or `-` where it isn't known."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)

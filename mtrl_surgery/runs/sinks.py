@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -83,7 +83,7 @@ class WandbSink:
             self._run = wandb.init(
                 project=config.project,
                 entity=config.entity,
-                mode=config.mode,
+                mode=cast(Any, config.mode),
                 id=run.manifest()["id"],
                 name=run.path.name,
                 config=run.config(),

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from mtrl_surgery.methods.options.gramian import CagradConfig
-from mtrl_surgery.methods.options.jacobian import SamgsConfig
-from mtrl_surgery.methods.options.losses import FamoConfig, LsConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ValidationError
 
 from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.options.gramian import CagradConfig
+from mtrl_surgery.methods.options.jacobian import SamgsConfig
+from mtrl_surgery.methods.options.losses import FamoConfig, LsConfig
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method, make_method, register
 
 ROOT = Path(__file__).resolve().parents[2]
