@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods.gramian import gramian
+
 Piece: TypeAlias = tuple[list[int], Tensor]
 """Tasks, and their gradients by one parameter, [len(tasks), *shape]."""
 Block: TypeAlias = Tensor | None
@@ -35,7 +37,7 @@ class Blocks:
         """`jacobian @ jacobian.T`, [K, K], on the losses' device and in their dtype."""
         gramian_KK = losses_K.new_zeros(len(losses_K), len(losses_K))
         for block in self.present:
-            gramian_KK += block @ block.T
+            gramian_KK += gramian(block)
         return gramian_KK
 
     def matrix(self, losses_K: Tensor) -> Tensor:

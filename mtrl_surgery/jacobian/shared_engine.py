@@ -18,6 +18,7 @@ from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_leaf
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
 from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.gramian import gramian
 
 
 def gradients(
@@ -143,7 +144,7 @@ class SharedEngine:
             for node in part:
                 block = self._block(pieces.pop(node, []) + self._direct.get(node, []))
                 if block is not None:
-                    gramian_KK += (block @ block.T).to(device)
+                    gramian_KK += gramian(block).to(device)
         return gramian_KK
 
     def combined(self, weights_K: Tensor) -> Blocks:

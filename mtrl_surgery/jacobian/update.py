@@ -12,6 +12,7 @@ from mtrl_surgery.jacobian.curvature import curvature_of_last_step
 from mtrl_surgery.jacobian.grouped import TaskLosses, task_jacobian, weighted_gradient
 from mtrl_surgery.jacobian.parameters import FlatParameters
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
+from mtrl_surgery.methods.gramian import gramian
 
 
 class _Trip(NamedTuple):
@@ -103,10 +104,10 @@ class SurgeryOptimizer:
             finite_K = _first_failing(torch.isfinite(losses_K), self._finite_weights(), whole_K)
             # The direction stays that of the one backward: the Jacobian's weighted sum differs in its last bits.
             jacobian_KP = task_jacobian(task_losses, self.parameters, self._num_tasks)[0] if look else None
-            gramian_KK = None if jacobian_KP is None else jacobian_KP @ jacobian_KP.T
+            gramian_KK = None if jacobian_KP is None else gramian(jacobian_KP)
             return _Trip(direction_P, losses_K, finite_K, jacobian_KP, gramian_KK)
         jacobian_KP, losses_K = task_jacobian(task_losses, self.parameters, self._num_tasks)
-        gramian_KK = jacobian_KP @ jacobian_KP.T
+        gramian_KK = gramian(jacobian_KP)
         if isinstance(method, GramianWeighting):
             direction_P = method.weights(gramian_KK, losses_K).to(jacobian_KP.dtype) @ jacobian_KP
         elif isinstance(method, JacobianMethod):
