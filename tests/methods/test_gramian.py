@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtrl_surgery.methods.gramian import gramian
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     tasks=st.integers(1, 6),
     columns=st.sampled_from((0, 1, 7, 4095, 4096, 4097, 10_000)),
