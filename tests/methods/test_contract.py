@@ -33,10 +33,10 @@ def test_every_registered_method_is_tested_here() -> None:
 @every_method
 def test_the_class_is_what_the_registry_says(label: str) -> None:
     method = make(label, 3)
-    entry = METHODS[method.name]
-    base = {"losses": LossWeighting, "gramian": GramianWeighting, "jacobian": JacobianMethod}[entry.needs]
+    needs = CASES[label].needs or METHODS[method.name].needs
+    base = {"losses": LossWeighting, "gramian": GramianWeighting, "jacobian": JacobianMethod}[needs]
     assert isinstance(method, base)
-    assert method.needs == entry.needs
+    assert method.needs == needs
     assert method.num_tasks == 3
 
 
@@ -57,13 +57,12 @@ def test_direction_has_the_shape_and_dtype_of_a_gradient(label: str, dtype: torc
     assert weights_K.dtype == dtype
 
 
-@every_method
+@pytest.mark.parametrize("label", [label for label, case in CASES.items() if not case.chaotic])
 def test_float32_agrees_with_float64(label: str) -> None:
     single, double = make(label, 5), make(label, 5)
     for step in range(5):
-        torch.testing.assert_close(
-            turn(single, step, 5, 30, torch.float32).double(), turn(double, step, 5, 30), rtol=2e-3, atol=2e-4
-        )
+        got, expected = turn(single, step, 5, 30, torch.float32).double(), turn(double, step, 5, 30)
+        torch.testing.assert_close(got, expected, rtol=2e-3, atol=2e-4)
 
 
 @every_method
@@ -180,7 +179,7 @@ class NoLooking(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@every_method
+@pytest.mark.parametrize("label", [label for label, case in CASES.items() if not case.looks])
 def test_no_call_waits_for_the_device(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from mtrl_surgery.methods import alignedmtl, arrays, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad
 

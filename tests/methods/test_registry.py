@@ -34,7 +34,7 @@ def test_listing_the_methods_does_not_import_torch() -> None:
 def test_every_method_lists_its_options_and_has_a_page_that_names_them(name: str) -> None:
     entry = METHODS[name]
     assert entry.config().name == name
-    page = (PAGES / f"{name}.md").read_text()
+    page = (PAGES / ("torchjd.md" if entry.origin == "TorchJD" else f"{name}.md")).read_text()
     for option in entry.options:
         assert option.summary
         assert option.default in option.choices or not option.choices

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtrl_surgery.methods.options.jacobian import SamgsConfig
 
 from mtrl_surgery.methods import columns
+from mtrl_surgery.methods.options.jacobian import SamgsConfig
 from mtrl_surgery.methods.registry import make_method
 from mtrl_surgery.methods.similarity import magnitude_similarity
 from tests.methods.jacobians import direction, jacobian

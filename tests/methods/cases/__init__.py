@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.methods.cases import gramian, jacobian, losses
+from tests.methods.cases import gramian, jacobian, losses, torchjd
 from tests.methods.cases.case import Case
 
-CASES: dict[str, Case] = {**losses.CASES, **gramian.CASES, **jacobian.CASES}
+CASES: dict[str, Case] = {**losses.CASES, **gramian.CASES, **jacobian.CASES, **torchjd.CASES}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.entries import METHODS, Trait
+from mtrl_surgery.methods.entries import METHODS, Needs, Trait
 
 Rows = Sequence[Sequence[float]]
 
@@ -27,6 +27,9 @@ class Case:
             `warm_up` calls before is what is looked at.
         warm_up: Calls on standard Jacobians before a trait is tested, for methods whose first call is special.
         rtol: Of the traits' comparisons.
+        chaotic: Whether rounding grows from call to call until float32 and float64 have nothing in common.
+        looks: Whether a call waits for the device.
+        needs: What it asks for at every step; None: what the registry says of the method.
     """
 
     config: MethodConfig
@@ -39,6 +42,9 @@ class Case:
     counterexamples: Mapping[Trait, Rows] = field(default_factory=dict)
     warm_up: int = 0
     rtol: float = 1e-5
+    chaotic: bool = False
+    looks: bool = False
+    needs: Needs | None = None
 
     @property
     def holds(self) -> tuple[Trait, ...]:
