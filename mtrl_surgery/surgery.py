@@ -205,7 +205,8 @@ class Surgery:
             raise MethodError(f"{self.method.name}: call observe(losses) with the same batch after optimizer.step()")
         found = loss_edges(losses, self.num_tasks)
         tasks = [task for task, _, _ in found]
-        edges = None if features is None else feature_edges(features)
+        given = None if features is None else [features] if isinstance(features, Tensor) else list(features)
+        edges = None if given is None else feature_edges(given)
         graph = walk([edge for _, edge, _ in found], edges or ())
         roles = self._book.roles(graph, tasks, self.num_tasks, shared_parameters, task_parameters, edges)
         present = Roles(roles.shared, [roles.own[task] for task in tasks])
@@ -214,8 +215,8 @@ class Surgery:
         scaled = scaler is not None and scaler.is_enabled()
         scale = scaler.scale(torch.ones((), device=device)) if scaled and scaler is not None else None
         engine = (
-            FeatureEngine(graph, edges, present, self.chunk_size, scale)
-            if edges is not None
+            FeatureEngine(graph, given, present, self.chunk_size, scale)
+            if given is not None
             else SharedEngine(graph, present, self.chunk_size, scale)
         )
         losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])

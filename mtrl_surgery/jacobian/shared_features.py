@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,14 +15,22 @@ from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.methods.config import MethodError
 
 
-def feature_edges(features: Tensor | Iterable[Tensor]) -> list[Edge]:
+@runtime_checkable
+class ByFeatures(Protocol):
+    """A method that was published for features and asks for what the sum over a batch hides."""
+
+    def feature_direction(self, jacobian_KBZ: Tensor, features_BZ: Tensor) -> Tensor:
+        """Gradients by the features [K, B, Z] and the features [B, Z] -> what to back-propagate, [B, Z]."""
+
+
+def feature_edges(features: Sequence[Tensor]) -> list[Edge]:
     """The features' edges.
 
     Raises:
         MethodError: for a feature that was detached from the trunk, or none.
     """
     edges = []
-    for tensor in [features] if isinstance(features, Tensor) else features:
+    for tensor in features:
         if not tensor.requires_grad or tensor.is_leaf:
             raise MethodError(f"features: one of shape {tuple(tensor.shape)} is detached from the shared parameters")
         edges.append(edge_of(tensor))
@@ -35,7 +44,7 @@ class FeatureEngine(SharedEngine):
 
     Args:
         heads: The walk from the losses down to the features.
-        features: Their edges.
+        features: The tensors.
         roles, chunk_size, scale: See `SharedEngine`.
 
     Raises:
@@ -43,11 +52,12 @@ class FeatureEngine(SharedEngine):
     """
 
     def __init__(
-        self, heads: Walk, features: Sequence[Edge], roles: Roles, chunk_size: int | None, scale: Tensor | None
+        self, heads: Walk, features: Sequence[Tensor], roles: Roles, chunk_size: int | None, scale: Tensor | None
     ) -> None:
         super().__init__(heads, roles, chunk_size, scale)
-        self._features = list(features)
-        self._trunk = walk(features)
+        self._values = [tensor.detach() for tensor in features]
+        self._features = feature_edges(features)
+        self._trunk = walk(self._features)
         for node in heads.leaves:
             if node in self._shared:
                 raise MethodError(f"a loss reaches a shared parameter {tuple(node.variable.shape)} past the features")
@@ -75,6 +85,30 @@ class FeatureEngine(SharedEngine):
             sizes.append(int(torch.Size(node._input_metadata[number].shape).numel()))
             blocks.append(self._block([([task], self._cotangents[task][edge][None]) for task in tasks]))
         return Blocks(blocks, sizes)
+
+    def by_sample(self, method: ByFeatures, jacobian_KZ: Tensor) -> Tensor:
+        """Asks a method with the batch as an axis of its own: the features' first; the rest is flattened.
+
+        Args:
+            method: For the present tasks.
+            jacobian_KZ: Every task's gradient by the features, [K, all their elements].
+
+        Returns:
+            The direction by the features, [all their elements].
+
+        Raises:
+            MethodError: if the features don't have a batch size in common.
+        """
+        shapes = [tuple(tensor.shape) for tensor in self._values]
+        batch = shapes[0][:1]
+        if not batch or any(shape[:1] != batch for shape in shapes):
+            raise MethodError(f"features: their first axis must be the batch, of one size; the shapes are {shapes}")
+        parts = jacobian_KZ.split([tensor.numel() for tensor in self._values], dim=1)
+        jacobian_KBZ = torch.cat([part.unflatten(1, (*batch, -1)) for part in parts], dim=2)
+        features_BZ = torch.cat([tensor.to(jacobian_KZ).reshape(*batch, -1) for tensor in self._values], dim=1)
+        direction_BZ = method.feature_direction(jacobian_KBZ, features_BZ)
+        rows = direction_BZ.split([part.shape[1] // batch[0] for part in parts], dim=1)
+        return torch.cat([row.flatten() for row in rows])
 
     def through(self, direction: Blocks) -> Blocks:
         """A direction by the features, one row, as the gradient by the shared parameters; frees the graph."""

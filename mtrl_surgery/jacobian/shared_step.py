@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mtrl_surgery.jacobian.shared_blocks import Blocks
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
-from mtrl_surgery.jacobian.shared_features import FeatureEngine
+from mtrl_surgery.jacobian.shared_features import ByFeatures, FeatureEngine
 from mtrl_surgery.jacobian.shared_missing import present_only
 from mtrl_surgery.jacobian.shared_write import Gradients, summed, write_own, write_shared
-from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, LossWeighting
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 
 
 @dataclass
@@ -138,11 +138,15 @@ class SharedStep:
         if isinstance(self.method, LossWeighting):
             weights_K = self._call(batch, finite_K, lambda method: method.weights(losses_K))
             return blocks.weighted(weights_K), weights_K
-        matrix_KP = blocks.matrix(losses_K)
-        direction_P = self._call(
-            batch, finite_K, lambda method: method.direction(matrix_KP, gramian_KK, losses_K), matrix_KP.shape[1]
-        )
-        return blocks.split(direction_P), None
+        matrix_KP, engine = blocks.matrix(losses_K), batch.engine
+
+        def ask(method: AnyMethod) -> Tensor:
+            if isinstance(engine, FeatureEngine) and isinstance(method, ByFeatures):
+                return engine.by_sample(method, matrix_KP)
+            assert isinstance(method, JacobianMethod)
+            return method.direction(matrix_KP, gramian_KK, losses_K)
+
+        return blocks.split(self._call(batch, finite_K, ask, matrix_KP.shape[1])), None
 
     def _gramian_weights(self, batch: Batch, gramian_KK: Tensor) -> Tensor:
         self.gramian_KK = gramian_KK

@@ -16,6 +16,13 @@ CHUNK_ELEMENTS_ELSEWHERE = 2**26
 """A GPU wants few, large kernels."""
 
 
+def chunk_width(matrix_KP: Tensor) -> int:
+    """Columns of the widest slice of `column_chunks`."""
+    tasks, parameters = matrix_KP.shape
+    elements = CHUNK_ELEMENTS.get(matrix_KP.device.type, CHUNK_ELEMENTS_ELSEWHERE)
+    return max(1, min(elements // tasks, parameters))
+
+
 def column_chunks(matrix_KP: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Slices that cover the columns in order, each with room for what is worked out there.
 
@@ -23,8 +30,7 @@ def column_chunks(matrix_KP: Tensor) -> Iterator[tuple[slice, Tensor]]:
     as the arithmetic.
     """
     tasks, parameters = matrix_KP.shape
-    elements = CHUNK_ELEMENTS.get(matrix_KP.device.type, CHUNK_ELEMENTS_ELSEWHERE)
-    width = max(1, min(elements // tasks, parameters))
+    width = chunk_width(matrix_KP)
     room_KC = torch.empty((tasks, width), dtype=matrix_KP.dtype, device=matrix_KP.device)
     for start in range(0, parameters, width):
         columns = slice(start, min(start + width, parameters))

@@ -1,19 +1,25 @@
 """GradDrop: gradient sign dropout (Chen et al., arXiv 2010.06808).
 
-1. With S = sum_k g_k and A = sum_k |g_k|, Alg. 1's P = (1 + S/A) / 2 exceeds a uniform U just where S > (2U - 1) A.
+1. With S = sum_k g_k and A = sum_k |g_k|, Alg. 1's P = (1 + S/A) / 2 is at least U just where S + (1 - 2U) A >= 0.
    Nothing is divided, so a column of zeros has an answer: zero.
-2. Alg. 1 drops everything where P = U. Here the negative parts are kept there, so that at P = 0 they always are.
+2. Alg. 1 drops everything where P = U. Here the positive parts are kept there, and U is above 0 and at most 1, so that
+   what all tasks agree on is always kept.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import column_chunks
+from mtrl_surgery.methods.columns import chunk_width, column_chunks
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.jacobian import GraddropConfig
+
+GOLDEN = -1640531527
+"""2^32 over the golden ratio, as an int32: its multiples are spread evenly."""
 
 
 class GradDrop(JacobianMethod[GraddropConfig]):
@@ -38,20 +44,26 @@ class GradDrop(JacobianMethod[GraddropConfig]):
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One draw for every coordinate."""
-        key_2 = self._key(jacobian_KP.device)
-        leak_K, ones_K = self._leaks(jacobian_KP), jacobian_KP.new_ones(self.num_tasks)
-        open_K = 1 - leak_K
+        width = chunk_width(jacobian_KP)
+        noise = PositionNoise(self._key(jacobian_KP.device), width)
+        leak_K = self._leaks(jacobian_KP)
+        half_K, open_K = torch.full_like(leak_K, self._factor / 2), 1 - leak_K
+        leaky_K, lossy_K = half_K * (1 + leak_K), half_K * open_K
         direction_P, fit_K = torch.empty_like(jacobian_KP[0]), torch.zeros_like(leak_K)
+        room_3C = jacobian_KP.new_empty(3, width)
         for part, room_KC in column_chunks(jacobian_KP):
             gradient_KC = jacobian_KP[:, part]
             length_KC = torch.abs(gradient_KC, out=room_KC)
-            # Products with a vector of ones, which are faster than sums over the leading axis.
-            sum_C, length_C = torch.mv(gradient_KC.T, ones_K), torch.mv(length_KC.T, ones_K)
-            sign_C = self._signs(sum_C, length_C, key_2, part.start)
+            sum_C, length_C, sign_C = room_3C[:, : length_KC.shape[1]].unbind()
+            # Products with a vector are faster than sums over the leading axis, and its scale costs nothing.
+            torch.mv(gradient_KC.T, half_K, out=sum_C)
+            torch.mv(length_KC.T, half_K, out=length_C)
+            kept_signs(noise.at(self.first_column + part.start, len(sum_C)), sum_C, length_C, sign_C)
             if self._leaky:
-                sum_C, length_C = torch.mv(gradient_KC.T, 1 + leak_K), torch.mv(length_KC.T, open_K)
+                torch.mv(gradient_KC.T, leaky_K, out=sum_C)
+                torch.mv(length_KC.T, lossy_K, out=length_C)
             # The kept part of g is (g + sign |g|) / 2; the leak adds its share of the rest.
-            torch.addcmul(sum_C, sign_C, length_C, out=direction_P[part]).mul_(self._factor / 2)
+            torch.addcmul(sum_C, sign_C, length_C, out=direction_P[part])
             fit_K.addmv_(length_KC.mul_(gradient_KC), sign_C)
         square_K = gramian_KK.diagonal()
         kept_K = torch.where(square_K == 0, 0.5, (square_K + self.total(fit_K).double()) / (2 * square_K))
@@ -74,7 +86,8 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         self._check("jacobian_KBZ", jacobian_KBZ, self.num_tasks, *features_BZ.shape)
         pull_KZ = (features_BZ.sign() * jacobian_KBZ).sum(dim=1)
         flat_KZ = pull_KZ.flatten(start_dim=1)
-        sign_Z = self._signs(flat_KZ.sum(dim=0), flat_KZ.abs().sum(dim=0), self._key(flat_KZ.device), 0)
+        noise_Z = PositionNoise(self._key(flat_KZ.device), flat_KZ.shape[1]).at(0, flat_KZ.shape[1])
+        sign_Z = kept_signs(noise_Z, flat_KZ.sum(dim=0), flat_KZ.abs().sum(dim=0), torch.empty_like(flat_KZ[0]))
         leak_K1 = self._leaks(flat_KZ)[:, None]
         share_KZ = leak_K1 + (1 - leak_K1) * (flat_KZ * sign_Z > 0)
         shares_K1Z = (share_KZ * self._factor).view_as(pull_KZ).unsqueeze(1)
@@ -92,30 +105,54 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         """Two 31-bit numbers for this call."""
         return (self.uniform((2,), device) * 2**31).to(torch.int32)
 
-    def _signs(self, sum_C: Tensor, length_C: Tensor, key_2: Tensor, start: int) -> Tensor:
-        """1 where the positive parts are kept, -1 where the negative ones are, [C]."""
-        gate_C = symmetric_uniform(key_2, self.first_column + start, len(sum_C))
-        return (sum_C > gate_C * length_C).to(sum_C.dtype).mul_(2).sub_(1)
 
-
-def symmetric_uniform(key_2: Tensor, start: int, count: int) -> Tensor:
-    """Float32 numbers in [-1, 1), uniform, for the positions `start` to `start + count`: [count], on the key's device.
-
-    Multiplications and shifts over the position with a key before each of two rounds. Everything is exact, so every
-    device gives the same numbers; the 24 upper bits are what float32 holds without rounding.
+def kept_signs(noise_C: Tensor, sum_C: Tensor, length_C: Tensor, room_C: Tensor) -> Tensor:
+    """1 where the positive parts are kept, -1 where the negative ones are, [C], in the room.
 
     Args:
-        key_2: Two int32 numbers.
-        start: The first position.
-        count: How many positions.
+        noise_C: Of the class below; U = (1 - noise / 2^23) / 2.
+        sum_C: S, or any positive multiple of it.
+        length_C: A times the same.
+        room_C: Memory.
     """
-    bits_C = torch.arange(count, dtype=torch.int32, device=key_2.device)
-    spare_C = torch.empty_like(bits_C)
-    bits_C.add_((start + 2**31) % 2**32 - 2**31).mul_(-1640531527).add_(key_2[0])
-    for shift, factor in ((16, -2048144789), (13, -1028477387)):
-        # int32 shifts copy the sign bit; the mask takes the copies away.
-        torch.bitwise_right_shift(bits_C, shift, out=spare_C).bitwise_and_(2 ** (32 - shift) - 1)
-        bits_C.bitwise_xor_(spare_C).mul_(factor)
-        if shift == 16:
-            bits_C.bitwise_xor_(key_2[1])
-    return bits_C.bitwise_right_shift_(8).to(torch.float32).mul_(2.0**-23)
+    torch.addcmul(sum_C, room_C.copy_(noise_C), length_C, value=2.0**-23, out=room_C)
+    # Where the sum is zero it is +0, unless the column is.
+    return torch.copysign(room_C.new_ones(()), room_C, out=room_C)
+
+
+class PositionNoise:
+    """Whole numbers in [-2^23, 2^23), uniform, one for each of the positions from 0 to 2^32.
+
+    Multiplications and shifts over the position, with a key before each of two rounds. Everything is exact, so every
+    device gives the same numbers. 24 bits are what float32 holds without rounding.
+
+    Args:
+        key_2: Two int32 numbers, drawn (keys that follow each other give numbers that are alike).
+        width: The most positions that are asked for at once.
+    """
+
+    def __init__(self, key_2: Tensor, width: int) -> None:
+        self._first, self._second = key_2.unbind()
+        self._steps_C = torch.arange(width, dtype=torch.int32, device=key_2.device).mul_(GOLDEN)
+        self._bits_C, self._spare_C = torch.empty_like(self._steps_C), torch.empty_like(self._steps_C)
+
+    def at(self, start: int, count: int) -> Tensor:
+        """For the positions `start` to `start + count`: [count], int32, until the next call."""
+        bits_C, spare_C = self._bits_C[:count], self._spare_C[:count]
+        begin = (start * GOLDEN + 2**31) % 2**32 - 2**31  # as int32 wraps
+        torch.add(self._steps_C[:count], self._first + begin, out=bits_C)
+        _mix(bits_C, spare_C, 16, -2048144789)
+        _mix(bits_C.bitwise_xor_(self._second), spare_C, 13, -1028477387)
+        return bits_C.bitwise_right_shift_(_int32(8))
+
+
+@cache
+def _int32(number: int) -> Tensor:
+    """A scalar on the host, for any device; a plain number would be converted at every call, which costs more."""
+    return torch.tensor(number, dtype=torch.int32)
+
+
+def _mix(bits_C: Tensor, spare_C: Tensor, shift: int, factor: int) -> None:
+    # int32 shifts copy the sign bit; the mask takes the copies away.
+    torch.bitwise_right_shift(bits_C, _int32(shift), out=spare_C).bitwise_and_(_int32(2 ** (32 - shift) - 1))
+    bits_C.bitwise_xor_(spare_C).mul_(_int32(factor))

@@ -17,7 +17,9 @@ from mtrl_surgery.methods.options.gramian import (
     PcgradConfig,
     UpgradConfig,
 )
+from mtrl_surgery.methods.options.jacobian import DbmtlConfig, GraddropConfig, MocoConfig, SamgsConfig
 from mtrl_surgery.methods.registry import make_method
+from tests.methods.jacobians import direction
 
 MINIMA = np.array([[1.0, 0.0], [-1.0, 0.5]])
 CURVATURES = np.array([[1.0, 3.0], [20.0, 5.0]])  # the second task's gradients are ten times the first's
@@ -39,13 +41,10 @@ def conflict(gradients: np.ndarray) -> float:
 def descend(config: MethodConfig, steps: int, rate: float) -> list[np.ndarray]:
     """The points of gradient descent with step sizes rate / sqrt(step)."""
     method, point = make_method(config, 2, 0), np.array([0.8, 3.0])
-    assert isinstance(method, GramianWeighting)
     path = [point]
     for step in range(steps):
         losses, gradients = losses_and_gradients(point)
-        gramian = torch.as_tensor(gradients @ gradients.T)
-        weights = method.weights(gramian, torch.as_tensor(losses)).numpy()
-        point = point - rate / (1 + step) ** 0.5 * (weights @ gradients)
+        point = point - rate / (1 + step) ** 0.5 * direction(method, gradients, losses).numpy()
         path.append(point)
     return path
 
@@ -60,6 +59,11 @@ def descend(config: MethodConfig, steps: int, rate: float) -> list[np.ndarray]:
         (NashmtlConfig(), 0.1),
         (PcgradConfig(), 0.03),
         (UpgradConfig(), 0.05),
+        (SamgsConfig(), 0.03),
+        (SamgsConfig(gamma=0.0), 0.003),
+        (MocoConfig(), 0.1),
+        (MocoConfig(projection="softmax", normalize="loss"), 0.1),
+        (DbmtlConfig(), 0.1),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -70,6 +74,15 @@ def test_two_quadratics_of_different_scales_end_at_a_pareto_stationary_point(con
     assert conflict(before) > 0
     assert conflict(after) < -0.999
     assert (losses < losses_and_gradients(path[0])[0]).all()
+
+
+def test_graddrop_hovers_about_the_least_sum() -> None:
+    """With two tasks its expectation is the sum: pos * pos / (pos + neg) - neg * neg / (pos + neg) = pos - neg."""
+    path = descend(GraddropConfig(), 2000, 0.02)
+    middle = np.mean(path[-1000:], axis=0)
+    np.testing.assert_allclose(middle, (CURVATURES * MINIMA).sum(axis=0) / CURVATURES.sum(axis=0), atol=0.01)
+    assert conflict(losses_and_gradients(middle)[1]) < -0.998
+    assert np.std(path[-1000:], axis=0).max() < 0.05
 
 
 def test_pcgrad_theorem_1() -> None:
