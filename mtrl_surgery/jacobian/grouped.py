@@ -14,7 +14,9 @@ TaskLosses = Callable[[Tensor], Tensor]
 on row k only. Networks read it through `FlatParameters.split`, or through `TaskMLP`, which is faster."""
 
 
-def task_jacobian(task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int) -> tuple[Tensor, Tensor]:
+def task_jacobian(
+    task_losses: TaskLosses, parameters: FlatParameters, num_tasks: int, room_KP: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Differentiate every task's loss by the shared parameters, all tasks at once.
 
     The parameters are handed out as K references to the same memory (an expanded leaf). The losses of different tasks
@@ -24,13 +26,18 @@ def task_jacobian(task_losses: TaskLosses, parameters: FlatParameters, num_tasks
         task_losses: the network's losses as a function of its parameters; see `TaskLosses`.
         parameters: the P shared parameters.
         num_tasks: K.
+        room_KP: memory that the Jacobian may be written into, so that it lasts until the room is lent again.
 
     Returns:
         (jacobian_KP, losses_K), both detached.
     """
     theta_KP = parameters.leaf(num_tasks)
     losses_K = task_losses(theta_KP)
-    (jacobian_KP,) = torch.autograd.grad(losses_K.sum(), theta_KP)
+    parameters.lend(room_KP)
+    try:
+        (jacobian_KP,) = torch.autograd.grad(losses_K.sum(), theta_KP)
+    finally:
+        parameters.lend(None)
     return jacobian_KP, losses_K.detach()
 
 

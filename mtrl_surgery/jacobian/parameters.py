@@ -29,6 +29,7 @@ class FlatParameters:
         self.vector_P = torch.cat([value.detach().reshape(-1) for value in initial.values()]).to(device)
         self._views = self.split(self.vector_P)
         self._leaves: dict[int | None, Tensor] = {}
+        self._room: Tensor | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -49,6 +50,20 @@ class FlatParameters:
             theta = vector_P if num_tasks is None else vector_P.expand(num_tasks, -1)
             self._leaves[num_tasks] = theta.requires_grad_()
         return self._leaves[num_tasks]
+
+    def lend(self, room_KP: Tensor | None) -> None:
+        """Offer memory for the next gradient by `leaf(K)`: fresh pages for a large Jacobian cost as much as filling it.
+
+        Only a network that writes its gradient itself (`TaskMLP`) takes it, once.
+        """
+        self._room = room_KP
+
+    def borrow(self, num_tasks: int) -> Tensor:
+        """Memory for a gradient by `leaf(num_tasks)`, [num_tasks, P], not initialised: what was lent, or new."""
+        room_KP, self._room = self._room, None
+        if room_KP is None:
+            return self.vector_P.new_empty(num_tasks, self.num_parameters)
+        return room_KP
 
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Cut [..., P] into named views [..., *shape] of the same memory."""

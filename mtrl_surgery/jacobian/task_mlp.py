@@ -110,9 +110,9 @@ def _slots(network: TaskMLP, tasks: int | None, wanted: bool) -> tuple[list[Tens
     """Memory for the gradient by theta, and its views by parameter."""
     if not wanted:
         return [], None
-    vector_P = network.parameters.vector_P
-    gradient = torch.empty_like(vector_P) if tasks is None else vector_P.new_empty(tasks, vector_P.numel())
-    return list(network.parameters.split(gradient).values()), gradient
+    parameters = network.parameters
+    gradient = torch.empty_like(parameters.vector_P) if tasks is None else parameters.borrow(tasks)
+    return list(parameters.split(gradient).values()), gradient
 
 
 def _write_sum(x_ERI: Tensor, grad_ERO: Tensor, tasks: int, weight_EIO: Tensor, bias_E1O: Tensor) -> None:

@@ -48,6 +48,7 @@ class SurgeryOptimizer:
         self._num_tasks = method.num_tasks
         # One flat tensor: the optimizer is a single fused kernel whatever the network's depth.
         self._optimizer = torch.optim.Adam([vector_P], lr=learning_rate, eps=eps, fused=True)
+        self._room_KP: Tensor | None = None  # for the Jacobian of every step
         self.direction_norm = vector_P.new_zeros(())
         self.conflicts: dict[str, Tensor] = {}
         self.first_bad_update_K = torch.full((self._num_tasks,), -1, dtype=torch.int64, device=vector_P.device)
@@ -106,7 +107,9 @@ class SurgeryOptimizer:
             jacobian_KP = task_jacobian(task_losses, self.parameters, self._num_tasks)[0] if look else None
             gramian_KK = None if jacobian_KP is None else gramian(jacobian_KP)
             return _Trip(direction_P, losses_K, finite_K, jacobian_KP, gramian_KK)
-        jacobian_KP, losses_K = task_jacobian(task_losses, self.parameters, self._num_tasks)
+        if self._room_KP is None:
+            self._room_KP = self.parameters.vector_P.new_empty(self._num_tasks, self.parameters.num_parameters)
+        jacobian_KP, losses_K = task_jacobian(task_losses, self.parameters, self._num_tasks, self._room_KP)
         gramian_KK = gramian(jacobian_KP)
         if isinstance(method, GramianWeighting):
             direction_P = method.weights(gramian_KK, losses_K).to(jacobian_KP.dtype) @ jacobian_KP

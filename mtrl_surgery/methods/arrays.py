@@ -7,11 +7,14 @@ here make thousands of calls on tiny matrices. They are written in the operation
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 Array = Any
@@ -47,6 +50,21 @@ def _torch_solve(a: Tensor, b: Tensor) -> Tensor:
 
 NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True)
 TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False)
+
+
+@cache
+def _numpy_blas() -> ThreadpoolController:
+    return ThreadpoolController().select(internal_api="openblas")
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """NumPy's BLAS on one thread.
+
+    A K x K matrix gains nothing from a second one, which spins for a while after its work, on the core that Torch wants
+    next: at K = 50 that cost more than the solver.
+    """
+    limited: AbstractContextManager[Any] = _numpy_blas().limit(limits=1)
+    return limited
 
 
 def library_of(tensor: Tensor) -> tuple[Library, Array]:

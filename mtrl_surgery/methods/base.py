@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods.arrays import one_blas_thread
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
@@ -154,7 +155,8 @@ class GramianWeighting(Method[ConfigT]):
         """
         self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
         self._check("losses_K", losses_K, self.num_tasks)
-        weights_K = self.solve(gramian_KK.detach().double(), losses_K).to(gramian_KK.dtype)
+        with one_blas_thread():
+            weights_K = self.solve(gramian_KK.detach().double(), losses_K).to(gramian_KK.dtype)
         self.record(weights_K=weights_K)
         return weights_K
 

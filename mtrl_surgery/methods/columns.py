@@ -10,17 +10,22 @@ from torch import Tensor
 from mtrl_surgery.methods.base import AnyMethod
 from mtrl_surgery.methods.config import MethodError
 
-CHUNK_ELEMENTS = {"cpu": 2**17}
-"""Elements of [K, columns] worked on at a time, by device type: what stays in a core's cache."""
-CHUNK_ELEMENTS_ELSEWHERE = 2**26
-"""A GPU wants few, large kernels."""
+ONE_CORE, MANY_CORES, DEVICE = 2**17, 2**20, 2**26
+"""Elements of [K, columns] worked on at a time. One core's cache holds the first; several cores have more cache, and
+starting them costs more than a pass through memory saves; a GPU wants few, large kernels."""
+
+
+def chunk_elements(device: torch.device) -> int:
+    """How many elements to work on at a time."""
+    if device.type != "cpu":
+        return DEVICE
+    return ONE_CORE if torch.get_num_threads() == 1 else MANY_CORES
 
 
 def chunk_width(matrix_KP: Tensor) -> int:
     """Columns of the widest slice of `column_chunks`."""
     tasks, parameters = matrix_KP.shape
-    elements = CHUNK_ELEMENTS.get(matrix_KP.device.type, CHUNK_ELEMENTS_ELSEWHERE)
-    return max(1, min(elements // tasks, parameters))
+    return max(1, min(chunk_elements(matrix_KP.device) // tasks, parameters))
 
 
 def column_chunks(matrix_KP: Tensor) -> Iterator[tuple[slice, Tensor]]:

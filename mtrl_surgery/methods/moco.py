@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.columns import column_chunks, track, tracked
+from mtrl_surgery.methods.gramian import gramian
 from mtrl_surgery.methods.options.jacobian import MocoConfig
 
 
@@ -40,7 +41,7 @@ class MoCo(JacobianMethod[MocoConfig]):
         own_KK = torch.zeros_like(gramian_KK)
         for part, _ in column_chunks(jacobian_KP):
             tracked_KC = track(tracked_KP, jacobian_KP[:, part], part, keep, gain_K1)
-            own_KK += tracked_KC @ tracked_KC.T
+            own_KK += gramian(tracked_KC)
         weights_K = self._move(self.total(own_KK)).to(dtype)
         return torch.mv(tracked_KP.T, weights_K), weights_K
 

@@ -83,7 +83,7 @@ def lengths_apart(config: MethodConfig, together: bool) -> list[float]:
 
 @pytest.mark.parametrize("label", CONFIGS)
 def test_two_halves_are_the_whole(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", 10 * TASKS)  # the cut is in the middle of a chunk
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: 10 * TASKS)  # the cut is in the middle of a chunk
     assert max(lengths_apart(CONFIGS[label], together=True)) < 1e-12
 
 
@@ -95,7 +95,7 @@ def test_halves_that_share_nothing_are_not(label: str) -> None:
 
 @pytest.mark.parametrize("elements", [1, 7, 12, 30, 10**6])
 def test_chunks_cover_the_columns_in_order(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", elements)
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: elements)
     matrix_KP = torch.arange(33).view(3, 11)
     seen = []
     for part, room_KC in columns.column_chunks(matrix_KP):

@@ -34,7 +34,7 @@ class Literal:
 
 @pytest.mark.parametrize("config", [DbmtlConfig(), DbmtlConfig(beta=0.8, beta_sigma=0.5), DbmtlConfig(beta=0.0)])
 def test_200_steps_equal_the_algorithm(config: DbmtlConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", 40)  # 10 columns at a time: 3 parts, the last one short
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from mtrl_surgery.methods.options.losses import FamoConfig
 
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.famo import FAMO
+from mtrl_surgery.methods.options.losses import FamoConfig
 
 
 def test_a_run_equals_the_papers_update_by_autograd() -> None:

@@ -52,7 +52,7 @@ def literal(gradients: np.ndarray, uniforms: np.ndarray, leak: list[float]) -> n
 @pytest.mark.parametrize("leak", [[0.0], [0.3], [0.1, 0.0, 0.9, 1.0]])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_draws_give_the_algorithm(kind: str, leak: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", 40)  # 10 columns at a time: 3 parts, the last one short
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     sums, means = make(4, 5, leak=leak), make(4, 5, leak=leak, reduction="mean")
     for step, uniforms in enumerate(next_uniforms(4, 5, 27, calls=8)):
         matrix = jacobian(kind, 4, 27, step)

@@ -61,7 +61,7 @@ class Literal:
     ids=["paper", "options", "libmtl", "softmax"],
 )
 def test_200_steps_equal_the_algorithm(config: MocoConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", 40)  # 10 columns at a time: 3 parts, the last one short
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     rng = np.random.default_rng(0)
     corners = 0

@@ -54,7 +54,6 @@ def test_the_direction_is_the_conic_solvers(kind: str, tasks: int) -> None:
 @pytest.mark.parametrize("tasks", [2, 10])
 @pytest.mark.filterwarnings("ignore")  # cvxpy's, of ECOS
 def test_the_direction_is_torchjds(kind: str, tasks: int) -> None:
-    pytest.importorskip("ecos", reason="torchjd[nash_mtl]")
     gradients = torch.as_tensor(units(jacobian(kind, tasks, 20, 5)))
     ours = direction(make_method(NashmtlConfig(), tasks, 0), gradients)
     theirs = TorchJDNashMTL(tasks, max_norm=0.0, optim_niter=100)(gradients)

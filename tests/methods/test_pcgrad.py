@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtrl_surgery.methods.options.gramian import PcgradConfig
 from torchjd.aggregation import PCGrad as TorchJDPCGrad
 
 from mtrl_surgery.methods.arrays import NUMPY
+from mtrl_surgery.methods.options.gramian import PcgradConfig
 from mtrl_surgery.methods.pcgrad import project
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import direction, jacobian, jacobians

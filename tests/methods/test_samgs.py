@@ -51,7 +51,7 @@ class Literal:
 @pytest.mark.parametrize("rescale", ["none", "equalised_norm"])
 @pytest.mark.parametrize("similarity", ["min", "mean"])
 def test_200_steps_equal_the_algorithm(similarity: str, rescale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(columns.CHUNK_ELEMENTS, "cpu", 40)  # 10 columns at a time: 3 parts, the last one short
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     config = SamgsConfig(similarity=similarity, rescale=rescale, gamma=0.93)
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     branches = []
