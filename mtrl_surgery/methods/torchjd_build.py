@@ -37,11 +37,18 @@ def build(num_tasks: int, config: MethodConfig) -> nn.Module:
     given = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.metadata}
     arguments = {name: value for name, value in given.items() if value is not None and value != []}
     if isinstance(config, DualprojConfig):
-        projector = QuadprogProjector(norm_eps=arguments.pop("norm_eps"), reg_eps=arguments.pop("reg_eps"))
-        arguments["projector"] = projector
+        arguments["projector"] = _projector(config)
+        del arguments["norm_eps"], arguments["reg_eps"]
     if config.name == "imtl_l":
         del arguments["lr"]  # the optimizer's
     return _construct(config.name, config.target, arguments, num_tasks)
+
+
+def _projector(config: DualprojConfig) -> QuadprogProjector:
+    try:
+        return QuadprogProjector(norm_eps=config.norm_eps, reg_eps=config.reg_eps)
+    except ImportError as error:
+        raise MethodError(f"dualproj: {error}") from error
 
 
 def _construct(key: str, path: str, arguments: Mapping[str, Any], num_tasks: int) -> nn.Module:
