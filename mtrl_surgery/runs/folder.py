@@ -214,7 +214,8 @@ def _take_lock(path: Path) -> int:
 
 def _yaml(config: Mapping[str, Any]) -> str:
     try:
-        return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+        # Other alphabets are escaped: PyYAML writes some characters (next line, U+0085) as it does not read them.
+        return str(yaml.safe_dump(dict(config), sort_keys=False))
     except yaml.YAMLError as error:
         raise RunError(f"the configuration cannot be written: {error}") from error
 

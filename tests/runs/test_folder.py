@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
@@ -176,6 +176,7 @@ values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) 
 
 
 @settings(max_examples=25, deadline=None)
+@example({"a": "\x85"})
 @given(st.dictionaries(st.text("abc.é", min_size=1), values | st.lists(values), max_size=5))
 def test_any_config_survives_yaml(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
     with RunFolder.create(tmp_path_factory.mktemp("out"), "a", config) as run:
