@@ -115,6 +115,25 @@ def test_any_network_written_on_theta_gets_its_jacobian() -> None:
     assert (jacobian_KP.norm(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize("uses", [1, 2])
+def test_a_lent_room_changes_no_bit_and_is_written_by_one_pass_only(uses: int) -> None:
+    mlp = network(2, [3, 5, 2], 0)
+    x_KBI, y_KBO = data(4, 3, 0)
+
+    def losses(theta: Tensor) -> Tensor:  # with two uses the second pass must not overwrite what the first one wrote
+        outputs = [mlp(x_KBI * (use + 1), theta) - y_KBO for use in range(uses)]
+        return torch.stack([output.square().mean((2, 3)).sum(0) for output in outputs]).sum(0)
+
+    expected_KP, _ = task_jacobian(losses, mlp.parameters, 4)
+    room_KP = torch.full_like(expected_KP, torch.nan)
+    jacobian_KP, _ = task_jacobian(losses, mlp.parameters, 4, room_KP)
+    assert torch.equal(jacobian_KP, expected_KP)
+    if uses == 1:
+        assert jacobian_KP.data_ptr() == room_KP.data_ptr()
+    task_jacobian(lambda theta: 2 * losses(theta), mlp.parameters, 4)
+    assert torch.equal(jacobian_KP, expected_KP), "the room is lent for one backward"
+
+
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_the_gradient_of_the_inputs(layer_norm: bool) -> None:
     """The actor learns through the critics: by their inputs, not by their weights."""

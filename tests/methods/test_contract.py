@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -229,3 +230,26 @@ def test_the_base_class_wants_a_solve() -> None:
     with pytest.raises(TypeError, match="abstract"):
         GramianWeighting(2, LsConfig())  # type: ignore[abstract]
     assert issubclass(GramianWeighting, Method)
+
+
+def test_numpys_blas_has_one_thread_while_a_method_solves_and_its_own_after() -> None:
+    blas = ThreadpoolController().select(internal_api="openblas")
+    if not blas.info():
+        pytest.skip("this NumPy has another BLAS, which is left alone")
+
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in blas.info()]
+
+    before, inside = threads(), []
+    method = make("cagrad", 3)
+    assert isinstance(method, GramianWeighting)
+    solve = method.solve
+
+    def watched(gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
+        inside.extend(threads())
+        return solve(gramian_KK, losses_K)
+
+    method.solve = watched  # type: ignore[method-assign]
+    direction(method, jacobian("gaussian", 3, 6, 0))
+    assert set(inside) == {1}
+    assert threads() == before
