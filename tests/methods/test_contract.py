@@ -234,12 +234,12 @@ def test_the_base_class_wants_a_solve() -> None:
 
 def test_numpys_blas_has_one_thread_while_a_method_solves_and_its_own_after() -> None:
     blas = ThreadpoolController().select(internal_api="openblas")
-    if not blas.info():
+
+    def threads() -> list[int]:  # other packages bring libraries of their own, some of which have but one thread
+        return [library["num_threads"] for library in blas.info() if "numpy" in library["filepath"]]
+
+    if not threads():
         pytest.skip("this NumPy has another BLAS, which is left alone")
-
-    def threads() -> list[int]:
-        return [library["num_threads"] for library in blas.info()]
-
     inside: list[int] = []
     method = make("cagrad", 3)
     assert isinstance(method, GramianWeighting)
