@@ -1,0 +1,104 @@
+"""What the rooms of this package promise each other: data, models, objectives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor, nn
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+Targets = dict[str, Tensor]
+"""What a batch's labels are, by name: `{"label": [B, H, W], "depth": [B, 1, H, W], ...}`."""
+
+MODES = ("batches", "pooled")
+"""How a metric is averaged: over batches, as the papers' code does, or over all pixels or examples at once."""
+
+
+class VisionError(ValueError):
+    """A key, a value or a file that makes no sense; the message names it and the choices."""
+
+
+class Place(NamedTuple):
+    """Which example a loader asks for: augmentation depends on it and on the seed alone, never on a worker."""
+
+    epoch: int
+    index: int
+
+
+class Outputs(NamedTuple):
+    """What a model says of a batch.
+
+    Attributes:
+        tasks: A tensor a task, in the order of the model's `tasks`.
+        features: Where the trunk ends, for feature-level surgery; all shared parameters are behind these.
+    """
+
+    tasks: list[Tensor]
+    features: tuple[Tensor, ...]
+
+
+class MultiTaskModel(nn.Module, ABC):
+    """A network with one output a task."""
+
+    tasks: tuple[str, ...]
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Outputs:
+        """One pass for all tasks."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric's name in our rows and tables.
+
+    Attributes:
+        name: Unique within a benchmark, such as `miou`.
+        task: The task that it judges.
+        higher_is_better: Its direction.
+        label: What a table's column is called.
+        scale: What a table multiplies it with (100 for per cent).
+        digits: After the point, in a table.
+    """
+
+    name: str
+    task: str
+    higher_is_better: bool
+    label: str
+    scale: float = 1.0
+    digits: int = 2
+
+
+class Meter(ABC):
+    """Adds up a split's metrics on the device; only `compute` waits for it."""
+
+    @abstractmethod
+    def update(self, outputs: Sequence[Tensor], targets: Targets) -> None:
+        """Takes a batch's outputs in the order of the tasks."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, dict[str, float]]:
+        """`{"batches": {metric: value}, "pooled": {metric: value}}`; NaN where nothing was valid."""
+
+
+class Objective(ABC):
+    """What a benchmark asks of a model: losses to train by, metrics to judge by."""
+
+    tasks: tuple[str, ...]
+    metrics: tuple[MetricSpec, ...]
+
+    @abstractmethod
+    def losses(self, outputs: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """K scalars, one a task."""
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """A fresh meter."""
+
+    @abstractmethod
+    def score(self, values: Mapping[str, float]) -> float:
+        """One number to choose an epoch by, from one mode's metrics: higher is better."""
