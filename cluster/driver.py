@@ -17,11 +17,11 @@ from cluster.contracts import Learner
 from cluster.limiter import UpdateLimiter
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
-from cluster.signals import Interrupted, StopSignals
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import duration
 from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.signals import Interrupted, StopSignals
 
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
 LOOK = 10  # updates between two looks at the signals: a round of large updates may last minutes

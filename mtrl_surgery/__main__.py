@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from mtrl_surgery import __version__
+from mtrl_surgery.cli.errors import complain, report
 from mtrl_surgery.commands import COMMANDS, listing, unknown_command
-from mtrl_surgery.commands.errors import complain, report
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,6 +22,7 @@ from cluster.recorder import Recorder
 from cluster.schedule import Schedule
 from envs.metaworld_suite import TASK_LISTS
 from envs.suite import TaskSuite, build_suite
+from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.devices import resolve_device, resolve_threads
 from mtrl_surgery.methods.base import Method
 from mtrl_surgery.methods.registry import make_method
@@ -29,7 +30,7 @@ from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import Progress
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.sinks import make_sinks
-from mtrl_surgery.settings import SettingsError, TrainSettings
+from mtrl_surgery.settings import TrainSettings
 
 NETWORKS = ("actor", "critic")
 """Networks with a method of their own; the place here is the key of the METHOD stream."""

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from mtrl_surgery.settings import SettingsError
+from mtrl_surgery.cli.schema import SettingsError
 
 
 def resolve_device(device: str) -> str:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf import MISSING
 
 from agents.config import AgentConfig
 from cluster.config import ClusterConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
+from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
 ENV_KINDS = ("metaworld", "gymnasium", "factory")
+METHOD_KEYS = ("method", "actor_method", "critic_method")
+"""Keys that hold a method's options; the first must."""
 NAMELESS = ("out", "resume", "logger")
 """Keys that say where a run is written and shown; they take no part in its name."""
-
-
-class SettingsError(ValueError):
-    """A key or a value of the configuration that makes no sense; the message names it and the choices."""
 
 
 @dataclass
@@ -85,21 +78,20 @@ def validate(settings: TrainSettings) -> None:
         ClusterError: the same for a key of `cluster`.
         DiagnosticsError: the same for a key of `diagnostics`.
     """
-    at_least = {
-        "total_steps": (settings.total_steps, 1),
-        "seed": (settings.seed, 0),
-        "log_every": (settings.log_every, 1),
-        "threads": (settings.threads, 1),
-        "evaluation.every": (settings.evaluation.every, 0),
-        "evaluation.episodes": (settings.evaluation.episodes, 1),
-        "evaluation.final_episodes": (settings.evaluation.final_episodes, 1),
-        "env.horizon": (settings.env.horizon, 1),
-        "env.num_goals": (settings.env.num_goals, 1),
-        "env.copies": (settings.env.copies, 1),
-    }
-    for key, (value, least) in at_least.items():
-        if value is not None and value < least:
-            raise SettingsError(f"{key}={value} must be at least {least}")
+    check_least(
+        {
+            "total_steps": (settings.total_steps, 1),
+            "seed": (settings.seed, 0),
+            "log_every": (settings.log_every, 1),
+            "threads": (settings.threads, 1),
+            "evaluation.every": (settings.evaluation.every, 0),
+            "evaluation.episodes": (settings.evaluation.episodes, 1),
+            "evaluation.final_episodes": (settings.evaluation.final_episodes, 1),
+            "env.horizon": (settings.env.horizon, 1),
+            "env.num_goals": (settings.env.num_goals, 1),
+            "env.copies": (settings.env.copies, 1),
+        }
+    )
     if settings.evaluation.protocol is not None:
         check_choice("evaluation.protocol", settings.evaluation.protocol, PROTOCOLS)
     check_choice("env.kind", settings.env.kind, ENV_KINDS)
@@ -135,9 +127,7 @@ def run_name(settings: TrainSettings) -> str:
 
 def settings_hash(settings: TrainSettings) -> str:
     """Eight hexadecimal digits of everything that decides the run."""
-    mapping = {key: value for key, value in settings.to_mapping().items() if key not in NAMELESS}
-    text = json.dumps(mapping, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return mapping_hash(settings.to_mapping(), NAMELESS)
 
 
 def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> TrainSettings:
@@ -150,21 +140,7 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Trai
     Raises:
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
     """
-    schema = OmegaConf.structured(TrainSettings)
-    plain = dict(mapping)
-    try:
-        for key in ("method", "actor_method", "critic_method"):
-            options = plain.pop(key, None)
-            if options is not None:
-                name = options["name"]
-                check_choice(key, name, METHODS)
-                schema[key] = OmegaConf.merge(OmegaConf.structured(METHODS[name].config), options)
-        merged = OmegaConf.merge(schema, plain)
-    except ConfigKeyError as error:
-        raise SettingsError(f"{where}: unknown key '{error.full_key}'; was it written by another version?") from error
-    except (OmegaConfBaseException, KeyError, TypeError) as error:
-        raise SettingsError(f"{where} is not a run's configuration: {str(error).splitlines()[0]}") from error
-    return to_settings(merged)
+    return to_settings(from_mapping(mapping, where, TrainSettings, METHOD_KEYS))
 
 
 def to_settings(config: Any) -> TrainSettings:
@@ -173,58 +149,4 @@ def to_settings(config: Any) -> TrainSettings:
     Raises:
         SettingsError: a value is missing, or has the wrong type.
     """
-    try:
-        _check_keys(config, "")
-        settings = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise SettingsError(str(error).splitlines()[0]) from error
-    if not isinstance(settings, TrainSettings):
-        raise SettingsError("the configuration does not follow the schema of TrainSettings")
-    for key in ("method", "actor_method", "critic_method"):
-        options: Any = getattr(settings, key)
-        if options is None and key != "method":
-            continue
-        if not isinstance(options, MethodConfig):
-            raise SettingsError(f"{key}={options!r} is no method; choices: {', '.join(METHODS)}")
-        entry = METHODS.get(options.name)
-        if entry is None or not isinstance(options, entry.config):
-            raise SettingsError(f"{key}.name={options.name!r} is not to be set by itself: choose with {key}=<method>")
-    return settings
-
-
-def _check_keys(config: Any, parent: str) -> None:
-    """Refuse keys that `+key=value` slipped past the schema, where nothing would ever read them."""
-    schema = OmegaConf.get_type(config)
-    names = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
-    for key, value in config.items_ex(resolve=False):
-        if str(key) not in names:
-            raise SettingsError(unknown("key", f"{parent}{key!s}", [f"{parent}{name}" for name in names]))
-        if isinstance(value, DictConfig) and not value._is_none():
-            _check_keys(value, f"{parent}{key!s}.")
-
-
-def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
-    """Raise SettingsError unless the value is among the choices."""
-    names = list(choices)
-    if value not in names:
-        raise SettingsError(unknown(key, value, names))
-
-
-def unknown(what: str, value: str, choices: Iterable[str]) -> str:
-    """`unknown <what> '<value>'; did you mean '<closest>'? choices: ...`."""
-    names = list(choices)
-    close = difflib.get_close_matches(value, names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown {what} '{value}'; {hint}choices: {', '.join(names)}"
-
-
-def leaves(config: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
-    """Every plain value by its dotted key, `{"agent.tau": 0.005, ...}`; lists are values."""
-    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
-    found: dict[str, Any] = {}
-    for key, value in items:
-        if isinstance(value, Mapping | DictConfig) and len(value):
-            found.update(leaves(value, f"{prefix}{key!s}."))
-        else:
-            found[f"{prefix}{key!s}"] = value
-    return found
+    return typed(config, TrainSettings, METHOD_KEYS, METHOD_KEYS[1:])

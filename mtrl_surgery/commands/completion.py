@@ -14,10 +14,11 @@ from dataclasses import fields
 
 from omegaconf import ListConfig, OmegaConf
 
+from mtrl_surgery.cli.arguments import usage, wants_help
+from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
-from mtrl_surgery.commands.arguments import usage, wants_help
 from mtrl_surgery.methods.registry import METHODS
-from mtrl_surgery.settings import TrainSettings, check_choice, leaves
+from mtrl_surgery.settings import TrainSettings
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
 # ends in a space (the completion is registered with nospace, for replies such as `method=`).
@@ -90,15 +91,15 @@ def _query_train(line: str) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from mtrl_surgery.commands.composition import CONFIG_NAME, register_schema
+    from mtrl_surgery.commands.program import TRAIN
 
     before, _, word = line.rpartition(" ")
     key, _, values = word.partition("=")
     done, comma, value = values.rpartition(",")
-    register_schema()
-    with hydra.initialize_config_module("configs", version_base="1.3"):
+    TRAIN.register()
+    with hydra.initialize_config_module(TRAIN.config_module, version_base="1.3"):
         plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
-        replies = plugin._query(CONFIG_NAME, f"{before} {key}={value}" if comma else line)
+        replies = plugin._query(TRAIN.config_name, f"{before} {key}={value}" if comma else line)
     if comma:
         replies = [reply.replace("=", f"={done},", 1) for reply in replies]
     lists = {f"{name}." for name, value in leaves(OmegaConf.structured(TrainSettings)).items() if _is_list(value)}

@@ -26,17 +26,16 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from envs.evaluation import PROTOCOLS
-from mtrl_surgery.commands.arguments import parse, usage, wants_help
-from mtrl_surgery.commands.composition import compose
-from mtrl_surgery.commands.resume import asked_for
-from mtrl_surgery.commands.tables import table
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.resuming import asked_for
+from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.tables import table
+from mtrl_surgery.commands.program import TRAIN, compose, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import (
-    SettingsError,
     TrainSettings,
-    check_choice,
     settings_from_mapping,
     to_settings,
 )
@@ -119,7 +118,7 @@ def other_env(settings: TrainSettings, words: Sequence[str]) -> EnvConfig:
     composed = compose(words)
     if any(word.startswith("env=") for word in words):
         return to_settings(composed).env
-    changes = {key.removeprefix("env."): value for key, value in asked_for(composed, words).items()}
+    changes = {key.removeprefix("env."): value for key, value in asked_for(TRAIN, plain, composed, words).items()}
     return dataclasses.replace(settings.env, **changes)
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mtrl_surgery.commands.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.methods_page import PageArguments, write_page
-from mtrl_surgery.commands.tables import table
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.methods.registry import METHODS, TRAITS, MethodEntry
-from mtrl_surgery.settings import SettingsError
 
 Ratios = Mapping[str, Mapping[int, str]]
 """Method -> number of tasks -> time of its update relative to the plain one."""

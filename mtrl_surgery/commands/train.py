@@ -7,35 +7,47 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mtrl_surgery.commands.composition import hydra_main
-from mtrl_surgery.commands.errors import report
-from mtrl_surgery.commands.resume import resumed_settings
+from mtrl_surgery.cli.composition import run_all
+from mtrl_surgery.cli.resuming import resumed_mapping
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.settings import SettingsError, TrainSettings, method_label, run_name, to_settings, validate
+from mtrl_surgery.settings import (
+    TrainSettings,
+    method_label,
+    run_name,
+    settings_from_mapping,
+    to_settings,
+    validate,
+)
+
+FREE = (
+    "total_steps",
+    "device",
+    "threads",
+    "log_every",
+    "cluster.kind",
+    "cluster.address",
+    "cluster.workers",
+    "cluster.max_restarts",
+    "cluster.start_timeout",
+    "cluster.object_store_mb",
+    "evaluation.",
+    "checkpoint.",
+    "logger.",
+    "diagnostics.",
+)
+"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
+come, never what was done; whoever moves a run to another machine needs them."""
 
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    codes: list[int] = []
-
-    def run(config: DictConfig) -> None:
-        hydra = HydraConfig.get()
-        # hydra would print a line of its own about an exception, so none leaves here; a sweep goes on after a failure.
-        try:
-            train(config, list(hydra.overrides.task))
-        except Exception as error:
-            codes.append(report(error))
-            if hydra.mode == RunMode.MULTIRUN and codes[-1] > 128:
-                raise SystemExit(codes[-1]) from error  # stopped by a signal: that goes for the runs to come as well
-
-    hydra_main(run, words)
-    return max(codes, default=0)
+    return run_all(TRAIN, train, words)
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -48,7 +60,7 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     Returns:
         The run folder.
     """
-    settings = resumed_settings(config, overrides) if config.resume is not None else to_settings(config)
+    settings = to_settings(config) if config.resume is None else _resumed(config, overrides)
     validate(settings)
     from mtrl_surgery.assembly import (
         resolve,
@@ -66,6 +78,12 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
             write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
             _train_in(run, settings, checkpoint)
     return run.path
+
+
+def _resumed(config: DictConfig, overrides: Sequence[str]) -> TrainSettings:
+    where = Path(config.resume) / "config.yaml"
+    stored = settings_from_mapping(RunFolder.open(where.parent).config(), where).to_mapping()
+    return settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)
 
 
 def _newest_checkpoint(path: Path, settings: TrainSettings) -> Checkpoint:

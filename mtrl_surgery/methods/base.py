@@ -37,8 +37,8 @@ class Method(ABC, Generic[ConfigT]):
     """
 
     needs: ClassVar[Literal["losses", "gramian", "jacobian"]]
-    needs_losses_after_step: ClassVar[bool] = False
-    """Whether `observe` wants the losses of the same batch after the optimizer's step."""
+    needs_losses_after_step: bool = False
+    """Whether `observe` wants the losses of the same batch after the optimizer's step; options may decide it."""
     stochastic: ClassVar[bool] = False
     """Whether it draws random numbers (then the generator is part of the state)."""
     lazy_state: ClassVar[tuple[str, ...]] = ()

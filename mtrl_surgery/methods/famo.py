@@ -15,11 +15,11 @@ class FAMO(LossWeighting[FamoConfig]):
     """Weights by which all logarithms of losses fall at the same rate (Alg. 1).
 
     State: the task logits with their Adam, and the log-losses of the last call (from the first call on).
-    `observe` must be called with the losses of the same batch after the optimizer's step. Losses at or below
-    their bound in `min_losses` count as `eps` above it.
+    With `compare_with=same_batch`, `observe` must be called with the losses of the same batch after the optimizer's
+    step; with `next_batch` the next call of `weights` brings the losses, of its own batch, and nothing else is needed.
+    Losses at or below their bound in `min_losses` count as `eps` above it.
     """
 
-    needs_losses_after_step = True
     lazy_state = ("log_losses_K",)
 
     def __init__(self, num_tasks: int, config: FamoConfig, seed: int = 0) -> None:
@@ -31,25 +31,35 @@ class FAMO(LossWeighting[FamoConfig]):
         self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
         self.state["logits_K"] = torch.zeros(num_tasks, dtype=torch.float64)
         self.state |= adam_state(num_tasks)
+        self.needs_losses_after_step = config.compare_with == "same_batch"
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """w_k = c z_k / (l_k - b_k), where z = softmax(logits) and c makes the weights sum to 1."""
         above_K = self._above(losses_K)
-        self.state["log_losses_K"] = above_K.log()
+        log_losses_K = above_K.log()
+        if not self.needs_losses_after_step and "log_losses_K" in self.state:
+            self._learn(log_losses_K)
+        self.state["log_losses_K"] = log_losses_K
         ratio_K = self.state["logits_K"].softmax(dim=0) / above_K
         return (ratio_K / ratio_K.sum()).to(losses_K.dtype)
 
     @torch.no_grad()
     def observe(self, losses_K: Tensor) -> None:
-        """Moves the logits by how much each log-loss fell: less weight for those that fell most.
+        """Moves the logits by the same batch's losses; with `compare_with=next_batch` they are not looked at.
 
         Raises:
             MethodError: if `weights` was not called before.
         """
         self._check("losses_K", losses_K, self.num_tasks)
+        if not self.needs_losses_after_step:
+            return
         if "log_losses_K" not in self.state:
             raise MethodError("famo: observe() comes after weights() and the optimizer's step")
-        fall_K = self.state["log_losses_K"] - self._above(losses_K).log()
+        self._learn(self._above(losses_K).log())
+
+    def _learn(self, log_losses_K: Tensor) -> None:
+        """Moves the logits by how much each log-loss fell: less weight for those that fell most."""
+        fall_K = self.state["log_losses_K"] - log_losses_K
         state = self.state
         share_K = state["logits_K"].softmax(dim=0)
         # The softmax's Jacobian, (diag z - z z^T) fall, and Adam with its weight decay in the gradient (official code).

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import ClusterConfig
-from cluster.signals import Interrupted
+from mtrl_surgery.runs.signals import Interrupted
 from tests.cluster.parts import classic_suite
 from tests.cluster.runs import SCHEDULE, Setup, train
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig, ClusterError, count_workers, split_tasks
 from cluster.schedule import Schedule
-from cluster.signals import StopSignals
+from mtrl_surgery.runs.signals import StopSignals
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from agents.metrics import NonFiniteError
 from cluster.config import ClusterConfig, ClusterError
 from cluster.driver import LOOK
-from cluster.signals import Interrupted
+from mtrl_surgery.runs.signals import Interrupted
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from agents.config import AgentConfig
-from mtrl_surgery.commands.composition import METHOD_GROUPS, compose
+from mtrl_surgery.cli.schema import leaves
+from mtrl_surgery.commands.program import compose
 from mtrl_surgery.methods.registry import ALIASES, METHODS
-from mtrl_surgery.settings import TrainSettings, leaves, settings_from_mapping, to_settings, validate
+from mtrl_surgery.settings import METHOD_KEYS, TrainSettings, settings_from_mapping, to_settings, validate
 from tests.commands.conftest import Run
 
 
@@ -51,8 +52,8 @@ def test_info_says_where_values_come_from():
 
 def test_every_method_is_an_option_of_the_three_groups():
     for name, entry in METHODS.items():
-        settings = settings_of(*[f"{group}={name}" for group in METHOD_GROUPS])
-        assert [getattr(settings, group) for group in METHOD_GROUPS] == [entry.config()] * 3
+        settings = settings_of(*[f"{group}={name}" for group in METHOD_KEYS])
+        assert [getattr(settings, group) for group in METHOD_KEYS] == [entry.config()] * 3
 
 
 def test_networks_have_the_common_method_unless_they_have_their_own():

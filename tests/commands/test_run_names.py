@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtrl_surgery.commands.composition import compose
+from mtrl_surgery.cli.schema import leaves
+from mtrl_surgery.commands.program import compose
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.settings import (
     NAMELESS,
     TrainSettings,
-    leaves,
     method_label,
     run_name,
     settings_from_mapping,

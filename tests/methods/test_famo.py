@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from mtrl_surgery import Surgery
+from mtrl_surgery.jacobian.parameters import FlatParameters
+from mtrl_surgery.jacobian.shared_missing import present_only
+from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.famo import FAMO
 from mtrl_surgery.methods.options.losses import FamoConfig
@@ -65,3 +73,75 @@ def test_misuse_is_named() -> None:
         FAMO(2, FamoConfig()).observe(torch.ones(2))
     with pytest.raises(MethodError, match=r"famo\.min_losses=\[0.0, 1.0\]: give 1 bound, or one for each of the 3"):
         FAMO(3, FamoConfig(min_losses=[0.0, 1.0]))
+
+
+NEXT = FamoConfig(compare_with="next_batch", min_losses=[-0.5, 0.0, 0.1])
+
+
+def test_on_one_batch_for_ever_both_comparisons_give_the_same_weights() -> None:
+    """The same batch's losses after a step are then the next call's before it; the logits move one call later."""
+    same, following = FAMO(3, replace(NEXT, compare_with="same_batch")), FAMO(3, NEXT)
+    rng = np.random.default_rng(0)
+    stream = [torch.as_tensor(rng.uniform(0.2, 3, 3)) for _ in range(40)]
+    for step, (before, after) in enumerate(pairwise(stream)):
+        weights = same.weights(before)
+        assert torch.equal(following.weights(before), weights)
+        assert torch.equal(following.state["logits_K"], same.state["logits_K"])
+        assert following.state["steps"] == step
+        same.observe(after)
+        assert not torch.equal(following.state["logits_K"], same.state["logits_K"])
+    assert (weights - FAMO(3, NEXT).weights(before)).abs().max() > 0.01, "the logits have moved far enough to tell"
+
+
+def test_the_next_batch_is_asked_for_nothing_after_the_step() -> None:
+    method = FAMO(3, NEXT)
+    assert FAMO(3, FamoConfig()).needs_losses_after_step and not method.needs_losses_after_step
+    method.weights(torch.tensor([1.0, 2.0, 3.0]))
+    before = method.state_dict()
+    method.observe(torch.tensor([0.1, 2.0, 3.0]))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+
+
+def test_the_engines_make_no_second_forward_pass_for_the_next_batch() -> None:
+    calls: list[Tensor] = []
+
+    def task_losses(theta: Tensor) -> Tensor:
+        calls.append(theta)
+        return (theta - torch.arange(3.0)).square() + 0.1
+
+    for config, passes in ((FamoConfig(), 2), (FamoConfig(compare_with="next_batch"), 1)):
+        calls.clear()
+        parameters = FlatParameters({"theta": torch.ones(3)})
+        SurgeryOptimizer(parameters, FAMO(3, config), 1e-3, 1e-8, None).step(task_losses, 0)
+        assert len(calls) == passes
+    weight = torch.ones(3, requires_grad=True)
+    surgery = Surgery("famo", 3, compare_with="next_batch")
+    for _ in range(3):  # without an observe() between them
+        surgery.backward(list((weight * torch.arange(1.0, 4.0)).square()), [weight])
+
+
+def test_a_run_over_batches_goes_on_to_the_bit_between_the_losses_that_are_compared() -> None:
+    losses = torch.as_tensor(np.random.default_rng(1).uniform(0.2, 3, (20, 3)))
+    method = FAMO(3, NEXT)
+    for row in losses[:7]:
+        method.weights(row)
+    saved = method.state_dict()
+    expected = [method.weights(row) for row in losses[7:]]
+    restored = FAMO(3, NEXT)
+    restored.load_state_dict(saved)
+    assert all(torch.equal(restored.weights(row), weights) for row, weights in zip(losses[7:], expected, strict=True))
+    forgetful = FAMO(3, NEXT)
+    forgetful.load_state_dict({name: tensor for name, tensor in saved.items() if name != "log_losses_K"})
+    assert not torch.equal(forgetful.weights(losses[7]), expected[0]), "the last losses are part of the state"
+
+
+def test_a_task_that_missed_a_batch_is_compared_with_its_own_last_losses() -> None:
+    method, eps = FAMO(3, FamoConfig(compare_with="next_batch")), 1e-8
+    first = torch.tensor([1.0, 2.0, 3.0]).double()
+    method.weights(first)
+    with present_only(method, [0, 2]) as part:
+        assert isinstance(part, FAMO)
+        part.weights(torch.tensor([0.5, 2.9]).double())
+    torch.testing.assert_close(method.state["log_losses_K"], (torch.tensor([0.5, 2.0, 2.9]).double() + eps).log())
+    assert method.state["logits_K"][1] == 0, "nothing is learned of a task that is missing"
+    assert method.state["logits_K"][0] < 0 < method.state["logits_K"][2]

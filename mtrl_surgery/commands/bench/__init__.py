@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mtrl_surgery.commands.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.schema import SettingsError, unknown
 from mtrl_surgery.commands.bench.methods import MethodsArguments, bench_methods
 from mtrl_surgery.commands.bench.rollout import RolloutArguments, bench_rollout
 from mtrl_surgery.commands.bench.update import UpdateArguments, bench_update
-from mtrl_surgery.settings import SettingsError, unknown
 
 
 class Bench(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtrl_surgery.settings import SettingsError
+from mtrl_surgery.cli.schema import SettingsError
 
 LEAST_ROUNDS = 3  # of a time budget, however small
 

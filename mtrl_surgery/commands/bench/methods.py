@@ -15,13 +15,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
-from mtrl_surgery.commands.tables import table
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.entries import MethodEntry
 from mtrl_surgery.methods.options.losses import LsConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
-from mtrl_surgery.settings import SettingsError
 
 if TYPE_CHECKING:
     from mtrl_surgery.jacobian.grouped import TaskLosses
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
 
 PLAIN = "plain"
+VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"famo": {"famo(next_batch)": {"compare_with": "next_batch"}}}
+"""Method -> rows of its own for options that decide the cost."""
 OBSERVATION, ACTION = 39, 4  # Meta-World's
 
 
@@ -85,6 +87,7 @@ def bench_methods(arguments: MethodsArguments) -> int:
     if not arguments.tasks:
         raise SettingsError("tasks=[] names no number of tasks")
     entries = [find_method(name) for name in dict.fromkeys(arguments.methods)] or list(METHODS.values())
+    rows = {label: row for entry in entries for label, row in _rows(entry).items()}
     import torch
 
     from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
@@ -92,10 +95,10 @@ def bench_methods(arguments: MethodsArguments) -> int:
     device = resolve_device(arguments.device)
     torch.set_num_threads(resolve_threads(arguments.threads or count_cores()))
     plain = Cost("losses", "ours")
-    costs = {entry.name: Cost(entry.needs, entry.origin) for entry in entries}
+    costs = {label: Cost(entry.needs, entry.origin) for label, (entry, _) in rows.items()}
     for tasks in dict.fromkeys(arguments.tasks):
-        print(f"{tasks} tasks: {len(entries)} methods, about {arguments.seconds:g} s or less", file=sys.stderr)
-        _measure(arguments, tasks, device, {entry.name: entry for entry in entries}, plain, costs)
+        print(f"{tasks} tasks: {len(rows)} methods, about {arguments.seconds:g} s or less", file=sys.stderr)
+        _measure(arguments, tasks, device, rows, plain, costs)
     print(
         f"update of SAC's critics, 3x{arguments.width}, {arguments.batch} transitions a task, {device}, "
         f"{torch.get_num_threads()} threads; medians, as ratios to the plain update of the summed losses: "
@@ -109,6 +112,11 @@ def bench_methods(arguments: MethodsArguments) -> int:
         results = {"plain_milliseconds": plain.milliseconds, "methods": methods}
         write_results(Path(arguments.json), vars(arguments), results)
     return 0
+
+
+def _rows(entry: MethodEntry) -> dict[str, tuple[MethodEntry, Mapping[str, Any]]]:
+    """Row -> the method and its options: the defaults, and those of `VARIANTS`."""
+    return {label: (entry, options) for label, options in {entry.name: {}, **VARIANTS.get(entry.name, {})}.items()}
 
 
 def _write_csv(path: Path, plain: Cost, costs: Mapping[str, Cost]) -> None:
@@ -128,18 +136,18 @@ def _measure(
     arguments: MethodsArguments,
     tasks: int,
     device: str,
-    entries: Mapping[str, MethodEntry],
+    rows: Mapping[str, tuple[MethodEntry, Mapping[str, Any]]],
     plain: Cost,
     costs: Mapping[str, Cost],
 ) -> None:
     """Time all methods at one number of tasks, and fill in their costs."""
     updates = {PLAIN: _update(arguments, make_method(LsConfig(reduction="sum"), tasks, 0), device)}
-    for name, entry in entries.items():
+    for name, (entry, options) in rows.items():
         bound = target(entry, tasks)
         if bound is not None:
             costs[name].target[tasks] = bound
         try:
-            update = _update(arguments, make_method(entry.config(), tasks, 0), device)
+            update = _update(arguments, make_method(entry.config(**options), tasks, 0), device)
             update()
         except MethodError as error:  # some methods have no defaults to run with, or take only some numbers of tasks
             costs[name].failed[tasks] = str(error)

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
-from mtrl_surgery.commands.tables import table
-from mtrl_surgery.settings import SettingsError
 
 
 @dataclass

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
-from mtrl_surgery.commands.tables import table
-from mtrl_surgery.settings import SettingsError
 
 
 @dataclass

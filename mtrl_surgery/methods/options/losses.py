@@ -41,6 +41,11 @@ class FamoConfig(MethodConfig):
     gamma: float = option(1e-3, "weight decay of the task logits", at_least=0)
     min_losses: list[float] = option([0.0], "lower bounds of the losses, one for all or one a task")  # noqa: RUF009
     eps: float = option(1e-8, "keeps the logarithm of a loss at its bound finite", above=0)
+    compare_with: str = option(
+        "same_batch",
+        "losses after the step: of the same batch (paper; one more forward pass) or of the next one (none)",
+        choices=("same_batch", "next_batch"),
+    )
 
 
 register(

@@ -10,8 +10,8 @@ from typing import TypeVar
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mtrl_surgery.commands.complaints import explain
-from mtrl_surgery.settings import SettingsError
+from mtrl_surgery.cli.complaints import explain
+from mtrl_surgery.cli.schema import SettingsError
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def parse(words: Sequence[str], schema: type[T]) -> T:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(words)))
         parsed = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise SettingsError(explain(error) or str(error)) from error
+        raise SettingsError(explain(error, schema) or str(error)) from error
     assert isinstance(parsed, schema)
     return parsed
 

@@ -1,0 +1,1 @@
+"""The two-parameter problems that multi-task papers draw: trajectories from several starts, on one surface."""

@@ -1,0 +1,201 @@
+"""What a toy run may be asked for, and what is known of the problems before torch is imported."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from experiments_vision.contract import VisionError
+from mtrl_surgery.methods.config import MethodConfig
+from mtrl_surgery.methods.registry import METHODS
+
+Point = tuple[float, float]
+
+SIGNS = ("code", "paper")
+"""Of tanh in the second task's upper half: all published code has +, three papers print -."""
+OPTIONS = ("published", "defaults")
+"""A method's options: those of the published toy code, or the ones that the method has everywhere."""
+
+
+@dataclass(frozen=True)
+class ProblemFacts:
+    """A problem as published.
+
+    Attributes:
+        paper: Where it comes from.
+        bowl: The shape of the lower half: `quadratic`, or `sextic` with two minima.
+        scales: What a given `scale` s multiplies the two losses with: (s, 1), or (s, 1 - s) for `complement`.
+        scale: The default s.
+        starts: The starts by their source; `paper` is always there.
+        steps: Of Adam.
+        floor: A lower bound of both unscaled losses.
+        balanced: Whether the minimum of L1 + L2 is what the paper's methods are to reach; else it is the Pareto set.
+    """
+
+    paper: str
+    bowl: str
+    scales: str
+    scale: float
+    starts: dict[str, tuple[Point, ...]]
+    steps: int
+    floor: float
+    balanced: bool
+
+
+_UPPER: tuple[Point, ...] = ((-8.0, 5.0), (-3.0, 7.5), (0.0, 10.0), (3.0, 7.5), (8.0, 5.0))
+_CAGRAD: tuple[Point, ...] = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))
+_NASH: tuple[Point, ...] = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
+
+PROBLEMS: dict[str, ProblemFacts] = {
+    "toy1o": ProblemFacts(
+        "arXiv 2506.06130", "quadratic", "first", 1.0,
+        {"paper": (*_UPPER, (-10.0, -2.5), (10.0, -2.5)), "code": (*_UPPER, (-10.0, -3.0), (10.0, -3.0))},
+        20_000, -21.0, balanced=True,
+    ),
+    "toy2o": ProblemFacts(
+        "arXiv 2506.06130", "sextic", "first", 1.0,
+        {"paper": ((-3.5, 5.5), (3.5, 5.5), (-6.5, 2.5), (6.5, 2.5), (0.0, 10.0), (0.0, -8.0))},
+        21_000, -55.0, balanced=True,
+    ),
+    "nashmtl": ProblemFacts("arXiv 2202.01017", "quadratic", "first", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
+    "cagrad": ProblemFacts("arXiv 2110.14048", "quadratic", "first", 1.0, {"paper": _CAGRAD}, 100_000, -21.0, True),
+    "aligned": ProblemFacts("arXiv 2305.19000", "quadratic", "complement", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
+}  # fmt: skip
+
+OURS = tuple(name for name, entry in METHODS.items() if entry.origin == "ours")
+"""What `method=all` stands for."""
+
+
+@dataclass
+class AllMethods(MethodConfig):
+    """`method=all`: every method of ours, one after another, and one table."""
+
+    name: str = "all"
+
+
+@dataclass
+class ToySettings:
+    """Everything that decides a toy run."""
+
+    method: Any = field(default_factory=AllMethods)  # a method's options, or AllMethods
+    problem: str = "toy1o"  # toy1o | toy2o | nashmtl | cagrad | aligned
+    options: str = "published"  # options left out: published (those of the toy code) | defaults (the method's own)
+    starts: Any = "paper"  # paper | code | a list of points, such as [[0,10],[3,7.5]]
+    sign: str = "code"  # of tanh in the second loss: code (+) | paper (-)
+    scale: float | None = None  # of the first loss; null: the problem's
+    steps: int | None = None  # of Adam; null: the problem's
+    lr: float = 1e-3
+    max_norm: float | None = None  # every method's direction is clipped to it; null: no clipping
+    within: float = 0.1  # how near the optimum counts as there, in units of theta
+    every: int = 10  # steps between two rows that are written
+    seed: int = 0
+    plot: bool = True
+    gif: bool = False
+    threads: int = 1  # points are two numbers: more threads only wait for each other
+    out: str = "runs/toy"
+
+    @property
+    def facts(self) -> ProblemFacts:
+        """The problem's."""
+        return PROBLEMS[self.problem]
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """The starts."""
+        if isinstance(self.starts, str):
+            return self.facts.starts[self.starts]
+        return tuple((float(x), float(y)) for x, y in self.starts)
+
+    @property
+    def scales(self) -> Point:
+        """What the two losses are multiplied with."""
+        facts = self.facts
+        scale = facts.scale if self.scale is None else self.scale
+        return (scale, 1.0 - scale) if facts.scales == "complement" else (scale, 1.0)
+
+    @property
+    def num_steps(self) -> int:
+        """Of Adam."""
+        return self.facts.steps if self.steps is None else self.steps
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values, as config.yaml holds them."""
+        return asdict(self)
+
+
+def validate(settings: ToySettings) -> None:
+    """Checks every key.
+
+    Raises:
+        VisionError: naming the key, its value and what it may be.
+    """
+    _choice("problem", settings.problem, PROBLEMS)
+    _choice("sign", settings.sign, SIGNS)
+    _choice("options", settings.options, OPTIONS)
+    if not isinstance(settings.method, MethodConfig):
+        raise VisionError(f"method={settings.method!r} is no method; choices: all, {', '.join(METHODS)}")
+    if isinstance(settings.starts, str):
+        _choice("starts", settings.starts, settings.facts.starts, " (or a list of points such as [[0,10],[3,7.5]])")
+    else:
+        _check_points(settings.starts)
+    floors = {"steps": (settings.num_steps, 1), "every": (settings.every, 1), "threads": (settings.threads, 1)}
+    for key, (count, least) in {**floors, "seed": (settings.seed, 0)}.items():
+        if count < least:
+            raise VisionError(f"{key}={count}: must be at least {least}")
+    for key in ("lr", "max_norm", "within", "scale"):
+        value = getattr(settings, key)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise VisionError(f"{key}={value}: must be a finite number above 0")
+    if settings.facts.scales == "complement" and settings.scales[1] <= 0:
+        raise VisionError(f"scale={settings.scale}: {settings.problem} scales by s and 1 - s, so s must be below 1")
+
+
+def published(config: MethodConfig, settings: ToySettings, given: Collection[str] = ()) -> MethodConfig:
+    """The options of the published toy code, where there are any, for those that were not given.
+
+    Args:
+        config: The method's options.
+        settings: The run's; nothing changes under `options=defaults`.
+        given: The names of options that the user chose.
+    """
+    if settings.options == "defaults":
+        return config
+    first, second = settings.scales
+    floor = settings.facts.floor
+    known: dict[str, dict[str, Any]] = {
+        "samgs": {"similarity": "mean", "gamma": 0.1, "beta2": 0.9 if settings.problem == "toy2o" else 0.99},
+        "famo": {"gamma": 0.0, "min_losses": [floor * first, floor * second]},
+        "cagrad": {"c": 0.5, "rescale": 2},
+    }
+    changes = known.get(config.name, {})
+    return replace(config, **{name: value for name, value in changes.items() if name not in given})
+
+
+def chosen_options(config: MethodConfig) -> dict[str, Any]:
+    """The options that differ from the method's defaults."""
+    default = type(config)()
+    return {
+        key.name: getattr(config, key.name)
+        for key in fields(config)
+        if key.metadata and getattr(config, key.name) != getattr(default, key.name)
+    }
+
+
+def _check_points(starts: Any) -> None:
+    try:
+        points = [(float(x), float(y)) for x, y in starts]
+    except (TypeError, ValueError) as error:
+        raise VisionError(f"starts={starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]") from error
+    if not points or not all(math.isfinite(number) for point in points for number in point):
+        raise VisionError(f"starts={starts!r}: give at least one point, of finite numbers")
+
+
+def _choice(key: str, value: str, choices: Iterable[str], more: str = "") -> None:
+    names = list(choices)
+    if value not in names:
+        close = difflib.get_close_matches(str(value), names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise VisionError(f"{key}={value!r}: {hint}choices: {', '.join(names)}{more}")

@@ -1,0 +1,133 @@
+"""The bridge to hydra: our schema goes in, a composed configuration or one clear sentence comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mtrl_surgery.cli.complaints import explain
+from mtrl_surgery.cli.errors import report
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.methods.registry import METHODS
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command that hydra composes.
+
+    Attributes:
+        name: What a user types, such as `mtrl-surgery train`.
+        module: Where the command lives; hydra's help names it.
+        config_module: The package of its yaml files.
+        config_name: The file in it.
+        schema: The dataclass of its configuration; the yaml's defaults list it as `<config_name>_schema`.
+        methods: Groups that take a method.
+        optional: Groups whose `null` is the same as leaving them out, which hydra has no word for.
+    """
+
+    name: str
+    module: str
+    config_module: str
+    config_name: str
+    schema: type[Any]
+    methods: tuple[str, ...] = ("method",)
+    optional: tuple[str, ...] = ()
+
+    def without_nulls(self, words: Sequence[str]) -> list[str]:
+        """The words that hydra is to see."""
+        return [word for word in words if word not in [f"{group}=null" for group in self.optional]]
+
+    def register(self) -> None:
+        """Give hydra the types of the configuration, and an option of the method groups for every method."""
+        store = ConfigStore.instance()
+        store.store(name=f"{self.config_name}_schema", node=self.schema, provider="mtrl_surgery")
+        for group in self.methods:
+            for name, entry in METHODS.items():
+                for known in (name, *entry.aliases):
+                    store.store(group=group, name=known, node=entry.config, provider="mtrl_surgery")
+
+
+def run_all(program: Program, task: Callable[[DictConfig, list[str]], object], words: Sequence[str]) -> int:
+    """Compose the configuration and do the task, once or for every combination of `-m`.
+
+    Args:
+        program: the command.
+        task: is given what hydra composed, and the words that made it.
+        words: the command line.
+
+    Returns:
+        The worst exit code of all. A sweep goes on after a failure, and ends with a signal.
+    """
+    codes: list[int] = []
+
+    def run(config: DictConfig) -> None:
+        overrides = HydraConfig.get().overrides.task
+        # hydra would print a line of its own about an exception, so none leaves here.
+        try:
+            task(config, list(overrides))
+        except Exception as error:
+            codes.append(report(error))
+            if HydraConfig.get().mode == RunMode.MULTIRUN and codes[-1] > 128:
+                raise SystemExit(codes[-1]) from error  # stopped by a signal: that goes for the runs to come as well
+
+    hydra_main(program, run, words)
+    return max(codes, default=0)
+
+
+def hydra_main(program: Program, task: Callable[[DictConfig], None], words: Sequence[str]) -> None:
+    """Run hydra's own command line (--cfg, --help, -m, ...) on our words; it calls the task for every run.
+
+    Raises:
+        SettingsError: the words do not make a configuration; the message names the key, the value and the choices.
+    """
+    program.register()
+    path = f"pkg://{program.config_module}"
+    app = hydra.main(config_path=path, config_name=program.config_name, version_base="1.3")(task)
+    # hydra.main reads the process's arguments, and only raises what goes wrong where the variable is set.
+    full_error = {"HYDRA_FULL_ERROR": "1", "HYDRA_MAIN_MODULE": program.module}
+    with (
+        mock.patch.object(sys, "argv", [program.name, *program.without_nulls(words)]),
+        mock.patch.dict(os.environ, full_error),
+        mock.patch.object(logging, "raiseExceptions", False),  # `--info | head` is no reason for tracebacks
+        _translated(program),
+    ):
+        app()
+
+
+def compose(program: Program, overrides: Sequence[str]) -> DictConfig:
+    """The configuration that the program would have with these overrides, inside hydra's run or outside of it.
+
+    Raises:
+        SettingsError: the overrides do not make a configuration.
+    """
+    program.register()
+    words = program.without_nulls(overrides)
+    with _translated(program):
+        if GlobalHydra.instance().is_initialized():
+            return hydra.compose(program.config_name, words)
+        with hydra.initialize_config_module(program.config_module, version_base="1.3"):
+            return hydra.compose(program.config_name, words)
+
+
+@contextlib.contextmanager
+def _translated(program: Program) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = explain(error, program.schema)
+        if message is None:
+            raise
+        raise SettingsError(message) from error

@@ -1,0 +1,134 @@
+"""From a composed configuration, or a stored one, to plain typed objects (no torch import)."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from mtrl_surgery.methods.config import MethodConfig
+from mtrl_surgery.methods.registry import METHODS
+
+S = TypeVar("S")
+
+
+class SettingsError(ValueError):
+    """A key or a value of the configuration that makes no sense; the message names it and the choices."""
+
+
+def typed(config: Any, schema: type[S], methods: Collection[str], optional: Collection[str] = ()) -> S:
+    """Turn a composed configuration into plain typed objects, interpolations resolved.
+
+    Args:
+        config: what hydra composed.
+        schema: the dataclass that it follows.
+        methods: keys that hold a method's options.
+        optional: those of them that may be null.
+
+    Raises:
+        SettingsError: a value is missing, unknown, or has the wrong type.
+    """
+    try:
+        _check_keys(config, "")
+        settings = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise SettingsError(str(error).splitlines()[0]) from error
+    if not isinstance(settings, schema):
+        raise SettingsError(f"the configuration does not follow the schema of {schema.__name__}")
+    for key in methods:
+        options: Any = getattr(settings, key)
+        if options is None and key in optional:
+            continue
+        if not isinstance(options, MethodConfig):
+            raise SettingsError(f"{key}={options!r} is no method; choices: {', '.join(METHODS)}")
+        entry = METHODS.get(options.name)
+        if entry is None or not isinstance(options, entry.config):
+            raise SettingsError(f"{key}.name={options.name!r} is not to be set by itself: choose with {key}=<method>")
+    return settings
+
+
+def from_mapping(mapping: Mapping[str, Any], where: str | Path, schema: type[Any], methods: Collection[str]) -> Any:
+    """A configuration that follows the schema, from the nested dictionaries of a config.yaml; see `typed`.
+
+    Args:
+        mapping: what the run was made with.
+        where: the file it was read from, for the message.
+        schema: the dataclass.
+        methods: keys that hold a method's options.
+
+    Raises:
+        SettingsError: a key or a method is unknown here, or a value has the wrong type.
+    """
+    config = OmegaConf.structured(schema)
+    plain = dict(mapping)
+    try:
+        for key in methods:
+            options = plain.pop(key, None)
+            if options is not None:
+                name = options["name"]
+                check_choice(key, name, METHODS)
+                config[key] = OmegaConf.merge(OmegaConf.structured(METHODS[name].config), options)
+        return OmegaConf.merge(config, plain)
+    except ConfigKeyError as error:
+        raise SettingsError(f"{where}: unknown key '{error.full_key}'; was it written by another version?") from error
+    except (OmegaConfBaseException, KeyError, TypeError) as error:
+        raise SettingsError(f"{where} is not a run's configuration: {str(error).splitlines()[0]}") from error
+
+
+def _check_keys(config: Any, parent: str) -> None:
+    """Refuse keys that `+key=value` slipped past the schema, where nothing would ever read them."""
+    schema = OmegaConf.get_type(config)
+    names = [f.name for f in fields(schema)] if is_dataclass(schema) else list(config)
+    for key, value in config.items_ex(resolve=False):
+        if str(key) not in names:
+            raise SettingsError(unknown("key", f"{parent}{key!s}", [f"{parent}{name}" for name in names]))
+        if isinstance(value, DictConfig) and not value._is_none():
+            _check_keys(value, f"{parent}{key!s}.")
+
+
+def mapping_hash(mapping: Mapping[str, Any], nameless: Collection[str]) -> str:
+    """Eight hexadecimal digits of everything but the nameless keys."""
+    named = {key: value for key, value in mapping.items() if key not in nameless}
+    text = json.dumps(named, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check_choice(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raise SettingsError unless the value is among the choices."""
+    names = list(choices)
+    if value not in names:
+        raise SettingsError(unknown(key, value, names))
+
+
+def check_least(at_least: Mapping[str, tuple[float | None, float]]) -> None:
+    """Raise SettingsError for the first key whose value (None is none) is below its least."""
+    for key, (value, least) in at_least.items():
+        if value is not None and value < least:
+            raise SettingsError(f"{key}={value} must be at least {least}")
+
+
+def unknown(what: str, value: str, choices: Iterable[str]) -> str:
+    """`unknown <what> '<value>'; did you mean '<closest>'? choices: ...`."""
+    names = list(choices)
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return f"unknown {what} '{value}'; {hint}choices: {', '.join(names)}"
+
+
+def leaves(config: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:
+    """Every plain value by its dotted key, `{"agent.tau": 0.005, ...}`; lists are values."""
+    items = config.items_ex(resolve=False) if isinstance(config, DictConfig) else config.items()
+    found: dict[str, Any] = {}
+    for key, value in items:
+        if isinstance(value, Mapping | DictConfig) and len(value):
+            found.update(leaves(value, f"{prefix}{key!s}."))
+        else:
+            found[f"{prefix}{key!s}"] = value
+    return found
