@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from cluster.collect import EvaluationOrder
 from cluster.config import ClusterError
 from cluster.contracts import Learner, Positions
 from envs.streams import Position
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, Segment
+from mtrl_surgery.tensors import nan_paths, to_arrays, to_tensors
 
 _UNCHECKED = ("metrics",)  # sums for the next rows; they may hold a gap that is not the networks' fault
 
@@ -64,34 +64,12 @@ class Checkpointer:
 
     def _refuse_nan(self, learner: Mapping[str, Any], policy_weights: np.ndarray) -> None:
         checked = {key: value for key, value in learner.items() if key not in _UNCHECKED}
-        where = next(_nan_paths(checked, "learner"), None)
+        where = next(nan_paths(checked, "learner"), None)
         if where is None and not np.isfinite(policy_weights).all():
             where = "policy_weights"
         if where is not None:
             self._learner.metrics()  # a learner that noticed raises its own error, which names task and update
             raise NanStateError(f"{where} holds a NaN; the last checkpoint before it is kept")
-
-
-def to_arrays(state: Any) -> Any:
-    """Tensors of a nested state as numpy arrays; everything else as it is."""
-    if isinstance(state, torch.Tensor):
-        return state.detach().cpu().numpy().copy()
-    if isinstance(state, Mapping):
-        return {key: to_arrays(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(to_arrays(value) for value in state)
-    return state
-
-
-def to_tensors(state: Any) -> Any:
-    """Numpy arrays of a nested state as tensors; everything else as it is."""
-    if isinstance(state, np.ndarray):
-        return torch.from_numpy(state)
-    if isinstance(state, Mapping):
-        return {key: to_tensors(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(to_tensors(value) for value in state)
-    return state
 
 
 def pack_positions(positions: Positions) -> dict[tuple[int, int], dict[str, Any]]:
@@ -122,14 +100,3 @@ def check_same(what: str, saved: Any, mine: Any) -> None:
     """
     if saved != mine:
         raise ClusterError(f"the checkpoint has {what} = {saved!r}, this run has {mine!r}")
-
-
-def _nan_paths(state: Any, path: str) -> Iterator[str]:
-    if isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _nan_paths(value, f"{path}.{key}")
-    elif isinstance(state, list | tuple):
-        for index, value in enumerate(state):
-            yield from _nan_paths(value, f"{path}[{index}]")
-    elif isinstance(state, float | np.ndarray) and np.asarray(state).dtype.kind == "f" and np.isnan(state).any():
-        yield path

@@ -1,0 +1,271 @@
+"""QM9's three raw files, read line by line: the molecules as flat arrays, and what is wrong with the files.
+
+The arrays hold what torch-geometric's `QM9` makes of the same files, to the bit. Its rdkit pass keeps the file's own bonds
+and perceives neither aromaticity nor hybridisation, so that a plain reader of the V2000 table gives the same.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SDF, CSV, SKIPPED = "gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"
+RAW_FILES = (SDF, CSV, SKIPPED)
+COLUMNS = (
+    "mol_id", "A", "B", "C", "mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "u0", "u298", "h298", "g298", "cv",
+    "u0_atom", "u298_atom", "h298_atom", "g298_atom",
+)  # fmt: skip
+ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
+MAX_ATOMS = 29
+PUBLISHED_MOLECULES, PUBLISHED_SKIPPED = 133_885, 3_054
+_BOND_TYPES = 4  # single, double, triple, aromatic
+_HEADER_LINES = 9  # above the first entry of uncharacterized.txt
+_MOST_FAULTS = 20  # of one file: a file of another format would have a hundred thousand
+
+
+class Molecules(NamedTuple):
+    """M molecules, one behind the other.
+
+    Attributes:
+        values_MC: The csv's 19 numbers, in its order and units (Hartree, kcal/mol); float32.
+        first_atom_M1: Where each molecule's atoms begin, and the end.
+        element_N: Atomic numbers.
+        pos_N3: Angstrom; float32.
+        first_bond_M1: Where each molecule's bonds begin, and the end.
+        bonds_L3: Start and end, counted from 0 within the molecule, and type (0 single ... 3 aromatic).
+        kept_S: The molecules that `uncharacterized.txt` does not name, rising.
+    """
+
+    values_MC: NDArray[np.float32]
+    first_atom_M1: NDArray[np.int64]
+    element_N: NDArray[np.uint8]
+    pos_N3: NDArray[np.float32]
+    first_bond_M1: NDArray[np.int64]
+    bonds_L3: NDArray[np.uint8]
+    kept_S: NDArray[np.int64]
+
+
+class Flaw(NamedTuple):
+    """Something wrong with one of the raw files."""
+
+    file: str
+    what: str
+
+
+class _DamagedError(Exception):
+    """A line that says something else than it should; `what` begins with its number."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(f"line {line}: {what}")
+
+
+class _Flaws(list[Flaw]):
+    """Keeps the first flaws of each file and counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = dict.fromkeys(RAW_FILES, 0)
+
+    def note(self, file: str, what: object) -> None:
+        self._count[file] += 1
+        if self._count[file] <= _MOST_FAULTS:
+            self.append(Flaw(file, str(what)))
+
+    def close(self) -> None:
+        for file, count in self._count.items():
+            if count > _MOST_FAULTS:
+                self.append(Flaw(file, f"and {count - _MOST_FAULTS} more"))
+
+
+def read_raw(raw: Path, advance: Callable[[int], None] = lambda size: None) -> tuple[Molecules | None, list[Flaw]]:
+    """Reads and checks everything.
+
+    Args:
+        raw: The folder of the three files.
+        advance: Called with each record's size in bytes.
+
+    Returns:
+        The molecules, or None if there are flaws; and the flaws, at most 21 a file.
+    """
+    flaws = _Flaws()
+    for file in RAW_FILES:
+        if not (raw / file).is_file():
+            flaws.note(file, "missing")
+    if flaws:
+        return None, flaws
+    names, values_MC = _read_csv(raw / CSV, flaws)
+    table = _Table()
+    record = 0
+    for record, (line, lines) in enumerate(_records(raw / SDF, advance), 1):
+        try:
+            title = lines[0].strip()
+            if record <= len(names) and title != names[record - 1]:
+                raise _DamagedError(line, f"the title is {title!r}, but {CSV} has {names[record - 1]!r} there")
+            table.add(line, lines)
+        except _DamagedError as error:
+            flaws.note(SDF, f"molecule {record}, {error}")
+    if record != len(names):
+        flaws.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
+    if not record:
+        flaws.note(SDF, "no molecules")
+    kept_S = _read_skipped(raw / SKIPPED, record, flaws)
+    flaws.close()
+    return (None if flaws else table.molecules(values_MC, kept_S)), flaws
+
+
+def _records(path: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, list[str]]]:
+    """Each record's first line number and lines, with the terminator if it has one."""
+    lines: list[str] = []
+    first = 1
+    with path.open(encoding="ascii", errors="replace") as file:
+        for line in file:
+            lines.append(line)
+            if line.startswith("$$$$"):
+                yield first, lines
+                advance(sum(map(len, lines)))
+                first += len(lines)
+                lines = []
+    if any(line.strip() for line in lines):
+        yield first, lines
+
+
+class _Table:
+    """Grows by a record at a time."""
+
+    def __init__(self) -> None:
+        self._elements, self._positions, self._bonds = array("B"), array("f"), array("B")
+        self._first_atom, self._first_bond = array("q", [0]), array("q", [0])
+
+    def add(self, first: int, lines: list[str]) -> None:
+        """Takes a record: three header lines, counts, atoms, bonds, properties, M  END, data items, $$$$.
+
+        Raises:
+            _DamagedError: for the first line that does not fit.
+        """
+        if not lines[-1].startswith("$$$$"):
+            raise _DamagedError(first, "the record has no $$$$: the file is cut off")
+        if len(lines) < 5:
+            raise _DamagedError(first, "the record ends before its counts line")
+        atoms, bonds = _counts(first + 3, lines[3])
+        if len(lines) < 4 + atoms + bonds + 2:
+            raise _DamagedError(first, f"{len(lines)} lines are too few for {atoms} atoms and {bonds} bonds")
+        for number, line in enumerate(islice(lines, 4, 4 + atoms), 4):
+            symbol = line[30:34].strip()
+            try:
+                place = float(line[:10]), float(line[10:20]), float(line[20:30])
+                self._elements.append(ELEMENTS[symbol])
+            except (ValueError, KeyError):
+                raise _DamagedError(first + number, f"no atom: {line.rstrip()!r}") from None
+            if not isfinite(sum(place)):
+                raise _DamagedError(first + number, f"no finite position: {line.rstrip()!r}")
+            self._positions.extend(place)
+        for number, line in enumerate(islice(lines, 4 + atoms, 4 + atoms + bonds), 4 + atoms):
+            try:
+                start, end, kind = int(line[:3]), int(line[3:6]), int(line[6:9])
+            except ValueError:
+                raise _DamagedError(first + number, f"no bond: {line.rstrip()!r}") from None
+            if not (1 <= start <= atoms and 1 <= end <= atoms and start != end and 1 <= kind <= _BOND_TYPES):
+                raise _DamagedError(
+                    first + number, f"a bond of type {kind} from atom {start} to {end}, of {atoms} atoms"
+                )
+            self._bonds.extend((start - 1, end - 1, kind - 1))
+        _check_tail(first + 4 + atoms + bonds, lines[4 + atoms + bonds : -1])
+        self._first_atom.append(len(self._elements))
+        self._first_bond.append(len(self._bonds) // 3)
+
+    def molecules(self, values_MC: NDArray[np.float32], kept_S: NDArray[np.int64]) -> Molecules:
+        """All records so far, of which none may have raised."""
+        return Molecules(
+            values_MC=values_MC,
+            first_atom_M1=np.array(self._first_atom, np.int64),
+            element_N=np.array(self._elements, np.uint8),
+            pos_N3=np.array(self._positions, np.float32).reshape(-1, 3),
+            first_bond_M1=np.array(self._first_bond, np.int64),
+            bonds_L3=np.array(self._bonds, np.uint8).reshape(-1, 3),
+            kept_S=kept_S,
+        )
+
+
+def _counts(number: int, line: str) -> tuple[int, int]:
+    try:
+        atoms, bonds = int(line[:3]), int(line[3:6])
+    except ValueError:
+        raise _DamagedError(number, f"no counts of atoms and bonds: {line.rstrip()!r}") from None
+    if not line.rstrip().endswith("V2000"):
+        raise _DamagedError(number, f"the counts line does not end in V2000: {line.rstrip()!r}")
+    if not 1 <= atoms <= MAX_ATOMS or bonds < 0:
+        raise _DamagedError(number, f"{atoms} atoms and {bonds} bonds; QM9 has molecules of 1 to {MAX_ATOMS} atoms")
+    return atoms, bonds
+
+
+def _check_tail(number: int, tail: list[str]) -> None:
+    """What follows the bonds: properties, M  END, data items."""
+    end = next((place for place, line in enumerate(tail) if line.startswith("M  END")), None)
+    for line in tail[:end]:
+        if not line.startswith(("M  ", "A  ", "V  ", "G  ")):
+            raise _DamagedError(number, f"neither a property nor M  END behind the bonds: {line.rstrip()!r}")
+        number += 1
+    if end is None:
+        raise _DamagedError(number, "M  END is missing")
+    after = next((line for line in tail[end + 1 :] if line.strip()), None)
+    if after is not None and not after.startswith(">"):
+        raise _DamagedError(number + 1, f"no $$$$ behind M  END, but {after.rstrip()!r}")
+
+
+def _read_csv(path: Path, flaws: _Flaws) -> tuple[list[str], NDArray[np.float32]]:
+    """Names and numbers; a bad row's numbers are left out, its name is kept so that the rows below still fit."""
+    names: list[str] = []
+    values = array("d")
+    with path.open(encoding="ascii", errors="replace") as file:
+        header = tuple(next(file, "").strip().split(","))
+        if header != COLUMNS:
+            flaws.note(CSV, f"line 1: the header is {','.join(header)!r}, not {','.join(COLUMNS)!r}")
+        for number, line in enumerate(file, 2):
+            name, *fields = line.rstrip("\r\n").split(",")
+            names.append(name)
+            if len(fields) != len(COLUMNS) - 1:
+                flaws.note(CSV, f"line {number}: {len(fields) + 1} columns, not {len(COLUMNS)}")
+                continue
+            try:
+                row = [float(field) for field in fields]
+            except ValueError as error:
+                flaws.note(CSV, f"line {number}: {error}")
+                continue
+            if isfinite(sum(row)):
+                values.extend(row)
+            else:
+                flaws.note(CSV, f"line {number}: a value is not finite")
+    return names, np.array(values, np.float32).reshape(-1, len(COLUMNS) - 1)
+
+
+def _read_skipped(path: Path, molecules: int, flaws: _Flaws) -> NDArray[np.int64]:
+    """The indices that are left when those of the file are taken out: one an entry, counted from 1, first on its line."""
+    with path.open(encoding="ascii", errors="replace") as file:
+        lines = file.read().splitlines()
+    if len(lines) < _HEADER_LINES + 1:
+        flaws.note(SKIPPED, f"{len(lines)} lines, but {_HEADER_LINES} head the list and one follows it")
+    keep_M = np.ones(molecules, bool)
+    entries = lines[_HEADER_LINES:-1]
+    for number, line in enumerate(entries, _HEADER_LINES + 1):
+        first = next(iter(line.split()), "")
+        if not first.isdecimal():
+            flaws.note(SKIPPED, f"line {number}: no index: {line!r}")
+        elif not 1 <= int(first) <= molecules:
+            flaws.note(SKIPPED, f"line {number}: index {first} is not among the {molecules:,} molecules")
+        elif not keep_M[int(first) - 1]:
+            flaws.note(SKIPPED, f"line {number}: index {first} was there before")
+        else:
+            keep_M[int(first) - 1] = False
+    last = next(iter(lines[-1].split()), "") if lines else ""
+    if last.isdecimal():
+        flaws.note(SKIPPED, f"line {len(lines)}: an index where the closing line should be: the file is cut off")
+    if molecules == PUBLISHED_MOLECULES and len(entries) != PUBLISHED_SKIPPED:
+        flaws.note(SKIPPED, f"{len(entries):,} entries, but the published file has {PUBLISHED_SKIPPED:,}")
+    return np.flatnonzero(keep_M).astype(np.int64)

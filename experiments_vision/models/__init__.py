@@ -1,0 +1,1 @@
+"""The networks of the supervised benchmarks; `registry.make_model` makes one by name."""

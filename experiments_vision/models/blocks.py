@@ -1,0 +1,94 @@
+"""What the convolutional networks are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from experiments_vision.contract import VisionError
+
+FINISH: dict[str, Callable[[Tensor], Tensor]] = {
+    "segmentation": lambda scores: F.log_softmax(scores, dim=1),
+    "depth": lambda depth: depth,
+    "normal": lambda normal: F.normalize(normal, dim=1),
+}
+"""What a dense task's head ends with: log-probabilities, a plain number, a unit vector."""
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3 x 3 convolution with batch norm and ReLU."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def attention(inputs: int, outputs: int) -> nn.Sequential:
+    """Two 1 x 1 convolutions to a mask in (0, 1) for each of the outputs."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(outputs, outputs, 1),
+        nn.BatchNorm2d(outputs),
+        nn.Sigmoid(),
+    )
+
+
+class DenseHead(nn.Module):
+    """A task's prediction for every pixel. There is no activation between its two convolutions, as published.
+
+    Args:
+        task: A key of `FINISH`.
+        inputs: Channels of the map that it reads.
+        classes: Output channels of segmentation; depth has 1, normals have 3.
+    """
+
+    def __init__(self, task: str, inputs: int, classes: int) -> None:
+        super().__init__()
+        outputs = {"segmentation": classes, "depth": 1, "normal": 3}[task]
+        self.layers = nn.Sequential(nn.Conv2d(inputs, inputs, 3, padding=1), nn.Conv2d(inputs, outputs, 1))
+        self.finish = FINISH[task]
+        xavier(self)
+
+    def forward(self, map_BCHW: Tensor) -> Tensor:
+        """The prediction [B, classes or 1 or 3, H, W]."""
+        return self.finish(self.layers(map_BCHW))
+
+
+def xavier(module: nn.Module) -> None:
+    """The SegNets' initial weights: Xavier normal, zero biases; batch norm starts as torch has it, at 1 and 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def check_names(tasks: Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
+    """The tasks as a tuple.
+
+    Raises:
+        VisionError: for no task, an unknown one, or one twice.
+    """
+    if not tasks or len(set(tasks)) < len(tasks):
+        raise VisionError(f"tasks={list(tasks)}: give one at least, and each once; choices: {', '.join(choices)}")
+    for task in tasks:
+        if task not in choices:
+            raise VisionError(f"tasks: unknown task {task!r}; choices: {', '.join(choices)}")
+    return tuple(tasks)
+
+
+def check_images(images_BCHW: Tensor, channels: int, multiple: int) -> None:
+    """Whether a network can take these images.
+
+    Raises:
+        VisionError: for another number of axes or channels, or a side that is no multiple of `multiple`.
+    """
+    shape = tuple(images_BCHW.shape)
+    if len(shape) != 4 or shape[1] != channels:
+        raise VisionError(f"images of shape {shape}: expected [batch, {channels}, height, width]")
+    if shape[2] % multiple or shape[3] % multiple or not (shape[2] and shape[3]):
+        raise VisionError(f"images of {shape[2]} x {shape[3]} pixels: both sides must be multiples of {multiple}")
+    if not torch.is_floating_point(images_BCHW):
+        raise VisionError(f"images of {images_BCHW.dtype}: expected floating point")

@@ -1,0 +1,58 @@
+"""The CelebA network of FAMO (Liu et al. 2023, arXiv 2306.03792): 7 convolutions, 2 linear layers, 40 heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from experiments_vision.contract import MultiTaskModel, Outputs, VisionError
+from experiments_vision.models.blocks import check_images
+
+WIDTHS = (64, 128, 128, 256, 256, 512, 512)
+"""Channels of the convolutions; the resolution is halved after the 1st, 3rd and 5th."""
+POOLED = (0, 2, 4)
+
+
+class ConvNet(MultiTaskModel):
+    """One logit a task: yes where it is above 0, and binary cross entropy takes it as it is.
+
+    Published code ends in a sigmoid and takes the cross entropy of that: the same function, but it loses its digits
+    where the network is sure. Layers before a batch norm have no bias. The features are the last 512 numbers.
+
+    Outputs: a tensor of logits [B] a task.
+
+    Args:
+        tasks: The attributes' names.
+        widths: Channels of the seven convolutions; the linear layers have as many as the last one.
+
+    Raises:
+        VisionError: for no task; in `forward`, if a side of the images is no multiple of 8.
+    """
+
+    def __init__(self, tasks: Sequence[str], widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        if not tasks or len(set(tasks)) < len(tasks):
+            raise VisionError(f"tasks={list(tasks)}: give one at least, and each once")
+        self.tasks = tuple(tasks)
+        layers: list[nn.Module] = []
+        for number, (inputs, outputs) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
+            layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), _relu()]
+            if number in POOLED:
+                layers.append(nn.MaxPool2d(2))
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        for _ in range(2):
+            layers += [nn.Linear(widths[-1], widths[-1], bias=False), nn.BatchNorm1d(widths[-1]), _relu()]
+        self.trunk = nn.Sequential(*layers)
+        self.heads = nn.ModuleList(nn.Linear(widths[-1], 1) for _ in self.tasks)
+
+    def forward(self, inputs: Tensor) -> Outputs:
+        """Logits for images [B, 3, H, W] (64 x 64 as published)."""
+        check_images(inputs, channels=3, multiple=2 ** len(POOLED))
+        last: Tensor = self.trunk(inputs)
+        return Outputs([torch.squeeze(head(last), 1) for head in self.heads], (last,))
+
+
+def _relu() -> nn.Module:
+    return nn.ReLU(inplace=True)
