@@ -9,6 +9,22 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from experiments_vision.errors import VisionError
+
+__all__ = [
+    "MODES",
+    "SPLITS",
+    "Meter",
+    "MetricSpec",
+    "MultiTaskModel",
+    "Objective",
+    "Outputs",
+    "Place",
+    "Split",
+    "Targets",
+    "VisionError",
+]
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -17,10 +33,6 @@ Targets = dict[str, Tensor]
 
 MODES = ("batches", "pooled")
 """How a metric is averaged: over batches, as the papers' code does, or over all pixels or examples at once."""
-
-
-class VisionError(ValueError):
-    """A key, a value or a file that makes no sense; the message names it and the choices."""
 
 
 class Place(NamedTuple):

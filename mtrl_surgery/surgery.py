@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
@@ -16,7 +18,8 @@ from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
 from mtrl_surgery.jacobian.shared_missing import present_only
 from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
 from mtrl_surgery.jacobian.shared_step import Batch, Held, SharedStep
-from mtrl_surgery.methods.base import AnyMethod, Method
+from mtrl_surgery.jacobian.shared_team import Processes, Report, Team, agree
+from mtrl_surgery.methods.base import AnyMethod, JacobianMethod, Method
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.registry import find_method, make_method
 
@@ -37,6 +40,8 @@ class Surgery:
         max_norm: The direction's greatest norm over the shared parameters; None for any.
         chunk_size: Tasks in one batched pass through the trunk; None for all at once, 1 for a plain loop.
         max_jacobian_bytes: A Gramian method's Jacobian that would be larger is never built (see docs/library.md).
+        process_group: Processes with a shard of the batch each (`torch.distributed.group.WORLD` for all of them): every
+            one gets the `.grad` of the whole batch. None for this process alone.
         **options: The method's, such as `gamma=0.5`.
 
     Raises:
@@ -52,6 +57,7 @@ class Surgery:
         max_norm: float | None = None,
         chunk_size: int | None = None,
         max_jacobian_bytes: int = 2**32,
+        process_group: ProcessGroup | None = None,
         **options: Any,
     ) -> None:
         for name, value in (("max_norm", max_norm), ("chunk_size", chunk_size), ("num_tasks", num_tasks)):
@@ -60,6 +66,7 @@ class Surgery:
         self.method = _make(method, num_tasks, seed, options)
         self.num_tasks = self.method.num_tasks
         self.chunk_size = chunk_size
+        self._group = process_group
         self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
         self._book = RoleBook()
         self._held: Held | None = None
@@ -98,14 +105,17 @@ class Surgery:
         Raises:
             MethodError: for losses, parameters or features that do not fit together, or a missing `observe`.
         """
-        if features is not None and self._held is not None:
-            raise MethodError("features: their gradients cannot be accumulated over batches")
-        batch = self._batch(losses, shared_parameters, task_parameters, features, scaler)
-        held, self._held = self._held, None
+        with self._all_hear():
+            if features is not None and self._held is not None:
+                raise MethodError("features: their gradients cannot be accumulated over batches")
+            batch = self._batch(losses, shared_parameters, task_parameters, features, scaler)
+            held, self._held = self._held, None
+            if held is not None:
+                held.add(batch)
+        batch.team = self._team(batch, held)
         if held is None:
             self._step.run(batch, look)
         else:
-            held.add(batch)
             self._step.run_held(held, batch)
 
     def accumulate(
@@ -137,12 +147,16 @@ class Surgery:
         if owed is None:
             raise MethodError(f"{self.method.name}: observe() comes after backward() and optimizer.step()")
         tasks = [task for task, loss in enumerate(losses) if loss is not None]
-        if len(losses) != self.num_tasks or (owed and tasks != owed):
-            raise MethodError(f"observe: losses of the tasks {tasks} out of {len(losses)}, but backward() saw {owed}")
+        team = Team(tasks) if self._group is None else Processes(self._group, Report(tasks=tuple(tasks)))
+        if len(losses) != self.num_tasks or (owed and team.tasks != owed):
+            raise MethodError(
+                f"observe: losses of the tasks {team.tasks} out of {len(losses)}, but backward() saw {owed}"
+            )
         if owed:
             values = [loss.detach().reshape(()) for loss in losses if loss is not None]
-            with present_only(self.method, tasks) as method:
-                method.observe(torch.stack(values).to(self.first_bad_call_K.device))
+            losses_K = team.losses(torch.stack(values).to(self.first_bad_call_K.device))
+            with present_only(self.method, team.tasks) as method:
+                method.observe(losses_K)
         self._step.owes = None
 
     def diagnostics(self) -> dict[str, Tensor]:
@@ -220,7 +234,34 @@ class Surgery:
             else SharedEngine(graph, present, self.chunk_size, scale)
         )
         losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])
-        return Batch(tasks, losses_K, roles.shared, scale, engine)
+        return Batch(tasks, losses_K, roles, scale, engine, Team(tasks))
+
+    def _team(self, batch: Batch, held: Held | None) -> Team:
+        """The processes, once each knows what the others' shards have."""
+        tasks = batch.tasks if held is None else held.tasks
+        if self._group is None:
+            return Team(tasks)
+        shared, own = batch.roles.shared, batch.roles.own
+        reached = batch.engine.reached if held is None else held.reached(shared)
+        features = batch.engine.shapes if isinstance(batch.engine, FeatureEngine) else ()
+        report = Report(
+            tasks=tuple(tasks),
+            shapes=tuple(tuple(tensor.shape) for tensor in shared),
+            features=features if isinstance(self.method, JacobianMethod) else (),
+            shared=tuple(id(tensor) in reached for tensor in shared),
+            own=tuple(tuple(id(tensor) in reached for tensor in group) for group in own),
+        )
+        return Processes(self._group, report, own, batch.losses_K)
+
+    @contextlib.contextmanager
+    def _all_hear(self) -> Iterator[None]:
+        """What this process's batch does wrong, every process raises."""
+        try:
+            yield
+        except MethodError as error:
+            if self._group is not None:
+                agree(self._group, Report(error=str(error)))
+            raise
 
 
 def _make(

@@ -1,20 +1,22 @@
 """QM9's three raw files, read line by line: the molecules as flat arrays, and what is wrong with the files.
 
-The arrays hold what torch-geometric's `QM9` makes of the same files, to the bit. Its rdkit pass keeps the file's own bonds
-and perceives neither aromaticity nor hybridisation, so that a plain reader of the V2000 table gives the same.
+torch-geometric's `QM9` reads them with rdkit, but tells it to perceive nothing: bonds are those of the file, no atom is
+aromatic or hybridised. So this plain reader of the V2000 tables finds the same, to the bit, without rdkit.
 """
 
 from __future__ import annotations
 
+import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments_vision.data.source import Fault
 
 SDF, CSV, SKIPPED = "gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"
 RAW_FILES = (SDF, CSV, SKIPPED)
@@ -27,6 +29,7 @@ MAX_ATOMS = 29
 PUBLISHED_MOLECULES, PUBLISHED_SKIPPED = 133_885, 3_054
 _BOND_TYPES = 4  # single, double, triple, aromatic
 _HEADER_LINES = 9  # above the first entry of uncharacterized.txt
+_HUGE = 1e30  # near the end of float32
 _MOST_FAULTS = 20  # of one file: a file of another format would have a hundred thousand
 
 
@@ -52,75 +55,80 @@ class Molecules(NamedTuple):
     kept_S: NDArray[np.int64]
 
 
-class Flaw(NamedTuple):
-    """Something wrong with one of the raw files."""
-
-    file: str
-    what: str
-
-
 class _DamagedError(Exception):
-    """A line that says something else than it should; `what` begins with its number."""
+    """A line of the sdf that says something else than it should."""
 
     def __init__(self, line: int, what: str) -> None:
-        super().__init__(f"line {line}: {what}")
+        super().__init__(what)
+        self.line, self.what = line, what
 
 
-class _Flaws(list[Flaw]):
-    """Keeps the first flaws of each file and counts the others."""
+class _Faults(list[Fault]):
+    """Keeps the first faults of each file and counts the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw: Path) -> None:
         super().__init__()
+        self._raw = raw
         self._count = dict.fromkeys(RAW_FILES, 0)
 
-    def note(self, file: str, what: object) -> None:
+    def note(self, file: str, what: str, line: int | None = None) -> None:
         self._count[file] += 1
         if self._count[file] <= _MOST_FAULTS:
-            self.append(Flaw(file, str(what)))
+            path = self._raw / file
+            self.append(Fault(str(path) if line is None else f"{path}:{line}", what))
 
     def close(self) -> None:
         for file, count in self._count.items():
             if count > _MOST_FAULTS:
-                self.append(Flaw(file, f"and {count - _MOST_FAULTS} more"))
+                self.append(Fault(str(self._raw / file), f"and {count - _MOST_FAULTS:,} more faults"))
 
 
-def read_raw(raw: Path, advance: Callable[[int], None] = lambda size: None) -> tuple[Molecules | None, list[Flaw]]:
+def read_raw(
+    raw: Path, advance: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[Molecules | None, list[Fault]]:
     """Reads and checks everything.
 
     Args:
         raw: The folder of the three files.
-        advance: Called with each record's size in bytes.
+        advance: Told how many molecules are done, of how many.
 
     Returns:
-        The molecules, or None if there are flaws; and the flaws, at most 21 a file.
+        The molecules, or None if there are faults; and the faults, at most 21 a file.
     """
-    flaws = _Flaws()
-    for file in RAW_FILES:
-        if not (raw / file).is_file():
-            flaws.note(file, "missing")
-    if flaws:
-        return None, flaws
-    names, values_MC = _read_csv(raw / CSV, flaws)
+    missing = missing_files(raw)
+    if missing:
+        return None, missing
+    faults = _Faults(raw)
+    names, values_MC = _read_csv(raw / CSV, faults)
     table = _Table()
     record = 0
-    for record, (line, lines) in enumerate(_records(raw / SDF, advance), 1):
+    for record, (line, lines) in enumerate(_records(raw / SDF), 1):
         try:
             title = lines[0].strip()
             if record <= len(names) and title != names[record - 1]:
                 raise _DamagedError(line, f"the title is {title!r}, but {CSV} has {names[record - 1]!r} there")
             table.add(line, lines)
         except _DamagedError as error:
-            flaws.note(SDF, f"molecule {record}, {error}")
+            faults.note(SDF, f"molecule {record}: {error.what}", error.line)
+        advance(record, len(names))
     if record != len(names):
-        flaws.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
+        faults.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
     if not record:
-        flaws.note(SDF, "no molecules")
-    kept_S = _read_skipped(raw / SKIPPED, record, flaws)
-    flaws.close()
-    return (None if flaws else table.molecules(values_MC, kept_S)), flaws
+        faults.note(SDF, "no molecules")
+    kept_S = _read_skipped(raw / SKIPPED, record, faults)
+    faults.close()
+    return (None if faults else table.molecules(values_MC, kept_S)), faults
 
 
-def _records(path: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, list[str]]]:
+def missing_files(raw: Path) -> list[Fault]:
+    """The raw files that are not there, or that this process may not read."""
+    missing = [Fault(str(raw / file), "missing") for file in RAW_FILES if not (raw / file).is_file()]
+    return missing or [
+        Fault(str(raw / file), "may not be read") for file in RAW_FILES if not os.access(raw / file, os.R_OK)
+    ]
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Each record's first line number and lines, with the terminator if it has one."""
     lines: list[str] = []
     first = 1
@@ -129,7 +137,6 @@ def _records(path: Path, advance: Callable[[int], None]) -> Iterator[tuple[int, 
             lines.append(line)
             if line.startswith("$$$$"):
                 yield first, lines
-                advance(sum(map(len, lines)))
                 first += len(lines)
                 lines = []
     if any(line.strip() for line in lines):
@@ -163,7 +170,7 @@ class _Table:
                 self._elements.append(ELEMENTS[symbol])
             except (ValueError, KeyError):
                 raise _DamagedError(first + number, f"no atom: {line.rstrip()!r}") from None
-            if not isfinite(sum(place)):
+            if not _finite(place):
                 raise _DamagedError(first + number, f"no finite position: {line.rstrip()!r}")
             self._positions.extend(place)
         for number, line in enumerate(islice(lines, 4 + atoms, 4 + atoms + bonds), 4 + atoms):
@@ -193,6 +200,10 @@ class _Table:
         )
 
 
+def _finite(values: Iterable[float]) -> bool:
+    return all(-_HUGE < value < _HUGE for value in values)
+
+
 def _counts(number: int, line: str) -> tuple[int, int]:
     try:
         atoms, bonds = int(line[:3]), int(line[3:6])
@@ -219,53 +230,53 @@ def _check_tail(number: int, tail: list[str]) -> None:
         raise _DamagedError(number + 1, f"no $$$$ behind M  END, but {after.rstrip()!r}")
 
 
-def _read_csv(path: Path, flaws: _Flaws) -> tuple[list[str], NDArray[np.float32]]:
+def _read_csv(path: Path, faults: _Faults) -> tuple[list[str], NDArray[np.float32]]:
     """Names and numbers; a bad row's numbers are left out, its name is kept so that the rows below still fit."""
     names: list[str] = []
     values = array("d")
     with path.open(encoding="ascii", errors="replace") as file:
         header = tuple(next(file, "").strip().split(","))
         if header != COLUMNS:
-            flaws.note(CSV, f"line 1: the header is {','.join(header)!r}, not {','.join(COLUMNS)!r}")
+            faults.note(CSV, f"the header is {','.join(header)!r}, not {','.join(COLUMNS)!r}", 1)
         for number, line in enumerate(file, 2):
             name, *fields = line.rstrip("\r\n").split(",")
             names.append(name)
             if len(fields) != len(COLUMNS) - 1:
-                flaws.note(CSV, f"line {number}: {len(fields) + 1} columns, not {len(COLUMNS)}")
+                faults.note(CSV, f"{len(fields) + 1} columns, not {len(COLUMNS)}", number)
                 continue
             try:
                 row = [float(field) for field in fields]
             except ValueError as error:
-                flaws.note(CSV, f"line {number}: {error}")
+                faults.note(CSV, f"{error}", number)
                 continue
-            if isfinite(sum(row)):
+            if _finite(row):
                 values.extend(row)
             else:
-                flaws.note(CSV, f"line {number}: a value is not finite")
+                faults.note(CSV, "a value is not finite", number)
     return names, np.array(values, np.float32).reshape(-1, len(COLUMNS) - 1)
 
 
-def _read_skipped(path: Path, molecules: int, flaws: _Flaws) -> NDArray[np.int64]:
-    """The indices that are left when those of the file are taken out: one an entry, counted from 1, first on its line."""
+def _read_skipped(path: Path, molecules: int, faults: _Faults) -> NDArray[np.int64]:
+    """The indices that the file does not name; each of its entries begins with one, counted from 1."""
     with path.open(encoding="ascii", errors="replace") as file:
         lines = file.read().splitlines()
     if len(lines) < _HEADER_LINES + 1:
-        flaws.note(SKIPPED, f"{len(lines)} lines, but {_HEADER_LINES} head the list and one follows it")
+        faults.note(SKIPPED, f"{len(lines)} lines, but {_HEADER_LINES} head the list and one follows it")
     keep_M = np.ones(molecules, bool)
     entries = lines[_HEADER_LINES:-1]
     for number, line in enumerate(entries, _HEADER_LINES + 1):
         first = next(iter(line.split()), "")
         if not first.isdecimal():
-            flaws.note(SKIPPED, f"line {number}: no index: {line!r}")
+            faults.note(SKIPPED, f"no index: {line!r}", number)
         elif not 1 <= int(first) <= molecules:
-            flaws.note(SKIPPED, f"line {number}: index {first} is not among the {molecules:,} molecules")
+            faults.note(SKIPPED, f"index {first} is not among the {molecules:,} molecules", number)
         elif not keep_M[int(first) - 1]:
-            flaws.note(SKIPPED, f"line {number}: index {first} was there before")
+            faults.note(SKIPPED, f"index {first} was there before", number)
         else:
             keep_M[int(first) - 1] = False
     last = next(iter(lines[-1].split()), "") if lines else ""
     if last.isdecimal():
-        flaws.note(SKIPPED, f"line {len(lines)}: an index where the closing line should be: the file is cut off")
+        faults.note(SKIPPED, "an index where the closing line should be: the file is cut off", len(lines))
     if molecules == PUBLISHED_MOLECULES and len(entries) != PUBLISHED_SKIPPED:
-        flaws.note(SKIPPED, f"{len(entries):,} entries, but the published file has {PUBLISHED_SKIPPED:,}")
+        faults.note(SKIPPED, f"{len(entries):,} entries, but the published file has {PUBLISHED_SKIPPED:,}")
     return np.flatnonzero(keep_M).astype(np.int64)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from experiments_vision.errors import VisionError
+
 if TYPE_CHECKING:
     from experiments_vision.data.config import DataConfig
     from experiments_vision.data.source import DataSource
@@ -85,8 +87,6 @@ def find_dataset(name: str) -> DatasetEntry:
         VisionError: for an unknown one.
     """
     if name not in DATASETS:
-        from experiments_vision.contract import VisionError  # loads torch
-
         raise VisionError(f"dataset={name}: unknown; choose from {', '.join(DATASETS)}")
     return DATASETS[name]
 
@@ -97,11 +97,11 @@ def make_source(config: DataConfig) -> DataSource:
     Raises:
         VisionError: for an unknown name, a `data_dir` that is missing, or another value that makes no sense.
     """
-    from experiments_vision.contract import VisionError
-
     entry = find_dataset(config.name)
     if entry.needs_data_dir and config.data_dir is None:
-        raise VisionError(f"data_dir=null: {entry.name} is read from files; give their folder (see docs/vision_data.md)")
+        raise VisionError(
+            f"data_dir=null: {entry.name} is read from files; give their folder (see docs/vision_data.md)"
+        )
     if not entry.needs_data_dir and config.data_dir is not None:
         raise VisionError(f"data_dir={config.data_dir}: {entry.name} is read from no folder; leave it out")
     module, _, class_name = entry.source.partition(":")

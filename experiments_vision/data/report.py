@@ -27,7 +27,9 @@ def report(name: str, faults: Sequence[Fault], lines: int = _LINES) -> str:
     if not faults:
         return f"{name}: nothing wrong"
     folders: dict[str, list[Fault]] = {}
-    for fault in sorted(faults, key=lambda fault: (_natural(os.path.dirname(fault.path)), not fault.fatal, _file(fault))):
+    for fault in sorted(
+        faults, key=lambda fault: (_natural(os.path.dirname(fault.path)), not fault.fatal, _file(fault))
+    ):
         folders.setdefault(os.path.dirname(fault.path), []).append(fault)
     text = [f"{name}: {_counts(faults)}"]
     left, hidden = lines, len(faults)

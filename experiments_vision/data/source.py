@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from experiments_vision.contract import Place, Split, Targets, VisionError
+from experiments_vision.contract import Place, Split, Targets
 from experiments_vision.data.config import DataConfig
+from experiments_vision.errors import VisionError
 
 __all__ = ["DataConfig", "DataSource", "Example", "Examples", "Fault", "Tensors"]
 
@@ -40,6 +41,11 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
+
+    @classmethod
+    def of(cls, path: Path, error: VisionError) -> Fault:
+        """What reading a file raised; such messages begin with the path."""
+        return cls(str(path), str(error).removeprefix(f"{path}: "))
 
 
 class Examples(Dataset[Example], ABC):
@@ -122,6 +128,13 @@ class DataSource(ABC):
         Raises:
             VisionError: for a split that isn't there, or files that don't fit together.
         """
+
+    def _intact(self, faults: Sequence[Fault]) -> None:
+        """Raises VisionError with the first fatal fault."""
+        fatal = [fault for fault in faults if fault.fatal]
+        if fatal:
+            more = f"; {len(fatal) - 1:,} more faults: run `check`" if len(fatal) > 1 else ""
+            raise VisionError(f"{fatal[0]}{more}")
 
     def _require(self, split: Split) -> None:
         if split not in self.splits():

@@ -25,14 +25,15 @@ class Branch(nn.Module):
 
     def forward(self, maps: Maps, down: Iterable[nn.Module], up: Iterable[nn.Module]) -> Tensor:
         """The task's map [B, C, H, W] at full resolution; `down` and `up` are the steps between levels."""
-        x: Tensor | None = None
-        for early, encoded, mask, step in zip(maps.early, maps.encoded, self.down, down, strict=True):
-            seen = early if x is None else torch.cat((early, x), dim=1)
+        x = maps.early[0]
+        for level, (early, encoded, mask, step) in enumerate(
+            zip(maps.early, maps.encoded, self.down, down, strict=True)
+        ):
+            seen = torch.cat((early, x), dim=1) if level else x
             x = F.max_pool2d(step(mask(seen) * encoded), 2)
         for unpooled, decoded, mask, step in zip(maps.unpooled, maps.decoded, self.up, up, strict=True):
             x = step(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
             x = mask(torch.cat((unpooled, x), dim=1)) * decoded
-        assert x is not None
         return x
 
 

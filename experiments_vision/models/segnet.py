@@ -67,10 +67,10 @@ class Trunk(nn.Module):
         for enter, encode in zip(self.enter, self.encode, strict=True):
             maps.early.append(enter(x))
             maps.encoded.append(encode(maps.early[-1]))
-            x, place = F.max_pool2d_with_indices(maps.encoded[-1], 2)
+            x, place = F.max_pool2d_with_indices(maps.encoded[-1], (2, 2))
             places.append(place)
         for leave, decode in zip(self.leave, self.decode, strict=True):
-            maps.unpooled.append(F.max_unpool2d(x, places.pop(), 2))
+            maps.unpooled.append(F.max_unpool2d(x, places.pop(), (2, 2)))
             x = decode(leave(maps.unpooled[-1]))
             maps.decoded.append(x)
         return maps

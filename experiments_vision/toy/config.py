@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from experiments_vision.contract import VisionError
+from experiments_vision.errors import VisionError
+from mtrl_surgery.cli.schema import check_choice, mapping_hash
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS
 
@@ -65,22 +65,18 @@ PROBLEMS: dict[str, ProblemFacts] = {
     "aligned": ProblemFacts("arXiv 2305.19000", "quadratic", "complement", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
 }  # fmt: skip
 
+NAMELESS = ("out", "workers", "plot", "gif")
+"""Keys that do not decide the numbers; they take no part in a run's name."""
+
 OURS = tuple(name for name, entry in METHODS.items() if entry.origin == "ours")
 """What `method=all` stands for."""
-
-
-@dataclass
-class AllMethods(MethodConfig):
-    """`method=all`: every method of ours, one after another, and one table."""
-
-    name: str = "all"
 
 
 @dataclass
 class ToySettings:
     """Everything that decides a toy run."""
 
-    method: Any = field(default_factory=AllMethods)  # a method's options, or AllMethods
+    method: Any = None  # a method's options; null (on the command line, method=all): every method of ours
     problem: str = "toy1o"  # toy1o | toy2o | nashmtl | cagrad | aligned
     options: str = "published"  # options left out: published (those of the toy code) | defaults (the method's own)
     starts: Any = "paper"  # paper | code | a list of points, such as [[0,10],[3,7.5]]
@@ -94,7 +90,7 @@ class ToySettings:
     seed: int = 0
     plot: bool = True
     gif: bool = False
-    threads: int = 1  # points are two numbers: more threads only wait for each other
+    workers: int | None = None  # processes that the starts are shared out to; null: one a core
     out: str = "runs/toy"
 
     @property
@@ -117,6 +113,19 @@ class ToySettings:
         return (scale, 1.0 - scale) if facts.scales == "complement" else (scale, 1.0)
 
     @property
+    def configs(self) -> list[MethodConfig]:
+        """The methods to run."""
+        if self.method is None:
+            return [METHODS[name].config() for name in OURS]
+        return [self.method]
+
+    @property
+    def run_name(self) -> str:
+        """`<problem>_<method>_s<seed>_<hash>`: runs that differ in anything but where they lie differ in name."""
+        digits = mapping_hash(self.to_mapping(), NAMELESS)
+        return f"{self.problem}_{'all' if self.method is None else self.method.name}_s{self.seed}_{digits}"
+
+    @property
     def num_steps(self) -> int:
         """Of Adam."""
         return self.facts.steps if self.steps is None else self.steps
@@ -132,18 +141,18 @@ def validate(settings: ToySettings) -> None:
     Raises:
         VisionError: naming the key, its value and what it may be.
     """
-    _choice("problem", settings.problem, PROBLEMS)
-    _choice("sign", settings.sign, SIGNS)
-    _choice("options", settings.options, OPTIONS)
-    if not isinstance(settings.method, MethodConfig):
+    check_choice("problem", settings.problem, PROBLEMS)
+    check_choice("sign", settings.sign, SIGNS)
+    check_choice("options", settings.options, OPTIONS)
+    if settings.method is not None and not isinstance(settings.method, MethodConfig):
         raise VisionError(f"method={settings.method!r} is no method; choices: all, {', '.join(METHODS)}")
     if isinstance(settings.starts, str):
-        _choice("starts", settings.starts, settings.facts.starts, " (or a list of points such as [[0,10],[3,7.5]])")
+        check_choice("starts", settings.starts, settings.facts.starts)
     else:
         _check_points(settings.starts)
-    floors = {"steps": (settings.num_steps, 1), "every": (settings.every, 1), "threads": (settings.threads, 1)}
-    for key, (count, least) in {**floors, "seed": (settings.seed, 0)}.items():
-        if count < least:
+    floors: dict[str, tuple[int | None, int]] = {"steps": (settings.num_steps, 1), "every": (settings.every, 1)}
+    for key, (count, least) in {**floors, "seed": (settings.seed, 0), "workers": (settings.workers, 1)}.items():
+        if count is not None and count < least:
             raise VisionError(f"{key}={count}: must be at least {least}")
     for key in ("lr", "max_norm", "within", "scale"):
         value = getattr(settings, key)
@@ -191,11 +200,3 @@ def _check_points(starts: Any) -> None:
         raise VisionError(f"starts={starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]") from error
     if not points or not all(math.isfinite(number) for point in points for number in point):
         raise VisionError(f"starts={starts!r}: give at least one point, of finite numbers")
-
-
-def _choice(key: str, value: str, choices: Iterable[str], more: str = "") -> None:
-    names = list(choices)
-    if value not in names:
-        close = difflib.get_close_matches(str(value), names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise VisionError(f"{key}={value!r}: {hint}choices: {', '.join(names)}{more}")

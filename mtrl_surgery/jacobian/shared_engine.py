@@ -17,6 +17,7 @@ from torch.autograd.graph import GradientEdge
 from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_leaf
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
+from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.gramian import gramian
 
@@ -79,6 +80,11 @@ class SharedEngine:
         return [tensor.numel() for tensor in self._shared.values()]
 
     @property
+    def reached(self) -> set[int]:
+        """The ids of the parameters that a loss reaches."""
+        return {id(leaf.variable) for leaf in self._graph.leaves}
+
+    @property
     def jacobian_bytes(self) -> int:
         """What the whole Jacobian takes."""
         return self.num_tasks * sum(self.shared_sizes) * torch.finfo(self.dtype).bits // 8
@@ -122,16 +128,20 @@ class SharedEngine:
         self._release()
         return Blocks(blocks, self.shared_sizes)
 
-    def gramian(self, max_bytes: int) -> Tensor:
+    def gramian(self, max_bytes: int, team: Team) -> Tensor:
         """The Gramian [K, K] without ever holding more than `max_bytes` of the Jacobian (one parameter at least).
 
         The trunk is passed through once for every part of the parameters that fits. The graph stays for `combined`.
+
+        Args:
+            max_bytes: The bound.
+            team: The processes whose rows are averaged; K is the number of its tasks.
         """
         self._run_heads()
         width = self.num_tasks * torch.finfo(self.dtype).bits // 8
         leaves = set(self._cut.trunk_leaves)
         device = self._seed(0).device
-        gramian_KK = torch.zeros(self.num_tasks, self.num_tasks, dtype=self.dtype, device=device)
+        gramian_KK = torch.zeros(len(team.tasks), len(team.tasks), dtype=self.dtype, device=device)
         self._through_trunk([node for node in self._cut.trunk_leaves if node not in self._shared], last=False)
         part: list[Node] = []
         remaining = list(self._shared)
@@ -141,8 +151,9 @@ class SharedEngine:
                 part.append(remaining.pop(0))
                 room -= self._shared[part[-1]].numel() * width
             pieces = self._through_trunk([node for node in part if node in leaves], last=False)
-            for node in part:
-                block = self._block(pieces.pop(node, []) + self._direct.get(node, []))
+            blocks = [self._block(pieces.pop(node, []) + self._direct.get(node, [])) for node in part]
+            first = len(self._shared) - len(remaining) - len(part)
+            for block in team.sum_part(first, blocks, [self._shared[node].numel() for node in part]):
                 if block is not None:
                     gramian_KK += gramian(block).to(device)
         return gramian_KK

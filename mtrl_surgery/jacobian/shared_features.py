@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
 from mtrl_surgery.jacobian.shared_engine import SharedEngine, gradients
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Walk, edge_of, is_nested, walk
 from mtrl_surgery.jacobian.shared_roles import Roles
+from mtrl_surgery.jacobian.shared_team import Team
+from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodError
 
 
@@ -65,6 +67,16 @@ class FeatureEngine(SharedEngine):
             if any(node in own for own in self._own):
                 raise MethodError(f"a task's own parameter {tuple(node.variable.shape)} is reached by the features")
 
+    @property
+    def reached(self) -> set[int]:
+        """The ids of the parameters that a loss reaches, also through the features."""
+        return super().reached | {id(leaf.variable) for leaf in self._trunk.leaves}
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The features' shapes."""
+        return tuple(tuple(tensor.shape) for tensor in self._values)
+
     def _find_cut(self) -> Cut:
         """The heads end at the features."""
         by_task: list[list[Edge]] = []
@@ -86,28 +98,44 @@ class FeatureEngine(SharedEngine):
             blocks.append(self._block([([task], self._cotangents[task][edge][None]) for task in tasks]))
         return Blocks(blocks, sizes)
 
-    def by_sample(self, method: ByFeatures, jacobian_KZ: Tensor) -> Tensor:
-        """Asks a method with the batch as an axis of its own: the features' first; the rest is flattened.
+    def ask(
+        self, method: JacobianMethod[Any], blocks: Blocks, gramian_KK: Tensor, losses_K: Tensor, team: Team
+    ) -> Tensor:
+        """A Jacobian method's direction by the features, all elements of this process's.
+
+        The method sees the samples of all processes, each feature's behind each other. One that was published for
+        features sees them as an axis of its own: the features' first; the rest is flattened.
 
         Args:
             method: For the present tasks.
-            jacobian_KZ: Every task's gradient by the features, [K, all their elements].
-
-        Returns:
-            The direction by the features, [all their elements].
+            blocks: Every task's gradient by this process's features.
+            gramian_KK: Of all processes' gradients.
+            losses_K: The whole batch's.
+            team: The processes.
 
         Raises:
-            MethodError: if the features don't have a batch size in common.
+            MethodError: if such a method's features don't have a batch size in common.
         """
+        parts = [
+            team.gather(losses_K.new_zeros(len(losses_K), size) if block is None else block, 1)
+            for block, size in zip(blocks.blocks, blocks.sizes, strict=True)
+        ]
+        sizes = [part.shape[1] for part in parts]
+        if isinstance(method, ByFeatures):
+            direction = self._by_sample(method, parts, team)
+        else:
+            direction = method.direction(torch.cat(parts, dim=1), gramian_KK, losses_K)
+        return torch.cat([team.mine(part) for part in direction.split(sizes)])
+
+    def _by_sample(self, method: ByFeatures, parts: Sequence[Tensor], team: Team) -> Tensor:
         shapes = [tuple(tensor.shape) for tensor in self._values]
-        batch = shapes[0][:1]
-        if not batch or any(shape[:1] != batch for shape in shapes):
+        if not shapes[0] or any(shape[:1] != shapes[0][:1] for shape in shapes):
             raise MethodError(f"features: their first axis must be the batch, of one size; the shapes are {shapes}")
-        parts = jacobian_KZ.split([tensor.numel() for tensor in self._values], dim=1)
-        jacobian_KBZ = torch.cat([part.unflatten(1, (*batch, -1)) for part in parts], dim=2)
-        features_BZ = torch.cat([tensor.to(jacobian_KZ).reshape(*batch, -1) for tensor in self._values], dim=1)
-        direction_BZ = method.feature_direction(jacobian_KBZ, features_BZ)
-        rows = direction_BZ.split([part.shape[1] // batch[0] for part in parts], dim=1)
+        batch = shapes[0][0] * team.size
+        jacobian_KBZ = torch.cat([part.unflatten(1, (batch, -1)) for part in parts], dim=2)
+        values = [team.gather(tensor.to(parts[0]), 0).reshape(batch, -1) for tensor in self._values]
+        direction_BZ = method.feature_direction(jacobian_KBZ, torch.cat(values, dim=1))
+        rows = direction_BZ.split([value.shape[1] for value in values], dim=1)
         return torch.cat([row.flatten() for row in rows])
 
     def through(self, direction: Blocks) -> Blocks:

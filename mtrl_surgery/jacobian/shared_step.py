@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mtrl_surgery.jacobian.shared_blocks import Blocks
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
-from mtrl_surgery.jacobian.shared_features import ByFeatures, FeatureEngine
+from mtrl_surgery.jacobian.shared_features import FeatureEngine
 from mtrl_surgery.jacobian.shared_missing import present_only
+from mtrl_surgery.jacobian.shared_roles import Roles
+from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.jacobian.shared_write import Gradients, summed, write_own, write_shared
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 
@@ -24,16 +26,22 @@ class Batch:
     Attributes:
         tasks: The present tasks, in increasing order; K counts them only.
         losses_K: What their losses are worth.
-        shared: The shared parameters, all on one device.
+        roles: The parameters, with the own ones of all tasks, missing ones too; the shared ones on one device.
         scale: A scaler's, or None.
-        engine: The graph.
+        engine: The graph of this process's shard.
+        team: The processes; once they agreed, `tasks` and `losses_K` are the whole batch's.
     """
 
     tasks: list[int]
     losses_K: Tensor
-    shared: list[Tensor]
+    roles: Roles
     scale: Tensor | None
     engine: SharedEngine
+    team: Team
+
+    def agreed(self) -> Batch:
+        """With the whole batch's losses."""
+        return replace(self, tasks=self.team.tasks, losses_K=self.team.losses(self.losses_K))
 
 
 class Held:
@@ -44,6 +52,17 @@ class Held:
         self._blocks: Blocks | None = None
         self._losses: dict[int, Tensor] = {}
         self._own: dict[int, Gradients] = {}
+
+    @property
+    def tasks(self) -> list[int]:
+        """Those that had a loss in a micro-batch."""
+        return sorted(self._losses)
+
+    def reached(self, shared: Sequence[Tensor]) -> set[int]:
+        """The ids of the parameters that a loss reached; the shared ones in the columns' order."""
+        blocks = [] if self._blocks is None else self._blocks.blocks
+        found = {id(tensor) for tensor, block in zip(shared, blocks, strict=True) if block is not None}
+        return found | {id(tensor) for own in self._own.values() for tensor, _ in own}
 
     def add(self, batch: Batch) -> None:
         """Adds a micro-batch; its graph is freed."""
@@ -59,10 +78,10 @@ class Held:
     def whole(self, last: Batch) -> tuple[Batch, Blocks, list[Gradients]]:
         """All micro-batches as one: its losses, its Jacobian and its tasks' own gradients."""
         assert self._blocks is not None
-        tasks = sorted(self._losses)
+        tasks = self.tasks
         losses_K = torch.stack([self._losses[task] for task in tasks])
         blocks = self._blocks if len(tasks) == self._num_tasks else self._blocks.rows(tasks)
-        return Batch(tasks, losses_K, last.shared, last.scale, last.engine), blocks, [self._own[k] for k in tasks]
+        return replace(last, tasks=tasks, losses_K=losses_K), blocks, [self._own[k] for k in tasks]
 
 
 class SharedStep:
@@ -94,43 +113,55 @@ class SharedStep:
 
     def run(self, batch: Batch, look: bool) -> None:
         """Differentiates, asks the method and adds to `.grad`, at the least cost that the method allows."""
-        engine, method = batch.engine, self.method
-        features = isinstance(engine, FeatureEngine)
+        engine, method, team = batch.engine, self.method, batch.team
+        batch = batch.agreed()
         if isinstance(method, LossWeighting) and not look:
             self._weigh_losses(batch)
-        elif isinstance(method, GramianWeighting) and not features and engine.jacobian_bytes > self.max_jacobian_bytes:
-            weights_K = self._gramian_weights(batch, engine.gramian(self.max_jacobian_bytes))
-            self._write(batch, engine.combined(weights_K), engine.own_gradients)
+        elif isinstance(engine, FeatureEngine):
+            direction, own_weights_K = self._solve(batch, team.share(engine.jacobian()))
+            direction, own = team.sum(engine.through(direction), team.share_own(engine.own_gradients))
+            self._write(batch, direction, own, own_weights_K)
+        elif isinstance(method, GramianWeighting) and engine.jacobian_bytes > self.max_jacobian_bytes:
+            weights_K = self._gramian_weights(batch, engine.gramian(self.max_jacobian_bytes, team))
+            direction = engine.combined(team.weights(weights_K))
+            self._write(batch, *team.sum(direction, team.share_own(engine.own_gradients)))
         else:
-            direction, own_weights_K = self._solve(batch, engine.jacobian())
-            if isinstance(engine, FeatureEngine):
-                direction = engine.through(direction)
-            self._write(batch, direction, engine.own_gradients, own_weights_K)
+            self._from_jacobian(batch, engine.jacobian(), engine.own_gradients)
 
     def run_held(self, held: Held, last: Batch) -> None:
         """The same for micro-batches, as one."""
         batch, blocks, own = held.whole(last)
-        direction, weights_K = self._solve(batch, blocks)
-        self._write(batch, direction, own, weights_K)
+        self._from_jacobian(batch.agreed(), blocks, own)
+
+    def _from_jacobian(self, batch: Batch, blocks: Blocks, own: Sequence[Gradients]) -> None:
+        team = batch.team
+        blocks, own = team.sum(team.share(blocks), team.share_own(own), rows=len(team.tasks))
+        direction, own_weights_K = self._solve(batch, blocks)
+        self._write(batch, direction, own, own_weights_K)
 
     def _weigh_losses(self, batch: Batch) -> None:
         """One plain backward of the weighted sum, which gives the tasks' own parameters weighted gradients too."""
         self.gramian_KK = None
         weights_K = self._call(batch, torch.isfinite(batch.losses_K), lambda method: method.weights(batch.losses_K))
-        if self.max_norm is None and batch.engine.is_fresh:
+        if self.max_norm is None and batch.team.size == 1 and batch.engine.is_fresh:
             self.direction_norm = batch.engine.backward_weighted(weights_K)
         else:
-            direction, own = batch.engine.weighted_losses(weights_K)
-            self._write(batch, direction, own)
+            direction, own = batch.engine.weighted_losses(batch.team.weights(weights_K))
+            self._write(batch, *batch.team.sum(direction, own))
         # The tasks' own gradients are never built: a bad gradient behind good losses is laid to every task.
         if batch.scale is None:
             finite_K = torch.isfinite(batch.losses_K)
             self._flag(batch, torch.where(finite_K.all(), torch.isfinite(self.direction_norm), finite_K))
 
     def _solve(self, batch: Batch, blocks: Blocks) -> tuple[Blocks, Tensor | None]:
-        """The direction, and what the own gradients are to be multiplied with."""
-        losses_K = batch.losses_K
+        """The direction, and what the own gradients are to be multiplied with.
+
+        The blocks are the whole batch's over the shared parameters, or this process's over its features.
+        """
+        losses_K, engine = batch.losses_K, batch.engine
         gramian_KK = blocks.gramian(losses_K)
+        if isinstance(engine, FeatureEngine):
+            gramian_KK = batch.team.total(gramian_KK)
         if isinstance(self.method, GramianWeighting):
             return blocks.weighted(self._gramian_weights(batch, gramian_KK)), None
         self.gramian_KK = gramian_KK
@@ -138,15 +169,13 @@ class SharedStep:
         if isinstance(self.method, LossWeighting):
             weights_K = self._call(batch, finite_K, lambda method: method.weights(losses_K))
             return blocks.weighted(weights_K), weights_K
-        matrix_KP, engine = blocks.matrix(losses_K), batch.engine
 
-        def ask(method: AnyMethod) -> Tensor:
-            if isinstance(engine, FeatureEngine) and isinstance(method, ByFeatures):
-                return engine.by_sample(method, matrix_KP)
-            assert isinstance(method, JacobianMethod)
-            return method.direction(matrix_KP, gramian_KK, losses_K)
+        def ask(method: JacobianMethod[Any]) -> Tensor:
+            if isinstance(engine, FeatureEngine):
+                return engine.ask(method, blocks, gramian_KK, losses_K, batch.team)
+            return method.direction(blocks.matrix(losses_K), gramian_KK, losses_K)
 
-        return blocks.split(self._call(batch, finite_K, ask, matrix_KP.shape[1])), None
+        return blocks.split(self._call(batch, finite_K, ask, sum(blocks.sizes))), None
 
     def _gramian_weights(self, batch: Batch, gramian_KK: Tensor) -> Tensor:
         self.gramian_KK = gramian_KK
@@ -182,7 +211,7 @@ class SharedStep:
     def _write(
         self, batch: Batch, direction: Blocks, own: Sequence[Gradients], weights_K: Tensor | None = None
     ) -> None:
-        self.direction_norm = write_shared(batch.shared, direction, self.max_norm, batch.scale)
+        self.direction_norm = write_shared(batch.roles.shared, direction, self.max_norm, batch.scale)
         for place, gradients in enumerate(own):
             weight = None if weights_K is None else weights_K[place]
             write_own((tensor, grad if weight is None else grad * weight) for tensor, grad in gradients)

@@ -22,34 +22,39 @@ class Progress:
         self,
         total: int,
         start: int = 0,
-        updates: int = 0,
+        updates: int | None = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "steps",
+        measure: str = "success",
     ) -> None:
         """Starts counting.
 
         Args:
-            total: Vector steps of the whole run.
+            total: Vector steps (or other units) of the whole run.
             start: Steps done already, where the run is resumed; they count for no rate.
-            updates: Updates done already.
+            updates: Updates done already; None where a step is an update.
             stream: stderr unless told.
             clock: Seconds.
+            unit: What is counted.
+            measure: What an evaluation is told by.
         """
+        self._unit, self._measure, self._counts_updates = unit, measure, updates is not None
         self._total, self._stream, self._clock = total, stream or sys.stderr, clock
         self._terminal = self._stream.isatty()
         self._every = _TTY_EVERY_S if self._terminal else _LOG_EVERY_S
-        self._points = deque([(clock(), start, updates)])
+        self._points = deque([(clock(), start, updates or 0)])
         self._success: float | None = None
         self._shown = clock() - self._every if self._terminal else clock()
         self._line_open = False
 
-    def update(self, step: int, updates: int, success: float | None = None) -> None:
+    def update(self, step: int, updates: int = 0, success: float | None = None) -> None:
         """Tells where the run is; shows it if it is time to.
 
         Args:
             step: Vector steps done.
             updates: Updates done.
-            success: Mean success of the last evaluation, in [0, 1], where there is a new one.
+            success: Mean success (or another measure) of the last evaluation, where there is a new one.
         """
         now = self._clock()
         self._points.append((now, step, updates))
@@ -93,9 +98,10 @@ class Progress:
         left = (self._total - step) / steps_s if steps_s > 0 else None
         success = "-" if self._success is None else f"{self._success:.2f}"
         percent = 100.0 * step / self._total if self._total else 100.0
+        updates = f"{updates_s:,.1f} updates/s  " if self._counts_updates else ""
         return (
-            f"{step:,}/{self._total:,} steps ({percent:.1f} %)  {steps_s:,.1f} steps/s  "
-            f"{updates_s:,.1f} updates/s  success {success}  ETA {duration(left)}"
+            f"{step:,}/{self._total:,} {self._unit} ({percent:.1f} %)  {steps_s:,.1f} {self._unit}/s  "
+            f"{updates}{self._measure} {success}  ETA {duration(left)}"
         )
 
     def _show(self, now: float) -> None:

@@ -14,6 +14,7 @@ from mtrl_surgery import Surgery
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_graph import is_shared, loss_edges, walk
 from mtrl_surgery.jacobian.shared_roles import Roles, find_roles
+from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.methods.base import GramianWeighting, JacobianMethod, LossWeighting
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 from tests.library.models import Shared, grads, loop_jacobian
@@ -152,7 +153,7 @@ def test_the_gramian_of_random_graphs_block_by_block(graph, max_bytes: int) -> N
     weights_K = torch.linspace(-1, 2, len(losses), dtype=torch.float64)
     edges = [edge for _, edge, _ in loss_edges(losses, len(losses))]
     engine = SharedEngine(walk(edges), Roles(parameters, [[head] for head in heads]), None, None)
-    torch.testing.assert_close(engine.gramian(max_bytes), wanted @ wanted.T)
+    torch.testing.assert_close(engine.gramian(max_bytes, Team(range(len(losses)))), wanted @ wanted.T)
     combined = engine.combined(weights_K).matrix(weights_K[:1])
     torch.testing.assert_close(combined[0], weights_K @ wanted)
     assert [len(gradients) for gradients in engine.own_gradients] == [1] * len(losses)

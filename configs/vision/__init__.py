@@ -1,0 +1,1 @@
+"""Hydra groups of `python -m experiments_vision`."""

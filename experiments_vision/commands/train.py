@@ -1,0 +1,121 @@
+"""`train`: a new run, several of them (`-m`), or the rest of one (`resume=<folder>`)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from experiments_vision.errors import VisionError
+from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
+from mtrl_surgery.cli.composition import Program, run_all
+from mtrl_surgery.cli.resuming import resumed_mapping
+from mtrl_surgery.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from experiments_vision.training.team import Team
+
+TRAIN = Program(
+    name="python -m experiments_vision train",
+    module="experiments_vision.commands.train",
+    config_module="configs.vision",
+    config_name="vision_train",
+    schema=VisionSettings,
+)
+
+FREE = (
+    "epochs",
+    "device",
+    "threads",
+    "log_every",
+    "workers",
+    "evaluate_every",
+    "chunk_size",
+    "dataset.data_dir",
+    "checkpoint.",
+    "logger.",
+    "diagnostics.",
+)
+"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device, threads and chunk_size change
+the bits to come, never what was done."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Compose the configuration and train; the exit code is the worst of all runs'."""
+    return run_all(TRAIN, train, words)
+
+
+def train(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Do one run.
+
+    Args:
+        config: what hydra composed.
+        overrides: the words of the command line.
+    """
+    settings = to_settings(config) if config.resume is None else _resumed(config, overrides)
+    validate(settings)
+    import torch  # takes seconds to import: first everything that needs none
+
+    from experiments_vision.training.assembly import resolve
+    from experiments_vision.training.team import join
+
+    settings = resolve(settings)
+    with join(torch.device(settings.device)) as team, ExitStack() as stack:
+        _train_as(team, settings, config.resume, stack)
+
+
+def _train_as(team: Team, settings: VisionSettings, resume: str | None, stack: ExitStack) -> None:
+    from experiments_vision.training.assembly import build_trainer
+    from mtrl_surgery.runs.checkpoint import CheckpointStore
+
+    run: RunFolder | None = None
+    checkpoint = None
+    if resume is not None:
+        # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
+        checkpoint = CheckpointStore(RunFolder.open(Path(resume)).checkpoints, settings.checkpoint.keep).newest()
+        if checkpoint is None:
+            raise VisionError(f"resume={resume}: the run has no whole checkpoint to go on from")
+        if settings.epochs < checkpoint.state["evaluated"]:
+            done = checkpoint.state["evaluated"]
+            raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
+    if team.leads:
+        if resume is None:
+            run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
+        else:
+            run = RunFolder.open(Path(resume), writable=True)
+            # A second resume must find what this one was told, or it would stop at the old number of epochs.
+            run.update_config(settings.to_mapping())
+        stack.enter_context(run)
+        _announce(run, settings, team)
+    try:
+        trainer = build_trainer(settings, team, run, checkpoint)
+    except BaseException as error:
+        if run is not None:
+            run.finish("failed" if isinstance(error, Exception) else "interrupted", str(error))
+        raise
+    trainer.run(checkpoint)
+    if run is not None:
+        print(f"{run.path}: finished; `python -m experiments_vision table {run.path}` shows it", file=sys.stderr)
+
+
+def _resumed(config: DictConfig, overrides: Sequence[str]) -> VisionSettings:
+    where = Path(config.resume) / "config.yaml"
+    stored = settings_from_mapping(RunFolder.open(where.parent).config(), where).to_mapping()
+    return settings_from_mapping(resumed_mapping(TRAIN, _plain, config, overrides, stored, FREE), where)
+
+
+def _plain(config: Any) -> Mapping[str, Any]:
+    return to_settings(config).to_mapping()
+
+
+def _announce(run: RunFolder, settings: VisionSettings, team: Team) -> None:
+    processes = f", {team.size} processes" if team.size > 1 else ""
+    print(
+        f"{run.path}: {settings.method.name} with {settings.model} on {settings.dataset.name}, "
+        f"{settings.epochs} epochs on {settings.device} ({settings.threads} threads{processes})",
+        file=sys.stderr,
+    )

@@ -1,0 +1,116 @@
+"""The networks by name. A network's module is loaded when one is made, so listing them needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from experiments_vision.errors import VisionError
+
+if TYPE_CHECKING:
+    from experiments_vision.contract import MultiTaskModel
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """What to know of a network before it is made.
+
+    Attributes:
+        summary: In one line.
+        cls: `module:class`; it takes `tasks` and the facts that it needs.
+        facts: Which facts of the data it needs, with their published values: its keyword arguments.
+    """
+
+    summary: str
+    cls: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SEGNET = "experiments_vision.models.segnet:SegNet"
+_MTAN = "experiments_vision.models.mtan:MTAN"
+_CONVNET = "experiments_vision.models.celeba:ConvNet"
+_MPNN = "experiments_vision.models.mpnn:MPNN"
+_LENET = "experiments_vision.models.lenet:LeNet"
+
+MODELS: dict[str, dict[str, ModelEntry]] = {
+    "nyuv2": {
+        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 13}),
+        "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 13}),
+    },
+    "cityscapes": {
+        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 7}),
+        "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 7}),
+    },
+    "celeba": {"convnet": ModelEntry("7 convolutions, 2 linear layers, 40 heads", _CONVNET)},
+    "qm9": {"mpnn": ModelEntry("message passing between atoms", _MPNN)},
+    "multidigits": {"lenet": ModelEntry("2 convolutions, a linear layer, a small head a task", _LENET, {"size": 12})},
+}
+"""A data set -> the networks that it was published with, that of the newer papers first, by name."""
+
+# In the order of list_attr_celeba.txt.
+_ATTRIBUTES = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry
+Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
+Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
+Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
+Wearing_Necktie Young
+"""
+
+TASKS: dict[str, tuple[str, ...]] = {
+    "nyuv2": ("segmentation", "depth", "normal"),
+    "cityscapes": ("segmentation", "depth"),
+    "celeba": tuple(_ATTRIBUTES.split()),
+    "qm9": ("mu", "alpha", "homo", "lumo", "r2", "zpve", "u0_atom", "u298_atom", "h298_atom", "g298_atom", "cv"),
+    "multidigits": ("left", "right"),
+}
+"""A data set -> its tasks, in the order of a network's outputs."""
+
+
+def make_model(
+    name: str, dataset: str, seed: int, facts: Mapping[str, Any] | None = None, only: str | None = None
+) -> MultiTaskModel:
+    """A fresh network on the CPU; torch's global random stream is left where it was.
+
+    Args:
+        name: One of `MODELS[dataset]`.
+        dataset: A data set's name.
+        seed: Decides the initial weights.
+        facts: A data source's; those that the network needs replace the published ones, such as `classes`.
+        only: One task, for the single-task baseline: a network of its own with that head alone. The SegNets' trunk
+            begins with the same weights as that for all tasks.
+
+    Raises:
+        VisionError: for an unknown name, data set or task, with the choices.
+    """
+    import torch
+
+    entry = find_model(name, dataset)
+    tasks = TASKS[dataset]
+    if only is not None:
+        _choose("only", only, tasks, f" is no task of {dataset}")
+        tasks = (only,)
+    needed = {key: (facts or {}).get(key, value) for key, value in entry.facts.items()}
+    module, _, class_name = entry.cls.partition(":")
+    cls = getattr(import_module(module), class_name)
+    with torch.random.fork_rng(devices=()), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
+        model: MultiTaskModel = cls(tasks, **needed)
+    return model
+
+
+def find_model(name: str, dataset: str) -> ModelEntry:
+    """The entry of a name.
+
+    Raises:
+        VisionError: for an unknown name or data set, with the choices.
+    """
+    _choose("dataset", dataset, tuple(MODELS), " is unknown")
+    _choose("model", name, tuple(MODELS[dataset]), f" is no network for {dataset}")
+    return MODELS[dataset][name]
+
+
+def _choose(key: str, value: str, choices: tuple[str, ...], what: str) -> None:
+    if value not in choices:
+        raise VisionError(f"{key}={value}{what}; choose from {', '.join(choices)}")

@@ -1,0 +1,147 @@
+"""The typed configuration of a supervised run, and what it is called (no torch import: the command line reads this)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from experiments_vision.data.config import DataConfig
+from experiments_vision.data.registry import DATASETS
+from experiments_vision.errors import VisionError
+from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
+from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
+
+METHOD_KEYS = ("method",)
+NAMELESS = ("out", "resume", "logger")
+"""Keys that say where a run is written and shown; they take no part in its name."""
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("none", "step", "plateau")
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass
+class OptimizerConfig:
+    """How the direction becomes a step."""
+
+    name: str = "adam"  # adam | adamw | sgd
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9  # of sgd
+    schedule: str = "none"  # none | step (every step_epochs) | plateau (when the validation score stands still)
+    step_epochs: int = 100  # epochs between two falls of the rate
+    factor: float = 0.5  # what the rate is multiplied with
+    patience: int = 5  # plateau: epochs without a better score before the rate falls
+    min_lr: float = 0.0  # plateau: the least rate
+
+    def validate(self) -> None:
+        """Check every option.
+
+        Raises:
+            SettingsError: a value makes no sense; names the key and the choices.
+        """
+        check_choice("optimizer.name", self.name, OPTIMIZERS)
+        check_choice("optimizer.schedule", self.schedule, SCHEDULES)
+        check_least({"optimizer.step_epochs": (self.step_epochs, 1), "optimizer.patience": (self.patience, 0)})
+        check_least({"optimizer.weight_decay": (self.weight_decay, 0), "optimizer.min_lr": (self.min_lr, 0)})
+        if not self.lr > 0:
+            raise VisionError(f"optimizer.lr={self.lr} must be above 0")
+        for key, value in (("factor", self.factor), ("momentum", self.momentum)):
+            if not 0 <= value < 1:
+                raise VisionError(f"optimizer.{key}={value} must be in [0, 1)")
+
+
+@dataclass
+class VisionSettings:
+    """Everything that decides a supervised run; `dataset=<name>` presets all of it as published."""
+
+    dataset: DataConfig = field(default_factory=DataConfig)
+    model: str | None = None  # null: the data set's first
+    method: Any = MISSING
+    max_norm: float | None = 1.0  # of the shared parameters' direction, for every method alike; null: no clipping
+    features: bool = False  # surgery at the trunk's last features (one trunk pass) instead of at its parameters
+    chunk_size: int | None = None  # tasks in one batched pass through the trunk; null: all, 1: a plain loop
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: int = 20
+    batch_size: int = 256  # examples of one update, over all processes
+    accumulate: int = 1  # micro-batches that an update's batch is cut into, where memory is short
+    precision: str = "float32"  # float32 | bfloat16 | float16 (automatic mixed precision; float16 needs CUDA)
+    workers: int = 0  # processes that load data; 0: the trainer itself
+    evaluate_every: int = 1  # epochs between two evaluations; the last epoch is always evaluated
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(every=1))  # every: epochs
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+    seed: int = 0
+    device: str = "auto"  # auto | cpu | cuda | cuda:N
+    threads: int | None = None  # CPU threads; null: all cores
+    log_every: int = 50  # updates between two rows of metrics
+    out: str = "runs/vision"  # the folder that run folders are made in
+    resume: str | None = None  # a run folder to go on with
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Nested dictionaries, lists and plain values, as config.yaml holds them."""
+        return asdict(self)
+
+
+def validate(settings: VisionSettings) -> None:
+    """Check every key that torch or the data would only trip over later.
+
+    Raises:
+        VisionError, SettingsError, RunError, DiagnosticsError: a value makes no sense; the message names the key, the
+            value and the choices.
+    """
+    check_least(
+        {
+            "epochs": (settings.epochs, 1),
+            "batch_size": (settings.batch_size, 1),
+            "accumulate": (settings.accumulate, 1),
+            "workers": (settings.workers, 0),
+            "evaluate_every": (settings.evaluate_every, 1),
+            "chunk_size": (settings.chunk_size, 1),
+            "seed": (settings.seed, 0),
+            "threads": (settings.threads, 1),
+            "log_every": (settings.log_every, 1),
+        }
+    )
+    check_choice("dataset", settings.dataset.name, DATASETS)
+    check_choice("precision", settings.precision, PRECISIONS)
+    if settings.device.split(":")[0] not in ("auto", "cpu", "cuda"):
+        check_choice("device", settings.device, ("auto", "cpu", "cuda", "cuda:N"))
+    if settings.max_norm is not None and not settings.max_norm > 0:
+        raise VisionError(f"max_norm={settings.max_norm} must be above 0, or null")
+    if settings.batch_size % settings.accumulate:
+        raise VisionError(f"accumulate={settings.accumulate} must divide batch_size={settings.batch_size}")
+    if settings.features and settings.accumulate > 1:
+        raise VisionError(f"features=true cannot be accumulated over accumulate={settings.accumulate} micro-batches")
+    for room in (settings.optimizer, settings.logger, settings.checkpoint, settings.diagnostics, settings.method):
+        if hasattr(room, "validate"):
+            room.validate()
+
+
+def run_name(settings: VisionSettings) -> str:
+    """`<dataset>_<model>_<method>_s<seed>_<hash>`: runs that differ in anything but where they lie differ in name."""
+    digits = mapping_hash(settings.to_mapping(), NAMELESS)
+    return f"{settings.dataset.name}_{settings.model}_{settings.method.name}_s{settings.seed}_{digits}"
+
+
+def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> VisionSettings:
+    """Rebuild typed settings from the nested dictionaries of a config.yaml.
+
+    Raises:
+        SettingsError: a key or a method is unknown here, or a value has the wrong type.
+    """
+    return to_settings(from_mapping(mapping, where, VisionSettings, METHOD_KEYS))
+
+
+def to_settings(config: Any) -> VisionSettings:
+    """Turn a composed configuration into plain typed objects, interpolations resolved.
+
+    Raises:
+        SettingsError: a value is missing, or has the wrong type.
+    """
+    return typed(config, VisionSettings, METHOD_KEYS)

@@ -1,0 +1,1 @@
+"""The papers' tables: Delta-m, published rows, and our own runs beside them."""

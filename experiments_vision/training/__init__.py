@@ -1,0 +1,1 @@
+"""Training and judging one network on one data set."""

@@ -1,0 +1,94 @@
+"""A run's parts from its settings: the one place that knows how the rooms fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from experiments_vision.contract import SPLITS
+from experiments_vision.data.registry import make_source
+from experiments_vision.models.registry import MODELS, make_model
+from experiments_vision.objectives.registry import make_objective
+from experiments_vision.settings import VisionSettings
+from experiments_vision.training.batches import Plan
+from experiments_vision.training.recorder import Recorder
+from experiments_vision.training.schedule import Rates, make_optimizer
+from experiments_vision.training.team import Team, local_device
+from experiments_vision.training.trainer import Parts, VisionTrainer
+from experiments_vision.training.update import Update, trainable
+from mtrl_surgery.cli.schema import check_choice
+from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.console import Progress
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.sinks import make_sinks
+from mtrl_surgery.surgery import Surgery
+
+
+def resolve(settings: VisionSettings) -> VisionSettings:
+    """Settings with nothing left to the machine: device, threads and model as the run will have them.
+
+    Raises:
+        SettingsError: the device or the model is not there.
+    """
+    models = MODELS[settings.dataset.name]
+    model = settings.model or next(iter(models))
+    check_choice("model", model, models)
+    return dataclasses.replace(
+        settings,
+        model=model,
+        device=resolve_device(local_device(settings.device)),
+        threads=resolve_threads(settings.threads, float("inf")),
+    )
+
+
+def build_trainer(
+    settings: VisionSettings, team: Team, run: RunFolder | None, checkpoint: Checkpoint | None = None
+) -> VisionTrainer:
+    """A trainer that is ready to `run(checkpoint)`; it closes everything but the run folder itself.
+
+    Args:
+        settings: resolved ones.
+        team: this process's place.
+        run: where it writes; None for a process that does not lead.
+        checkpoint: where it will go on, for the console and the sinks.
+
+    Raises:
+        VisionError, MethodError, RunError: an option makes no sense, or data or a sink is not to be had.
+    """
+    torch.set_num_threads(settings.threads or resolve_threads(None))
+    device = torch.device(settings.device)
+    # Held-out examples are the data set's own, whatever the run's seed; augmentation is the run's.
+    source = make_source(settings.dataset)
+    splits = {split: source.dataset(split) for split in SPLITS if split in source.splits()}
+    examples = len(splits["train"])  # type: ignore[arg-type]
+    plan = Plan(examples, settings.batch_size, settings.accumulate, settings.epochs, settings.seed, team)
+    objective = make_objective(settings.dataset.name, source.facts)
+    model = make_model(settings.model or "", settings.dataset.name, stream_seed(settings.seed, 4), source.facts)
+    model.to(device)
+    surgery = Surgery(
+        settings.method,
+        len(objective.tasks),
+        seed=stream_seed(settings.seed, 5),
+        max_norm=settings.max_norm,
+        chunk_size=settings.chunk_size,
+        process_group=team.group,
+    )
+    optimizer = make_optimizer(settings.optimizer, trainable(model))
+    update = Update(model, objective, surgery, optimizer, settings)
+    rates = Rates(settings.optimizer, optimizer, "val" in splits)
+    start = checkpoint.step if checkpoint else 0
+    sinks = make_sinks(settings.logger, run, start if checkpoint else None) if run is not None else []
+    shows = run is not None and settings.logger.console
+    progress = Progress(plan.updates, start, None, unit="updates", measure="score") if shows else None
+    recorder = Recorder(run, objective, sinks, progress)
+    store = CheckpointStore(run.checkpoints if run is not None else Path("/nowhere"), settings.checkpoint.keep)
+    return VisionTrainer(Parts(settings, source, splits, objective, update, rates, plan, team, recorder, store))
+
+
+def stream_seed(seed: int, name: int) -> int:
+    """A seed for one named purpose of a run: 4 the initial weights, 5 the method (3 is the order of the examples)."""
+    return int(np.random.SeedSequence(seed, spawn_key=(name,)).generate_state(1)[0])

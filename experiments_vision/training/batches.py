@@ -1,0 +1,153 @@
+"""Which examples are in which batch, and how a batch gets to the device."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from experiments_vision.contract import Place, Targets
+from experiments_vision.data.source import DataSource, Examples, Tensors
+from experiments_vision.errors import VisionError
+from experiments_vision.training.team import Team
+
+Batch = tuple[Any, Targets]
+
+_ORDER = 3  # the name of the stream of an epoch's order, among those of the run's seed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a run: a pure function of the seed, whatever the workers do, from any update on.
+
+    Each epoch is a new permutation; what does not fill a last batch waits for another epoch, so shapes are fixed.
+
+    Attributes:
+        examples: In the training split.
+        batch_size: Examples of one update, over all processes.
+        accumulate: Micro-batches that a process's share is cut into.
+        epochs: In all.
+        seed: The run's.
+        team: The processes.
+
+    Raises:
+        VisionError: where a batch cannot be filled or cut.
+    """
+
+    examples: int
+    batch_size: int
+    accumulate: int
+    epochs: int
+    seed: int
+    team: Team
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.examples:
+            raise VisionError(f"batch_size={self.batch_size}: the training split has only {self.examples} examples")
+        pieces = self.accumulate * self.team.size
+        if self.batch_size % pieces:
+            raise VisionError(
+                f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate} "
+                f"times {self.team.size} processes"
+            )
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Whole batches of an epoch."""
+        return self.examples // self.batch_size
+
+    @property
+    def updates(self) -> int:
+        """Of the whole run."""
+        return self.epochs * self.updates_per_epoch
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The epoch's examples in the order of the batches."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_ORDER, epoch))).permutation(
+            self.examples
+        )
+
+    def micro_batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Epoch and example numbers of this process's micro-batches, from update `start` to the end of the run."""
+        per_epoch = self.updates_per_epoch
+        share = self.batch_size // self.team.size
+        for epoch in range(start // per_epoch, self.epochs):
+            order = self.order(epoch)
+            for update in range(start % per_epoch if epoch == start // per_epoch else 0, per_epoch):
+                begin = update * self.batch_size + self.team.rank * share
+                for numbers in np.split(order[begin : begin + share], self.accumulate):
+                    yield epoch, numbers
+
+
+class Places:
+    """A batch sampler for torch's loader: lists of places, over all epochs, so that workers live as long as the run."""
+
+    def __init__(self, plan: Plan, start: int) -> None:
+        self._plan, self._start = plan, start
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        """From the first update on."""
+        for epoch, numbers in self._plan.micro_batches(self._start):
+            yield [Place(epoch, int(number)) for number in numbers]
+
+
+def training_batches(
+    source: DataSource, examples: Examples, plan: Plan, start: int, workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Micro-batches on the device, from update `start` to the end of the run."""
+    if isinstance(examples, Tensors):
+        inputs, targets = _on(examples.tensors(), device)
+        for _, numbers in plan.micro_batches(start):
+            chosen = torch.from_numpy(numbers).to(device, non_blocking=True)
+            yield inputs[chosen], {name: value[chosen] for name, value in targets.items()}
+        return
+    for batch in _loader(source, examples, Places(plan, start), workers, device):
+        yield _on(batch, device)
+
+
+def split_batches(
+    source: DataSource, examples: Examples, batch_size: int, workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """A whole split in its own order; the last batch may be smaller."""
+    number = len(examples)  # type: ignore[arg-type]
+    if isinstance(examples, Tensors):
+        inputs, targets = _on(examples.tensors(), device)
+        for begin in range(0, number, batch_size):
+            part = slice(begin, begin + batch_size)
+            yield inputs[part], {name: value[part] for name, value in targets.items()}
+        return
+    places = [
+        [Place(0, index) for index in range(begin, min(begin + batch_size, number))]
+        for begin in range(0, number, batch_size)
+    ]
+    for batch in _loader(source, examples, places, workers, device):
+        yield _on(batch, device)
+
+
+def _loader(source: DataSource, examples: Examples, places: Any, workers: int, device: torch.device) -> DataLoader[Any]:
+    return DataLoader(
+        examples,
+        batch_sampler=places,
+        num_workers=workers,
+        collate_fn=source.collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_interrupts if workers else None,
+        generator=torch.Generator(),  # or the loader would draw from the global stream
+    )
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the trainer alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    inputs, targets = batch
+    moved: dict[str, Tensor] = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
+    return inputs.to(device, non_blocking=True), moved

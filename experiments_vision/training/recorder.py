@@ -1,0 +1,146 @@
+"""Rows of a supervised run: to its folder first, and to the sinks after."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from experiments_vision.contract import Objective, Split
+from experiments_vision.training.update import Update
+from mtrl_surgery.cli.tables import table
+from mtrl_surgery.runs.console import Progress
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.manifest import Ending
+from mtrl_surgery.runs.sinks import Sink
+
+
+class Recorder:
+    """Writes what happens; where there is no folder (a process that does not lead) it writes nothing.
+
+    Rows of metrics and evaluations depend on updates alone, those of health on the clock.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder | None,
+        objective: Objective,
+        sinks: Sequence[Sink] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """Nothing is written yet."""
+        self._run, self._objective, self._sinks, self._progress = run, objective, list(sinks), progress
+        self._started = time.monotonic()
+
+    def metrics(self, step: int, epoch: int, update: Update) -> None:
+        """A row for the run and one a task: mean losses since the last row, weights, and the last look's conflicts."""
+        losses_K = update.take_losses()
+        if self._run is None or losses_K is None:
+            return
+        values: dict[str, Tensor] = {**update.looked, **update.surgery.diagnostics(), "loss_K": losses_K}
+        lists = {name: value.tolist() for name, value in values.items()}
+        head: dict[str, Any] = {"step": step, "epoch": epoch}
+        rows = [{**head, "task": None, "loss": sum(lists["loss_K"]) / len(lists["loss_K"])}]
+        rows[0] |= {name: value for name, value in lists.items() if isinstance(value, float | int)}
+        for place, task in enumerate(self._objective.tasks):
+            by_task = {name.removesuffix("_K"): value[place] for name, value in lists.items() if name.endswith("_K")}
+            rows.append({**head, "task": task, **by_task})
+        for row in rows:
+            self._run.metrics.write(row)
+        self._show(rows)
+
+    def evaluation(
+        self,
+        step: int,
+        epoch: int,
+        found: Mapping[Split, Mapping[str, Mapping[str, float]]],
+        splits: Mapping[Split, Any],
+        seconds: float,
+    ) -> None:
+        """A row for each split and task."""
+        if self._run is None:
+            return
+        shown: list[dict[str, Any]] = []
+        for split, modes in found.items():
+            for task in self._objective.tasks:
+                names = [spec.name for spec in self._objective.metrics if spec.task == task]
+                values = {f"{mode}/{name}": modes[mode][name] for mode in modes for name in names}
+                head = {"step": step, "epoch": epoch, "split": split, "task": task, "examples": len(splits[split])}
+                self._run.evaluations.write({**head, **values})
+                shown.append({"step": step, "task": task, **{f"{split}/{key}": value for key, value in values.items()}})
+        self._show(shown)
+        self._health(step, {"event": "evaluation", "epoch": epoch, "seconds": round(seconds, 3)})
+        if self._progress is not None:
+            self._progress.print(f"epoch {epoch}\n{_table(self._objective, found)}")
+            last = list(found)[-1]
+            self._progress.update(step, success=self._objective.score(found[last]["pooled"]))
+
+    def epoch(self, step: int, epoch: int, seconds: float, updates: int) -> None:
+        """How long an epoch's updates took, evaluation left out."""
+        self._health(step, {"event": "epoch", "epoch": epoch, "train_seconds": round(seconds, 4), "updates": updates})
+
+    def progress(self, step: int) -> None:
+        """Tell the console where the run is."""
+        if self._progress is not None:
+            self._progress.update(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the files are."""
+        return {"files": self._run.positions() if self._run is not None else {}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Forget the rows after `state_dict` was taken."""
+        if self._run is not None:
+            self._run.rewind(state["files"])
+
+    def close(self, status: Ending, error: str | None = None) -> None:
+        """Close the sinks and note in the manifest how the run ended."""
+        for sink in self._sinks:
+            sink.close()
+        if self._progress is not None:
+            self._progress.close()
+        if self._run is not None:
+            self._run.finish(status, error)
+
+    def _show(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for sink in self._sinks:
+            sink.write(rows)
+
+    def _health(self, step: int, row: Mapping[str, Any]) -> None:
+        if self._run is not None:
+            wall = round(time.monotonic() - self._started, 3)
+            self._run.health.write({"step": step, "time": round(time.time(), 3), "wall_s": wall, **row})
+
+    def say(self, text: str) -> None:
+        """A line on stderr that does not tear the console's own."""
+        if self._run is None:
+            return
+        if self._progress is not None:
+            self._progress.print(text)
+        else:
+            print(text, file=sys.stderr)
+
+
+def _table(objective: Objective, found: Mapping[Split, Mapping[str, Mapping[str, float]]], most: int = 15) -> str:
+    """The pooled metrics of every split, a line a metric; of very many (CelebA's 40) the mean, worst and best."""
+    specs = objective.metrics
+    if len(specs) > most:
+        rows: list[tuple[str, ...]] = []
+        for split, modes in found.items():
+            values = [modes["pooled"][spec.name] * spec.scale for spec in specs]
+            mean = math.fsum(values) / len(values)
+            rows.append((split, f"{mean:.2f}", f"{min(values):.2f}", f"{max(values):.2f}"))
+        return table(["split", f"mean {specs[0].label}", "least", "greatest"], rows, numbers=(1, 2, 3))
+    lines = [
+        (
+            spec.task,
+            spec.label,
+            *(f"{modes['pooled'][spec.name] * spec.scale:.{spec.digits}f}" for modes in found.values()),
+        )
+        for spec in specs
+    ]
+    return table(["task", "metric", *found], lines, numbers=range(2, 2 + len(found)))

@@ -1,0 +1,91 @@
+"""Learning rates over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments_vision.errors import VisionError
+from experiments_vision.settings import OptimizerConfig
+from experiments_vision.training.team import Team
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of all parameters, shared and own."""
+    match config.name:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        case "sgd":
+            momentum, decay = config.momentum, config.weight_decay
+            return torch.optim.SGD(parameters, lr=config.lr, momentum=momentum, weight_decay=decay)
+    raise VisionError(f"optimizer.name={config.name!r}; choices: adam, adamw, sgd")
+
+
+class Rates:
+    """The learning rate: constant, falling every so many epochs, or when the validation score stands still.
+
+    Raises:
+        VisionError: `plateau` without a validation split.
+    """
+
+    def __init__(self, config: OptimizerConfig, optimizer: torch.optim.Optimizer, has_validation: bool) -> None:
+        self._config, self._optimizer = config, optimizer
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        if config.schedule == "plateau":
+            if not has_validation:
+                raise VisionError(
+                    "optimizer.schedule=plateau needs a validation split: hold one out by dataset.validation"
+                )
+            # Any better score counts: torch's relative threshold means nothing where a score changes its sign.
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                "max",
+                config.factor,
+                config.patience,
+                threshold=0.0,
+                threshold_mode="abs",
+                min_lr=config.min_lr,
+            )
+
+    @property
+    def rate(self) -> float:
+        """The present one."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the rate that depends on the epoch's number (from 0) alone."""
+        if self._config.schedule == "step":
+            self._set(self._config.lr * self._config.factor ** (epoch // self._config.step_epochs))
+
+    def end_epoch(self, score: float | None, team: Team) -> None:
+        """Take the validation's score, which the leader has; all processes get the leader's rate."""
+        if self._plateau is None:
+            return
+        if team.leads:
+            if score is None:
+                raise VisionError("optimizer.schedule=plateau: no validation score")
+            self._plateau.step(score)
+        rate = torch.tensor(self.rate, dtype=torch.float64, device=self._optimizer.param_groups[0]["params"][0].device)
+        team.broadcast([rate])
+        self._set(rate.item())
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next rate depends on."""
+        if self._plateau is None:
+            return {}
+        return {"best": self._plateau.best, "bad": self._plateau.num_bad_epochs, "rate": self.rate}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        if self._plateau is not None:
+            self._plateau.best, self._plateau.num_bad_epochs = state["best"], state["bad"]
+            self._set(state["rate"])
+
+    def _set(self, rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate

@@ -1,0 +1,79 @@
+"""The processes of one run: `torchrun` starts several, and each has a share of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place among all.
+
+    Attributes:
+        rank: 0 writes the run folder and evaluates.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """For `Surgery`; None alone."""
+        return dist.group.WORLD if self.size > 1 else None
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is set in any process. Alone it costs nothing."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag), device=device)
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def broadcast(self, values: list[torch.Tensor]) -> None:
+        """The leader's values, in place, to all."""
+        if self.size > 1:
+            for value in values:
+                dist.broadcast(value, src=0)
+
+    def tell(self, text: str) -> str:
+        """The leader's text, to all."""
+        if self.size == 1:
+            return text
+        told = [text]
+        dist.broadcast_object_list(told, src=0)
+        return told[0]
+
+
+def launched_size() -> int:
+    """How many processes `torchrun` says there are; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Team]:
+    """Meet the processes that `torchrun` started, if it did, until the end of the block."""
+    if launched_size() == 1:
+        yield Team()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def local_device(device: str) -> str:
+    """`cuda` for one of several processes is the GPU of its own."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and launched_size() > 1 else device

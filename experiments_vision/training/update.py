@@ -1,0 +1,163 @@
+"""One update: a batch, its losses, the surgery, a step of the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments_vision.contract import MultiTaskModel, Objective
+from experiments_vision.errors import VisionError
+from experiments_vision.models.batchnorm import frozen_statistics
+from experiments_vision.settings import VisionSettings
+from experiments_vision.training.batches import Batch
+from experiments_vision.training.triad import Triad
+from mtrl_surgery.surgery import Surgery
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Update:
+    """A network on its way down; nothing in a call waits for the device, but a scaler's one check (float16).
+
+    Attributes:
+        scaler: Keeps float16 gradients in range; does nothing in other precisions.
+        loss_sum_K: Of the losses since `take_losses`.
+        looked: What the last look at the gradients saw, by name.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        objective: Objective,
+        surgery: Surgery,
+        optimizer: torch.optim.Optimizer,
+        settings: VisionSettings,
+    ) -> None:
+        self.model, self.objective, self.surgery, self.optimizer = model, objective, surgery, optimizer
+        self.device = next(model.parameters()).device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
+        self.loss_sum_K = torch.zeros(surgery.num_tasks, device=self.device)
+        self.looked: dict[str, Tensor] = {}
+        self._features, self._accumulate = settings.features, settings.accumulate
+        self._dtype = _DTYPES.get(settings.precision)
+        self._diagnostics = settings.diagnostics
+        self._losses_since = 0
+        if settings.precision == "float16" and self.device.type != "cuda":
+            raise VisionError(f"precision=float16 needs CUDA, device={self.device}; choices here: float32, bfloat16")
+
+    def __call__(self, number: int, micro_batches: Sequence[Batch]) -> None:
+        """Update number `number`, of one batch in micro-batches."""
+        look = self._diagnostics.due(number)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        for batch in micro_batches[:-1]:
+            losses, _ = self._losses(batch)
+            self.surgery.accumulate(losses, scaler=self.scaler)
+            self._count(losses)
+        losses, features = self._losses(micro_batches[-1])
+        self.surgery.backward(losses, features=features, scaler=self.scaler, look=look)
+        self._count(losses)
+        triad = Triad(self.model) if look else None
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._losses_since += 1
+        if self.surgery.method.needs_losses_after_step:
+            self.surgery.observe(self._losses_again(micro_batches))
+        if triad is not None:
+            self.looked = self.surgery.diagnostics()
+            if self._diagnostics.curvature:
+                self.looked |= triad.curvature(self._mean_losses(micro_batches[-1]))
+
+    def take_losses(self) -> Tensor | None:
+        """The mean losses [K] since the last call, or None if there were none."""
+        if self._losses_since == 0:
+            return None
+        mean_K = self.loss_sum_K / self._losses_since
+        self.loss_sum_K.zero_()
+        self._losses_since = 0
+        return mean_K
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision, where the settings ask for it."""
+        return torch.autocast(self.device.type, self._dtype) if self._dtype is not None else nullcontext()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on, and the losses not yet written."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "surgery": self.surgery.state_dict(),
+            "scaler": dict(self.scaler.state_dict()),
+            "loss_sum_K": self.loss_sum_K,
+            "losses_since": self._losses_since,
+            "looked": self.looked,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on where `state_dict` was taken, to the bit."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.surgery.load_state_dict(state["surgery"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.loss_sum_K = state["loss_sum_K"].to(self.device)
+        self._losses_since = state["losses_since"]
+        self.looked = {name: value.to(self.device) for name, value in state["looked"].items()}
+
+    def _losses(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
+        """The task losses of a micro-batch, each already divided by how many micro-batches there are."""
+        inputs, targets = batch
+        with self.autocast():
+            outputs = self.model(inputs)
+            losses = self.objective.losses(outputs.tasks, targets)
+        if self._accumulate > 1:
+            losses = [loss / self._accumulate for loss in losses]
+        return losses, outputs.features if self._features else None
+
+    @torch.no_grad()
+    def _losses_again(self, micro_batches: Sequence[Batch]) -> Tensor:
+        """Of the whole batch after the step; batch normalisation's running statistics saw it already."""
+        with frozen_statistics(self.model):
+            return torch.stack([torch.stack(self._losses(batch)[0]) for batch in micro_batches]).sum(dim=0)
+
+    def _mean_losses(self, batch: Batch) -> Callable[[dict[str, Tensor]], Tensor]:
+        inputs, targets = batch
+
+        def losses_K(parameters: dict[str, Tensor]) -> Tensor:
+            outputs = torch.func.functional_call(self.model, parameters, (inputs,))
+            return torch.stack(self.objective.losses(outputs.tasks, targets))
+
+        return losses_K
+
+    @torch.no_grad()
+    def _count(self, losses: Sequence[Tensor]) -> None:
+        self.loss_sum_K += torch.stack([loss.detach().float() for loss in losses])
+
+
+class Judge:
+    """Measures a network on a split."""
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+
+    @torch.no_grad()
+    def __call__(self, batches: Any, stop: Callable[[], bool]) -> dict[str, dict[str, float]] | None:
+        """All metrics by mode and name; None where `stop` says so half-way."""
+        model, objective = self._update.model, self._update.objective
+        meter = objective.meter()
+        model.eval()
+        for inputs, targets in batches:
+            with self._update.autocast():
+                outputs = model(inputs)
+            meter.update([output.float() for output in outputs.tasks], targets)
+            if stop():
+                return None
+        return meter.compute()
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,0 +1,94 @@
+"""A program of several commands: finds the command, and turns what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mtrl_surgery import __version__
+from mtrl_surgery.cli.errors import complain, report
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main(words) -> exit code` runs it, and what it does in a line."""
+
+    module: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a bare call of the program shows.
+
+    Attributes:
+        name: What a user types.
+        title: What it is, in half a line.
+        commands: By name.
+        first: What the example is.
+        example: A whole command line.
+        also: Another way to type it, or nothing.
+    """
+
+    name: str
+    title: str
+    commands: Mapping[str, Command]
+    first: str
+    example: str
+    also: str = ""
+
+    def __str__(self) -> str:
+        """The screen."""
+        width = max(map(len, self.commands))
+        rows = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in self.commands.items())
+        return f"""\
+mtrl-surgery {__version__}: {self.title}
+
+usage: {self.name} COMMAND [KEY=VALUE ...]{self.also}
+
+{rows}
+
+`{self.name} COMMAND --help` says more. {self.first[0].upper() + self.first[1:]}:
+  {self.example}"""
+
+    def unknown(self, name: str) -> str:
+        """The message for a command that isn't there, with the closest one."""
+        close = difflib.get_close_matches(name, self.commands, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        return f"unknown command '{name}'; {hint}choices: {', '.join(self.commands)}"
+
+
+def run(listing: Listing, argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        listing: The program.
+        argv: The words after its name.
+
+    Returns:
+        The exit code: 0 done, 1 the run failed, 2 what was asked for makes no sense, 130 Ctrl-C, 143 SIGTERM.
+    """
+    words = list(argv)
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(listing, flush=True)
+            return 0
+        if words[0] in ("-V", "--version"):
+            print(f"mtrl-surgery {__version__}")
+            return 0
+        if words[0] not in listing.commands:
+            return complain(listing.unknown(words[0]), 2)
+        command = importlib.import_module(listing.commands[words[0]].module)
+        return int(command.main(words[1:]))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of a table has left (`... | head`): nobody is there to be told, not even by the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return report(error)
