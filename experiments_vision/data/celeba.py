@@ -104,7 +104,7 @@ class CelebASource(DataSource):
         faults = [
             Fault(f"{self._partition}:{number}", f"{name} has no line in {self._annotations}")
             for name, number in partition.lines.items()
-            if name not in attributes.rows
+            if partition.splits[name] and name not in attributes.rows
         ]
         alone = len(attributes.rows.keys() - partition.splits.keys())
         if alone:

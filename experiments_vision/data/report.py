@@ -32,17 +32,19 @@ def report(name: str, faults: Sequence[Fault], lines: int = _LINES) -> str:
     ):
         folders.setdefault(os.path.dirname(fault.path), []).append(fault)
     text = [f"{name}: {_counts(faults)}"]
-    left, hidden = lines, len(faults)
+    left, hidden = lines, 0
     for folders_left, (folder, group) in zip(range(len(folders), 0, -1), folders.items(), strict=True):
         show = group[: -(-left // folders_left)]
-        left, hidden = left - len(show), hidden - len(show)
+        left -= len(show)
         if show:
             text.append(f"{folder}: {_counts(group)}")
             text += [f"  {_line(fault)}" for fault in show]
             if len(group) > len(show):
                 text.append(f"  ... and {len(group) - len(show):,} more")
+        else:
+            hidden += len(group)
     if hidden:
-        text.append(f"{hidden:,} more are not shown")
+        text.append(f"... and {hidden:,} more in other folders")
     return "\n".join(text)
 
 

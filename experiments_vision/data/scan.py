@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -65,11 +64,11 @@ def scan(what: str, jobs: Sequence[Job], look: Callable[[Job], Result], threads:
         what: The data set's name, for the line of progress.
         jobs: A file each.
         look: What to do with one; what it raises ends the scan.
-        threads: As many as this process may use cores, unless told.
+        threads: A thread a core, unless told.
     """
     progress = FileProgress(what, len(jobs))
     results: list[Result] = []
-    with ThreadPool(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPool(threads) as pool:
         for result in pool.imap(look, jobs, chunksize=_AHEAD):
             results.append(result)
             progress.update(len(results))

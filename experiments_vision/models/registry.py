@@ -21,11 +21,13 @@ class ModelEntry:
         summary: In one line.
         cls: `module:class`; it takes `tasks` and the facts that it needs.
         facts: Which facts of the data it needs, with their published values: its keyword arguments.
+        by_features: Whether all shared parameters are behind its features, so that surgery can be done there.
     """
 
     summary: str
     cls: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    by_features: bool = True
 
 
 _SEGNET = "experiments_vision.models.segnet:SegNet"
@@ -36,11 +38,11 @@ _LENET = "experiments_vision.models.lenet:LeNet"
 
 MODELS: dict[str, dict[str, ModelEntry]] = {
     "nyuv2": {
-        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 13}),
+        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 13}, by_features=False),
         "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 13}),
     },
     "cityscapes": {
-        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 7}),
+        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 7}, by_features=False),
         "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 7}),
     },
     "celeba": {"convnet": ModelEntry("7 convolutions, 2 linear layers, 40 heads", _CONVNET)},

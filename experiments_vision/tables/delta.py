@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from experiments_vision.contract import MetricSpec, VisionError
+from experiments_vision.errors import VisionError
+
+if TYPE_CHECKING:
+    from experiments_vision.contract import MetricSpec
 
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",

@@ -116,7 +116,7 @@ class ToySettings:
     def configs(self) -> list[MethodConfig]:
         """The methods to run."""
         if self.method is None:
-            return [METHODS[name].config() for name in OURS]
+            return [published(METHODS[name].config(), self) for name in OURS]
         return [self.method]
 
     @property
@@ -197,6 +197,8 @@ def _check_points(starts: Any) -> None:
     try:
         points = [(float(x), float(y)) for x, y in starts]
     except (TypeError, ValueError) as error:
-        raise VisionError(f"starts={starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]") from error
+        raise VisionError(
+            f"starts={starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]"
+        ) from error
     if not points or not all(math.isfinite(number) for point in points for number in point):
         raise VisionError(f"starts={starts!r}: give at least one point, of finite numbers")

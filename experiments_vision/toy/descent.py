@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from experiments_vision.toy.problems import Array, Problem
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
@@ -80,7 +81,7 @@ def descend(
             norm_S1 = np.sqrt((direction_SP * direction_SP).sum(axis=1, keepdims=True))
             direction_SP *= np.minimum(max_norm / (norm_S1 + 1e-6), 1.0)
         if not np.isfinite(direction_SP).all():
-            lost_S = ~np.isfinite(direction_SP).all(axis=1)
+            lost_S: NDArray[np.bool_] = np.logical_not(np.isfinite(direction_SP).all(axis=1))
             stopped_S[lost_S] = step
             direction_SP[lost_S] = 0.0
             active = [start for start in active if not lost_S[start]]
@@ -125,7 +126,9 @@ def _ask(
             weights_SK[start] = method.weights(losses_S[start]).numpy()
         else:
             raise TypeError(f"{type(method).__name__} is no loss weighting, Gramian weighting or Jacobian method")
-        direction_SP[start] = weights_SK[start, 0] * jacobian_SKP[start, 0] + weights_SK[start, 1] * jacobian_SKP[start, 1]
+        direction_SP[start] = (
+            weights_SK[start, 0] * jacobian_SKP[start, 0] + weights_SK[start, 1] * jacobian_SKP[start, 1]
+        )
 
 
 class _Adam:

@@ -10,7 +10,7 @@ from experiments_vision.toy.problems import Array, Problem
 
 WINDOW = ((-12.0, 12.0), (-13.0, 12.0))
 """x and y between which we look; all losses rise beyond it."""
-_SPACING = 0.02
+_SPACING = 0.05
 _SAME = 1e-6  # two minima of the sum are as good as each other within this
 
 
@@ -19,8 +19,8 @@ class Targets:
     """What a point is compared with.
 
     Attributes:
-        optima_NP: The global minima of L1 + L2, [N, 2], by x; exact to 1e-9.
-        pareto_MP: Points of the Pareto set, [M, 2], to the spacing of the grid (0.02), by L1.
+        optima_NP: The global minima of L1 + L2, [N, 2], by x; exact to 1e-7.
+        pareto_MP: Points of the Pareto set, [M, 2], by x and not 0.02 apart; its ends are exact to 0.05.
         front_MK: Their losses, [M, 2].
     """
 
@@ -42,8 +42,8 @@ def targets_of(problem: Problem) -> Targets:
     theta_GP = _grid(_SPACING)
     losses_GK = problem.losses_and_jacobian(theta_GP.reshape(-1, 2))[0].reshape(theta_GP.shape)
     optima_NP = _minima(problem, theta_GP, losses_GK.sum(axis=-1))
-    pareto = _undominated(losses_GK.reshape(-1, 2))
-    return Targets(optima_NP, theta_GP.reshape(-1, 2)[pareto], losses_GK.reshape(-1, 2)[pareto])
+    pareto_MP = _pareto_set(problem, theta_GP, losses_GK)
+    return Targets(optima_NP, pareto_MP, problem.losses_and_jacobian(pareto_MP)[0])
 
 
 def _grid(spacing: float) -> Array:
@@ -75,12 +75,31 @@ def _minima(problem: Problem, theta_GP: Array, sum_G: Array) -> Array:
     return np.array(sorted(best, key=lambda theta_P: float(theta_P[0])))
 
 
-def _undominated(losses_GK: Array) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Indices of the points that no other beats in one loss without losing in the other, by L1."""
-    order = np.lexsort((losses_GK[:, 1], losses_GK[:, 0]))
-    second = losses_GK[order, 1]
+def _pareto_set(problem: Problem, theta_GP: Array, losses_GK: Array) -> Array:
+    """The curve y(x) on which the gradients oppose each other, as far as the grid's undominated points reach.
+
+    A grid's undominated points are a band, for the losses hardly change across the curve. Inside the band the
+    Jacobian's determinant changes its sign once for every x, where it is sought by bisection.
+    """
+    theta_MP, losses_MK = theta_GP.reshape(-1, 2), losses_GK.reshape(-1, 2)
+    order = np.lexsort((losses_MK[:, 1], losses_MK[:, 0]))  # by L1: what follows may only be better in L2
+    second = losses_MK[order, 1]
     before = np.concatenate(([np.inf], np.minimum.accumulate(second)[:-1]))
-    return order[second < before]
+    band_MP = theta_MP[order[second < before]]
+
+    x = np.linspace(band_MP[:, 0].min(), band_MP[:, 0].max(), 1001)
+    low, high = (np.full_like(x, edge) for edge in (band_MP[:, 1].min() - 0.1, band_MP[:, 1].max() + 0.1))
+    sign = np.sign(_determinant(problem, x, low))
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        below = np.sign(_determinant(problem, x, middle)) == sign
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.stack((x, 0.5 * (low + high)), axis=-1)
+
+
+def _determinant(problem: Problem, x: Array, y: Array) -> Array:
+    determinant: Array = np.linalg.det(problem.losses_and_jacobian(np.stack((x, y), axis=-1))[1])
+    return determinant
 
 
 def _distance(theta_P: Array, points_MP: Array) -> Array:

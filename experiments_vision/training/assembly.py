@@ -64,7 +64,7 @@ def build_trainer(
     # Held-out examples are the data set's own, whatever the run's seed; augmentation is the run's.
     source = make_source(settings.dataset)
     splits = {split: source.dataset(split) for split in SPLITS if split in source.splits()}
-    examples = len(splits["train"])  # type: ignore[arg-type]
+    examples = len(splits["train"])
     plan = Plan(examples, settings.batch_size, settings.accumulate, settings.epochs, settings.seed, team)
     objective = make_objective(settings.dataset.name, source.facts)
     model = make_model(settings.model or "", settings.dataset.name, stream_seed(settings.seed, 4), source.facts)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from experiments_vision.contract import Place, Targets
 from experiments_vision.data.source import DataSource, Examples, Tensors
@@ -107,15 +107,14 @@ def training_batches(
             chosen = torch.from_numpy(numbers).to(device, non_blocking=True)
             yield inputs[chosen], {name: value[chosen] for name, value in targets.items()}
         return
-    for batch in _loader(source, examples, Places(plan, start), workers, device):
-        yield _on(batch, device)
+    yield from _loader(source, examples, Places(plan, start), workers, device)
 
 
 def split_batches(
     source: DataSource, examples: Examples, batch_size: int, workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """A whole split in its own order; the last batch may be smaller."""
-    number = len(examples)  # type: ignore[arg-type]
+    number = len(examples)
     if isinstance(examples, Tensors):
         inputs, targets = _on(examples.tensors(), device)
         for begin in range(0, number, batch_size):
@@ -126,20 +125,40 @@ def split_batches(
         [Place(0, index) for index in range(begin, min(begin + batch_size, number))]
         for begin in range(0, number, batch_size)
     ]
-    for batch in _loader(source, examples, places, workers, device):
-        yield _on(batch, device)
+    yield from _loader(source, examples, places, workers, device)
 
 
-def _loader(source: DataSource, examples: Examples, places: Any, workers: int, device: torch.device) -> DataLoader[Any]:
-    return DataLoader(
-        examples,
+class _Telling(Dataset[Any]):
+    """Hands a bad file's error over as a value: torch would bury a worker's exception under its traceback."""
+
+    def __init__(self, source: DataSource, examples: Examples) -> None:
+        self._examples, self._collate = examples, source.collate or default_collate
+
+    def __getitem__(self, place: Place) -> Any:
+        try:
+            return self._examples[place]
+        except VisionError as error:
+            return error
+
+    def collate(self, items: list[Any]) -> Any:
+        return next((item for item in items if isinstance(item, VisionError)), None) or self._collate(items)
+
+
+def _loader(source: DataSource, examples: Examples, places: Any, workers: int, device: torch.device) -> Iterator[Batch]:
+    telling = _Telling(source, examples)
+    loader = DataLoader(
+        telling,
         batch_sampler=places,
         num_workers=workers,
-        collate_fn=source.collate,
+        collate_fn=telling.collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_interrupts if workers else None,
         generator=torch.Generator(),  # or the loader would draw from the global stream
     )
+    for batch in loader:
+        if isinstance(batch, VisionError):
+            raise batch
+        yield _on(batch, device)
 
 
 def _ignore_interrupts(worker: int) -> None:

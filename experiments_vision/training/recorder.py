@@ -39,10 +39,10 @@ class Recorder:
     def metrics(self, step: int, epoch: int, update: Update) -> None:
         """A row for the run and one a task: mean losses since the last row, weights, and the last look's conflicts."""
         losses_K = update.take_losses()
-        if self._run is None or losses_K is None:
+        if self._run is None:
             return
         values: dict[str, Tensor] = {**update.looked, **update.surgery.diagnostics(), "loss_K": losses_K}
-        lists = {name: value.tolist() for name, value in values.items()}
+        lists: dict[str, Any] = {name: value.tolist() for name, value in values.items()}
         head: dict[str, Any] = {"step": step, "epoch": epoch}
         rows = [{**head, "task": None, "loss": sum(lists["loss_K"]) / len(lists["loss_K"])}]
         rows[0] |= {name: value for name, value in lists.items() if isinstance(value, float | int)}

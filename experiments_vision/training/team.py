@@ -47,13 +47,11 @@ class Team:
             for value in values:
                 dist.broadcast(value, src=0)
 
-    def tell(self, text: str) -> str:
-        """The leader's text, to all."""
-        if self.size == 1:
-            return text
-        told = [text]
-        dist.broadcast_object_list(told, src=0)
-        return told[0]
+    def average(self, value: torch.Tensor) -> None:
+        """The mean over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+            value /= self.size
 
 
 def launched_size() -> int:

@@ -21,6 +21,7 @@ from experiments_vision.training.team import Team
 from experiments_vision.training.update import Judge, Update
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.signals import Interrupted, StopSignals
+from mtrl_surgery.surgery import NonFiniteError
 from mtrl_surgery.tensors import nan_paths, to_arrays, to_tensors
 
 LOOK = 10
@@ -103,7 +104,8 @@ class VisionTrainer:
             self._epoch_seconds += time.monotonic() - began
             self._epoch_updates += 1
             if self.step % settings.log_every == 0 or self.step == plan.updates:
-                parts.update.surgery.check()  # before a row of numbers that mean nothing
+                self._check()  # before a row of numbers that mean nothing
+                parts.team.average(parts.update.loss_sum_K)
                 recorder.metrics(self.step, self.epoch, parts.update)
             recorder.progress(self.step)
             if self.step % LOOK == 0:
@@ -169,12 +171,26 @@ class VisionTrainer:
             path = self._save()
             raise Interrupted(self._stop.requested or 15, path)
 
+    def _check(self) -> None:
+        """Wait for the device, and raise NonFiniteError if a loss or gradient so far was NaN or infinite."""
+        parts = self._parts
+        first_K = parts.update.surgery.first_bad_call_K.tolist()
+        bad = [(call, task) for task, call in zip(parts.objective.tasks, first_K, strict=True) if call >= 0]
+        if bad:
+            call = min(bad)[0]
+            tasks = ", ".join(task for first, task in bad if first == call)
+            raise NonFiniteError(
+                f"update {call}: the loss or gradient of {tasks} was NaN or infinite; a lower optimizer.lr "
+                f"({parts.rates.rate:g} now) or max_norm may help, and `check` looks at the data"
+            )
+
     def _save(self) -> Path:
         parts = self._parts
+        parts.team.average(parts.update.loss_sum_K)  # the only part that the processes do not have in common
         state = to_arrays(parts.update.state_dict())
         where = next(nan_paths(state["model"], "model"), None)
         if where is not None:
-            parts.update.surgery.check()  # its error names task and call
+            self._check()  # its error names task and update
             raise NanStateError(f"{where} holds a NaN; the last checkpoint before it is kept")
         if not parts.team.leads:
             return parts.store.folder / f"step-{self.step:09d}"

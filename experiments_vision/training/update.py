@@ -72,10 +72,8 @@ class Update:
             if self._diagnostics.curvature:
                 self.looked |= triad.curvature(self._mean_losses(micro_batches[-1]))
 
-    def take_losses(self) -> Tensor | None:
-        """The mean losses [K] since the last call, or None if there were none."""
-        if self._losses_since == 0:
-            return None
+    def take_losses(self) -> Tensor:
+        """The mean losses [K] of the updates since the last call."""
         mean_K = self.loss_sum_K / self._losses_since
         self.loss_sum_K.zero_()
         self._losses_since = 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import column_chunks, track, tracked
+from mtrl_surgery.methods.columns import column_chunks, tracked
 from mtrl_surgery.methods.gramian import gramian
 from mtrl_surgery.methods.options.jacobian import MocoConfig
 
@@ -36,19 +36,25 @@ class MoCo(JacobianMethod[MocoConfig]):
         tracked_KP = tracked(self, "tracked_KP", jacobian_KP)
         self.state["steps"] += 1
         rate = config.beta / self.state["steps"] ** config.beta_sigma
-        gain_K = rate * self._scales(gramian_KK, losses_K)
-        keep, gain_K1 = (1 - rate).to(dtype), gain_K.to(dtype)[:, None]
-        own_KK = torch.zeros_like(gramian_KK)
-        for part, _ in column_chunks(jacobian_KP):
-            tracked_KC = track(tracked_KP, jacobian_KP[:, part], part, keep, gain_K1)
-            own_KK += gramian(tracked_KC)
-        weights_K = self._move(self.total(own_KK)).to(dtype)
+        self._track(tracked_KP, jacobian_KP, self._scales(gramian_KK, losses_K), rate)
+        weights_K = self._move(self.total(gramian(tracked_KP).double())).to(dtype)
         return torch.mv(tracked_KP.T, weights_K), weights_K
 
-    def _scales(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
-        """What each gradient is multiplied by before it is tracked, [K]."""
+    @staticmethod
+    def _track(tracked_KP: Tensor, jacobian_KP: Tensor, scale_K: Tensor | None, rate: Tensor) -> None:
+        """`y <- y + rate (scale_k g_k - y)`, in place, with one pass over what is tracked."""
+        rate = rate.to(tracked_KP.dtype)
+        if scale_K is None:
+            tracked_KP.lerp_(jacobian_KP, rate)
+            return
+        scale_K1 = scale_K.to(tracked_KP.dtype)[:, None]
+        for part, room_KC in column_chunks(jacobian_KP):
+            tracked_KP[:, part].lerp_(torch.mul(jacobian_KP[:, part], scale_K1, out=room_KC), rate)
+
+    def _scales(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor | None:
+        """What each gradient is multiplied by before it is tracked, [K]; None for nothing."""
         if self.config.normalize == "none":
-            return torch.ones_like(gramian_KK[0])
+            return None
         norm_K = gramian_KK.diagonal().clamp(min=0).sqrt()
         return torch.where(norm_K == 0, 0.0, losses_K.double() / norm_K)
 

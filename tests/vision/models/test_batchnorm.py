@@ -23,7 +23,8 @@ def test_the_running_statistics_stay_to_the_bit(name: str) -> None:
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     trained = model(batch)
     assert all(torch.equal(one, other) for one, other in zip(looked.tasks, trained.tasks, strict=True))
-    moved = [key for key, value in before.items() if not torch.equal(value, model.state_dict()[key])]
+    after = model.state_dict()
+    moved = [key for key, value in before.items() if not torch.equal(value, after[key])]
     norms = [layer for layer in model.modules() if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))]
     assert len(moved) == 3 * len(norms) > 0
 

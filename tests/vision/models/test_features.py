@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from experiments_vision.models.mtan import MTAN
+from experiments_vision.models.registry import MODELS
 from mtrl_surgery import Surgery
 from mtrl_surgery.methods.config import MethodError
 from tests.vision.models.networks import SMALL, gradients, losses_of, small
@@ -97,6 +98,7 @@ def test_mtans_nested_features_carry_the_trunks_gradient_exactly(method: str) ->
 
 @pytest.mark.parametrize("method", ["ls", "pcgrad"])
 def test_mtans_features_do_not_cover_what_the_branches_share(method: str) -> None:
+    assert [name for name, entry in MODELS["nyuv2"].items() if not entry.by_features] == ["mtan"]
     model, batch = small("mtan")
     outputs = model(batch)
     with pytest.raises(MethodError, match="reached by several tasks past the features"):

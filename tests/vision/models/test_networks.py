@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments_vision.contract import VisionError
@@ -72,20 +75,55 @@ def test_unpooling_puts_a_maximum_back_in_its_place() -> None:
     assert torch.equal(F.max_pool2d(unpooled, 2), F.max_pool2d(coarsest, 2))
 
 
-def test_a_mask_multiplies_the_trunks_map() -> None:
-    """With every mask shut to nearly 0 the branches see nothing, and the predictions depend on no image."""
+def watch(layers: Iterable[nn.Module]) -> list[Tensor]:
+    """What each layer reads, in the order of the calls."""
+    seen: list[Tensor] = []
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    return seen
+
+
+@pytest.mark.parametrize("bias", [-60.0, 60.0])
+def test_a_mask_multiplies_the_trunks_map(bias: float) -> None:
+    """Shut, the next level gets nothing; wide open, it gets the trunk's map."""
     model, batch = small("mtan")
     assert isinstance(model, MTAN)
-    with torch.no_grad():
-        for mask in model.branches[1].up:
-            mask[4].weight.zero_()
-            mask[4].bias.fill_(-60)
-        shut = model(batch).tasks[1]
-        model.branches[1].up[-1][4].bias.fill_(60)
-        opened = model(batch).tasks[1]
-        expected = model.heads[1](model.trunk(batch).decoded[-1])
-    assert shut.std(dim=(0, 2, 3)).max() < 1e-12 < expected.std()
-    torch.testing.assert_close(opened, expected)
+    for mask in [*model.branches[1].down, *model.branches[1].up]:
+        nn.init.zeros_(mask[3].weight)
+        nn.init.zeros_(mask[4].weight)
+        nn.init.constant_(mask[4].bias, bias)
+    onward, last = watch(model.down), watch([model.heads[1]])
+    model(batch)
+    maps = model.trunk(batch)
+    of_branch = onward[5:10]  # five levels a branch
+    for found, whole in zip([*of_branch, *last], [*maps.encoded, maps.decoded[-1]], strict=True):
+        torch.testing.assert_close(found, whole if bias > 0 else torch.zeros_like(whole), rtol=1e-12, atol=1e-20)
+
+
+def test_a_mask_reads_the_trunks_map_beside_what_the_level_before_sent() -> None:
+    """Downward pooled, upward resized by a map that keeps its corners."""
+    model, batch = small("mtan")
+    assert isinstance(model, MTAN)
+    branch, sent = model.branches[2], []
+    for step in [*model.down, *model.up]:
+        step.register_forward_hook(lambda _, inputs, output: sent.append(output))
+    read, resized, masked = watch([*branch.down, *branch.up]), watch(model.up), watch([model.heads[2]])
+    maps = model(batch).features
+    early, unpooled, decoded = maps[:5], maps[10:15], maps[15:]
+    sent = sent[20:]  # of the third branch: five levels down, five up
+    assert torch.equal(read[0], early[0])
+    for level in range(1, 5):
+        assert torch.equal(read[level], torch.cat((early[level], F.max_pool2d(sent[level - 1], 2)), dim=1))
+    for level in range(5):
+        assert torch.equal(read[5 + level], torch.cat((unpooled[level], sent[5 + level]), dim=1))
+    corners = (slice(None), slice(None), [0, 0, -1, -1], [0, -1, 0, -1])
+    before = F.max_pool2d(sent[4], 2)
+    assert torch.equal(resized[10][corners], before[corners])
+    outputs = [branch.up[level](read[5 + level]) * decoded[level] for level in range(5)]
+    for level in range(1, 5):
+        torch.testing.assert_close(resized[10 + level][corners], outputs[level - 1][corners])
+        assert resized[10 + level].shape[-1] == 2 * outputs[level - 1].shape[-1]
+    torch.testing.assert_close(masked[0], outputs[4])
 
 
 def test_the_two_dense_networks_have_the_same_trunk() -> None:

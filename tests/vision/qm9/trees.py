@@ -43,7 +43,8 @@ def grow(rng: np.random.Generator) -> Molecule:
             bonds.append((host + 1, len(symbols), 1))
     pos_n3 = rng.normal(size=(len(symbols), 3)) * 2
     spread = float((pos_n3**2).sum())
-    values = rng.normal(size=len(COLUMNS) - 1) + [len(symbols), len(bonds), *[spread] * 9, *[len(free)] * 8]
+    size_C = np.array([len(symbols), len(bonds), *[spread] * 9, *[len(free)] * 8])
+    values = size_C + rng.normal(size=len(COLUMNS) - 1)
     return Molecule(symbols, pos_n3, bonds, values.tolist())
 
 

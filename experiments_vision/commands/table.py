@@ -1,0 +1,96 @@
+"""The papers' tables from run folders, with the published rows below.
+
+usage: python -m experiments_vision table runs/vision [RUN ...] [mode=both] [baseline=runs] [sort=delta] [out=tables]
+
+RUN        run folders, or folders of run folders; runs are grouped by data set, model, method and options
+mode       paper: as the papers count (test split, averages over batches); correct: pooled over the split, at the epoch
+           that was best on the validation split; both
+baseline   of Delta-m: published single-task results, or our runs with method=stl method.task=0, 1, ...; left out:
+           published, and runs for multidigits, which no paper has
+sort       delta | rank | method | time | a metric such as miou
+published  whose rows to show: a paper as in the tables, all, none; left out: the latest whole table
+out        where to write each table as Markdown, CSV and LaTeX; out= writes nothing
+
+Unfinished runs are named under the table and are not in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments_vision.errors import VisionError
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.schema import check_choice
+
+if TYPE_CHECKING:
+    from experiments_vision.tables.runs import Run
+    from mtrl_surgery.reports.tables import Table
+
+BASELINES = ("published", "runs")
+
+
+@dataclass
+class Arguments:
+    """Options of `table`."""
+
+    mode: str = "both"
+    baseline: str = ""
+    sort: str = "delta"
+    published: str = ""
+    out: str | None = "tables"
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the tables, and write them."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    paths = [word for word in words if Path(word).exists() or "=" not in word]
+    arguments = parse([word for word in words if word not in paths], Arguments)
+    if not paths:
+        raise VisionError("name run folders, or a folder of run folders: table runs/vision")
+    from experiments_vision.tables.collect import Wanted, tables
+    from experiments_vision.tables.modes import MODES
+    from experiments_vision.tables.runs import find_runs
+
+    check_choice("mode", arguments.mode, (*MODES, "both"))
+    if arguments.baseline:
+        check_choice("baseline", arguments.baseline, BASELINES)
+    runs, said = find_runs(paths)
+    by_kind: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_kind.setdefault((run.dataset, run.model), []).append(run)
+    made: dict[str, Table] = {}
+    for (dataset, model), own in sorted(by_kind.items()):
+        for mode in MODES if arguments.mode == "both" else [mode for mode in MODES if mode == arguments.mode]:
+            wanted = Wanted(mode, arguments.baseline, arguments.sort, arguments.published)
+            found = tables(own, wanted)
+            made |= {_file_name(dataset, model, mode, kind): table for kind, table in found.items()}
+    print("\n\n".join([*(table.text() for table in made.values()), *said]))
+    if arguments.out:
+        print(f"\n{write(made, Path(arguments.out))}")
+    return 0
+
+
+def write(made: dict[str, Table], out: Path) -> str:
+    """Write every table three times, and say where.
+
+    Raises:
+        VisionError: The folder cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, table in made.items():
+            for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
+                (out / f"{name}.{suffix}").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise VisionError(f"out={out}: cannot write there: {error.strerror}") from error
+    return f"written to {out}: {', '.join(made)} (.md, .csv, .tex)"
+
+
+def _file_name(*parts: str) -> str:
+    return "_".join(re.sub(r"[^\w.-]", "-", part) for part in parts)

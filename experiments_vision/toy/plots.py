@@ -1,0 +1,237 @@
+"""The papers' figures: paths over the contours, loss space, surfaces, curves over time, and an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments_vision.toy.measures import curves
+from experiments_vision.toy.problems import Array, Problem
+from experiments_vision.toy.run import MethodRun, ToyResult
+from experiments_vision.toy.targets import WINDOW
+
+_STARTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#5a5a5a")
+"""A start has its colour in every figure; told apart by the colour-blind too (Okabe and Ito)."""
+_PARETO, _OPTIMUM = "#111111", "#d00000"
+_POINTS = 800  # of a path: more are not seen
+_DPI = 130
+
+
+def draw(result: ToyResult, run: MethodRun, folder: Path, gif: bool = False) -> list[Path]:
+    """Writes `<method>_{paths,losses,curves}.png`, and `<method>.gif` if asked for.
+
+    Args:
+        result: The run's.
+        run: The method.
+        folder: An existing one.
+        gif: Also draw the animation, which takes half a minute.
+
+    Returns:
+        The files.
+    """
+    name = run.config.name
+    files = [folder / f"{name}_{what}.png" for what in ("paths", "losses", "curves")]
+    _save(paths(result, [run]), files[0])
+    _save(loss_space(result, [run]), files[1])
+    _save(over_time(result, run), files[2])
+    if gif:
+        files.append(folder / f"{name}.gif")
+        animate(result, run, files[-1])
+    return files
+
+
+def paths(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
+    """The starts' paths over the contours of L1 + L2, a panel a method."""
+    figure, axes = _panels(result, runs)
+    for ax, run in zip(axes, runs, strict=True):
+        _contours(ax, result)
+        for start, theta_TP in enumerate(_thinned(run).swapaxes(0, 1)):
+            _path(ax, theta_TP, _colour(start))
+    _legend(figure, axes[0])
+    return figure
+
+
+def loss_space(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
+    """The paths of the two losses, with the Pareto front, a panel a method."""
+    figure, axes = _panels(result, runs)
+    front_MK, optima_NK = result.targets.front_MK, _losses(result.problem, result.targets.optima_NP)
+    for ax, run in zip(axes, runs, strict=True):
+        ax.plot(*front_MK.T, color=_PARETO, linewidth=3.0, label="Pareto front", zorder=2)
+        for start, losses_TK in enumerate(_losses(result.problem, _thinned(run)).swapaxes(0, 1)):
+            _path(ax, losses_TK, _colour(start))
+        ax.plot(
+            *optima_NK.T, "*", color=_OPTIMUM, markersize=13, markeredgecolor="white", label="least L1 + L2", zorder=5
+        )
+        ax.set(xlabel="$L_1$", ylabel="$L_2$")
+        ax.grid(alpha=0.25)
+    _legend(figure, axes[0])
+    return figure
+
+
+def surfaces(result: ToyResult) -> Figure:
+    """L1, L2 and their sum in three dimensions."""
+    grid_GP = _grid(160)
+    losses_GK = _losses(result.problem, grid_GP)
+    shown = (("$L_1$", losses_GK[..., 0]), ("$L_2$", losses_GK[..., 1]), ("$L_1 + L_2$", losses_GK.sum(axis=-1)))
+    figure = _figure(13.0, 4.6)
+    for number, (title, height_G) in enumerate(shown, start=1):
+        ax: Any = figure.add_subplot(1, 3, number, projection="3d")
+        ax.plot_surface(grid_GP[..., 0], grid_GP[..., 1], height_G, cmap="viridis", rcount=120, ccount=120, linewidth=0)
+        ax.set(xlabel="$x$", ylabel="$y$", title=title)
+        ax.view_init(elev=28, azim=-118)
+        ax.tick_params(labelsize=8)
+    return figure
+
+
+def over_time(result: ToyResult, run: MethodRun) -> Figure:
+    """Cosine and magnitude similarity of the gradients, and the multi-task curvature, over the steps."""
+    found = curves(result.problem, run.descent)
+    figure = _figure(8.0, 7.0)
+    shown = (
+        ("cosine", "cosine of the gradients"),
+        ("magnitude_similarity", "magnitude similarity"),
+        ("curvature", "curvature / squared norm"),
+    )
+    top: Any = None
+    for number, (key, label) in enumerate(shown, start=1):
+        top = figure.add_subplot(3, 1, number, sharex=top)
+        for start, value_L in enumerate(found[key].T):
+            x, y = result.settings.points[start]
+            # Dashes, since a start's mirror image runs on the very same curve.
+            style = (0, (4, 3)) if start % 2 else "solid"
+            top.plot(found["step"], value_L, color=_colour(start), linestyle=style, label=f"({x:g}, {y:g})")
+        top.set_ylabel(label)
+        top.grid(alpha=0.25)
+        if key == "curvature":
+            top.set_yscale("symlog", linthresh=0.1)
+            top.set_xlabel("step")
+        else:
+            top.set_ylim((-1.05, 1.05) if key == "cosine" else (-0.03, 1.03))
+            top.tick_params(labelbottom=False)
+    figure.suptitle(f"{run.config.name} on {result.settings.problem}")
+    handles, labels = top.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, title="start", fontsize=9)
+    return figure
+
+
+def animate(result: ToyResult, run: MethodRun, path: Path, frames: int = 80) -> None:
+    """The paths as they grow, over the contours and in loss space, as a GIF of eight seconds."""
+    theta_TSP = run.descent.theta_TSP
+    step_F = np.linspace(0, len(theta_TSP) - 1, frames).astype(np.int64)
+    theta_FSP, losses_FSK = theta_TSP[step_F], _losses(result.problem, theta_TSP[step_F])
+    figure = _figure(8.6, 4.3)
+    left, right = figure.subplots(1, 2)
+    _contours(left, result)
+    right.plot(*result.targets.front_MK.T, color=_PARETO, linewidth=3.0)
+    _frame(right, np.concatenate((losses_FSK.reshape(-1, 2), result.targets.front_MK)))
+    right.set(xlabel="$L_1$", ylabel="$L_2$")
+    right.grid(alpha=0.25)
+    drawn = []
+    for ax, points_FSK in ((left, theta_FSP), (right, losses_FSK)):
+        for start in range(points_FSK.shape[1]):
+            (line,) = ax.plot([], [], color=_colour(start), linewidth=1.8)
+            (head,) = ax.plot([], [], "o", color=_colour(start), markersize=6, markeredgecolor="white")
+            drawn.append((line, head, points_FSK[:, start]))
+    title = figure.suptitle("")
+
+    def show(frame: int) -> list[Any]:
+        for line, head, points_FK in drawn:
+            line.set_data(*points_FK[: frame + 1].T)
+            head.set_data(*points_FK[frame : frame + 1].T)
+        title.set_text(f"{run.config.name} on {result.settings.problem}: step {step_F[frame]:,}")
+        return []
+
+    animation = FuncAnimation(figure, show, frames=frames)
+    animation.save(path, PillowWriter(fps=10), dpi=75)
+
+
+def save_surfaces(result: ToyResult, folder: Path) -> Path:
+    """Writes `surfaces.png`."""
+    _save(surfaces(result), folder / "surfaces.png")
+    return folder / "surfaces.png"
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # no window, whatever the user's matplotlib is set to
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=_DPI)
+
+
+def _panels(result: ToyResult, runs: Sequence[MethodRun]) -> tuple[Figure, list[Any]]:
+    figure = _figure(4.4 * len(runs) + 0.6, 5.0)
+    axes = list(figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0])
+    for ax, run in zip(axes, runs, strict=True):
+        ax.set_title(f"{run.config.name} on {result.settings.problem}" if len(runs) == 1 else run.config.name)
+    return figure, axes
+
+
+def _legend(figure: Figure, ax: Any) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    for label, marker in (("start", "o"), ("end", "X")):
+        named[label] = Line2D([], [], color="#666666", marker=marker, markersize=7, linestyle="none")
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+
+
+def _contours(ax: Any, result: ToyResult) -> None:
+    grid_GP = _grid(400)
+    sum_G = _losses(result.problem, grid_GP).sum(axis=-1)
+    # Levels by rank: the upper half is a tenth as high as the lower one is deep.
+    levels = np.unique(np.quantile(sum_G, np.linspace(0.0, 1.0, 26)))
+    ax.contourf(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, cmap=_pale(), zorder=0)
+    ax.contour(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, colors="#8a94a0", linewidths=0.35, zorder=1)
+    ax.plot(*result.targets.pareto_MP.T, color=_PARETO, linewidth=3.0, label="Pareto set", zorder=2)
+    ax.plot(
+        *result.targets.optima_NP.T, "*", color=_OPTIMUM, markersize=13, markeredgecolor="white",
+        label="least L1 + L2", zorder=5, linestyle="none",
+    )  # fmt: skip
+    ax.set(xlabel="$x$", ylabel="$y$", xlim=WINDOW[0], ylim=WINDOW[1], aspect="equal")
+
+
+def _pale() -> Any:
+    # Its lighter half, so that every path stands out.
+    return ListedColormap(colormaps["Blues_r"](np.linspace(0.5, 1.0, 256)))
+
+
+def _path(ax: Any, points_TK: Array, colour: str) -> None:
+    ax.plot(*points_TK.T, color=colour, linewidth=1.8, zorder=3)
+    ax.plot(*points_TK[0], "o", color=colour, markersize=6, markeredgecolor="white", zorder=4)
+    ax.plot(*points_TK[-1], "X", color=colour, markersize=8, markeredgecolor="white", zorder=6)
+
+
+def _frame(ax: Any, points_MK: Array) -> None:
+    low, high = points_MK.min(axis=0), points_MK.max(axis=0)
+    room = 0.05 * (high - low)
+    ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
+
+
+def _thinned(run: MethodRun) -> Array:
+    theta_TSP = run.descent.theta_TSP
+    return theta_TSP[np.unique(np.linspace(0, len(theta_TSP) - 1, _POINTS).astype(np.int64))]
+
+
+def _losses(problem: Problem, theta_P: Array) -> Array:
+    return problem.losses_and_jacobian(theta_P)[0]
+
+
+def _grid(count: int) -> Array:
+    """[count, count, 2] over the window."""
+    x, y = (np.linspace(low, high, count) for low, high in WINDOW)
+    return np.stack(np.meshgrid(x, y), axis=-1)
+
+
+def _colour(start: int) -> str:
+    return _STARTS[start % len(_STARTS)]

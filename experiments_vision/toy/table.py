@@ -1,0 +1,106 @@
+"""Which method comes to the target from which start, in how many steps: Markdown, CSV and plain text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from experiments_vision.toy.config import chosen_options
+from experiments_vision.toy.measures import Arrival
+from experiments_vision.toy.run import MethodRun, ToyResult
+
+_FIELDS = (
+    "method", "start_x", "start_y", "end_x", "end_y", "loss_1", "loss_2", "from_optimum", "optimum_step", "from_pareto",
+    "pareto_step", "stopped",
+)  # fmt: skip
+
+
+def markdown(result: ToyResult) -> str:
+    """A row a method: steps to the target from every start, or how far off the end is.
+
+    The target is the minimum of L1 + L2; or the Pareto set, where the losses are scaled so that the minimum is not what
+    the methods look for.
+    """
+    settings = result.settings
+    balanced = settings.facts.balanced
+    header = ["method", *(f"({x:g}, {y:g})" for x, y in settings.points), "optimum", "Pareto set", "x at the end"]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    for run in result.runs:
+        ends = [arrival.end[0] for arrival in run.arrivals]
+        lines.append(
+            _line(
+                [
+                    run.config.name,
+                    *(_cell(arrival, balanced) for arrival in run.arrivals),
+                    _count([arrival.optimum_step for arrival in run.arrivals]),
+                    _count([arrival.pareto_step for arrival in run.arrivals]),
+                    f"{min(ends) + 0.0:.1f} to {max(ends) + 0.0:.1f}",
+                ]
+            )
+        )
+    lines += [_line([name, *["refused"] * len(settings.points), "", "", ""]) for name in result.refused]
+    return "\n".join([*lines, "", _legend(result)]) + "\n"
+
+
+def rows_csv(result: ToyResult) -> str:
+    """A row for each method and start."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_FIELDS)
+    for run in result.runs:
+        for arrival in run.arrivals:
+            numbers = (*arrival.start, *arrival.end, *arrival.losses)
+            writer.writerow(
+                [
+                    run.config.name, *(f"{number + 0.0:.6g}" for number in numbers),
+                    f"{arrival.from_optimum:.6g}", _or_empty(arrival.optimum_step),
+                    f"{arrival.from_pareto:.6g}", _or_empty(arrival.pareto_step), _or_empty(arrival.stopped),
+                ]
+            )  # fmt: skip
+    return text.getvalue()
+
+
+def options_line(run: MethodRun) -> str:
+    """`samgs (gamma=0.1, similarity=mean)`: the options that are not the method's defaults."""
+    chosen = ", ".join(f"{name}={value}" for name, value in chosen_options(run.config).items())
+    return f"{run.config.name} ({chosen})" if chosen else run.config.name
+
+
+def _cell(arrival: Arrival, balanced: bool) -> str:
+    step = arrival.optimum_step if balanced else arrival.pareto_step
+    if step is not None:
+        return f"{step:,}"
+    if arrival.stopped is not None:
+        return f"no direction at {arrival.stopped:,}"
+    distance = arrival.from_optimum if balanced else arrival.from_pareto
+    return f"off by {distance:.2g}" if distance < 10 else f"off by {distance:.0f}"
+
+
+def _count(steps: Sequence[int | None]) -> str:
+    return f"{sum(step is not None for step in steps)} / {len(steps)}"
+
+
+def _or_empty(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _legend(result: ToyResult) -> str:
+    settings = result.settings
+    target = "the minimum of L1 + L2" if settings.facts.balanced else "the Pareto set"
+    optima = " and ".join(f"({x + 0.0:.2f}, {y:.2f})" for x, y in (result.targets.optima_NP.round(4) + 0.0).tolist())
+    clip = "no clipping" if settings.max_norm is None else f"clipped to norm {settings.max_norm:g}"
+    options = "; ".join(options_line(run) for run in result.runs if chosen_options(run.config))
+    scales = f"{settings.scales[0]:g} and {settings.scales[1]:g}"
+    parts = [
+        f"{settings.problem}, {settings.num_steps:,} steps of Adam at {settings.lr:g}, {clip}, "
+        f"starts={settings.starts}, sign={settings.sign}, scales {scales}, seed {settings.seed}.",
+        f"Cells: the first step from which the point stays within {settings.within:g} of {target}.",
+        f"The minimum of L1 + L2: {optima}.",
+        f"Options: {options}." if options else "",
+    ]
+    return " ".join(parts).rstrip()
