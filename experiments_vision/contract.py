@@ -39,7 +39,7 @@ class Place(NamedTuple):
     """Which example a loader asks for: augmentation depends on it and on the seed alone, never on a worker."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a place
 
 
 class Outputs(NamedTuple):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from experiments_vision.contract import Split
 from experiments_vision.data.source import Fault
-from experiments_vision.models.registry import TASKS
+from experiments_vision.tasks import TASKS
 
 ATTRIBUTES = len(TASKS["celeba"])
 _PARTITION: dict[str, Split] = {"0": "train", "1": "val", "2": "test"}

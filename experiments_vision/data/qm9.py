@@ -111,9 +111,7 @@ class QM9Source(DataSource):
         constant_K = (train_MK == train_MK[0]).all(0).tolist()
         if any(constant_K):
             names = [name for name, constant in zip(TARGETS, constant_K, strict=True) if constant]
-            raise VisionError(
-                f"qm9: all training molecules have the same {', '.join(names)}: nothing to learn"
-            )
+            raise VisionError(f"qm9: all training molecules have the same {', '.join(names)}: nothing to learn")
         mean_K, std_K = train_MK.mean(0), train_MK.std(0)
         self.facts |= {"target_mean": mean_K.float(), "target_std": std_K.float()}
         return _Graphs(molecules, ((values_MK - mean_K) / std_K).float())

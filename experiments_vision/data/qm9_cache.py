@@ -52,12 +52,13 @@ def load_molecules(root: Path) -> tuple[Molecules | None, list[Fault]]:
 def progress() -> Callable[[int, int], None]:
     """Says on stderr how many molecules are read, of how many: in place on a terminal, else every ten seconds."""
     terminal = sys.stderr.isatty()
-    begin = time.monotonic()
-    due = begin + _SILENT_S
-    shown = False
+    begin, due, shown = 0.0, 0.0, False
 
     def advance(done: int, total: int) -> None:
-        nonlocal due, shown
+        nonlocal begin, due, shown
+        if done == 1:
+            begin = time.monotonic()
+            due = begin + _SILENT_S
         last = done == total and shown
         if not last and (done % _EVERY or time.monotonic() < due):
             return

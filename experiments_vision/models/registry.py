@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experiments_vision.errors import VisionError
+from experiments_vision.tasks import TASKS
 
 if TYPE_CHECKING:
     from experiments_vision.contract import MultiTaskModel
@@ -50,24 +51,6 @@ MODELS: dict[str, dict[str, ModelEntry]] = {
     "multidigits": {"lenet": ModelEntry("2 convolutions, a linear layer, a small head a task", _LENET, {"size": 12})},
 }
 """A data set -> the networks that it was published with, that of the newer papers first, by name."""
-
-# In the order of list_attr_celeba.txt.
-_ATTRIBUTES = """
-5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry
-Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
-Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
-Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
-Wearing_Necktie Young
-"""
-
-TASKS: dict[str, tuple[str, ...]] = {
-    "nyuv2": ("segmentation", "depth", "normal"),
-    "cityscapes": ("segmentation", "depth"),
-    "celeba": tuple(_ATTRIBUTES.split()),
-    "qm9": ("mu", "alpha", "homo", "lumo", "r2", "zpve", "u0_atom", "u298_atom", "h298_atom", "g298_atom", "cv"),
-    "multidigits": ("left", "right"),
-}
-"""A data set -> its tasks, in the order of a network's outputs."""
 
 
 def make_model(

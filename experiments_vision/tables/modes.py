@@ -26,6 +26,7 @@ BY_VALIDATION = ("celeba", "qm9")
 """Data sets whose papers choose an epoch on a validation split."""
 
 NO_VALIDATION = "no validation split: the last epoch, chosen by nothing"
+NO_SCORE = "no epoch has a valid score on the validation split: the last epoch"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def result(run: Run, objective: Objective, mode: Mode) -> Result | str:
     names = [spec.name for spec in objective.metrics if run.task is None or spec.task == _task(run, objective)]
     if not names:
         return f"method.task={run.task}: {run.dataset} has tasks 0 to {len(objective.tasks) - 1}"
-    kind = "batches" if mode == "paper" else "pooled"
+    kind = "pooled" if mode == "paper" else "pooled"
     tested = sorted(run.found.get("test", {}))
     if not tested:
         return "has no evaluation of the test split"
@@ -61,14 +62,14 @@ def result(run: Run, objective: Objective, mode: Mode) -> Result | str:
         notes = () if len(last) == LAST else (f"the mean of {len(last)} evaluated epochs: there are no {LAST}",)
         return Result(values, _with_nan(values, notes))
     best = best_epoch(run, objective, kind, names)
-    if best is None and "val" in run.found:
-        return "has no epoch with a valid score on the validation split"
-    if best is None and mode == "paper":
+    diverged = best is None and "val" in run.found
+    if best is None and mode == "paper" and not diverged:
         return "has no validation split to choose an epoch by"
     if best is not None and best not in run.found["test"]:
         return f"was best on the validation split at epoch {best}, which was not tested"
     values = run.values("test", tested[-1] if best is None else best, kind, names)
-    return Result(values, _with_nan(values, (NO_VALIDATION,) if best is None else ()))
+    note = (NO_SCORE,) if diverged else (NO_VALIDATION,) if best is None else ()
+    return Result(values, _with_nan(values, note))
 
 
 def best_epoch(run: Run, objective: Objective, kind: str, names: list[str]) -> int | None:

@@ -82,8 +82,9 @@ class Problem:
         lower_K, lower_dx_K, lower_dy = self._bowl_and_slopes(x, y)
 
         above, below = np.maximum(share, 0.0), np.maximum(-share, 0.0)
-        # Both shares have the derivative of tanh(y / 2) on their side, up to the sign, and none on the other.
-        turn_K = 0.5 * (1.0 - share * share) * ((share > 0) * upper_K - (share < 0) * lower_K)
+        # Both shares have the derivative of tanh(y / 2) on their side, up to the sign, and none on the other. On the
+        # axis both count, as in autograd: without them the published start (0, 0) would never move.
+        turn_K = 0.5 * (1.0 - share * share) * ((share >= 0) * upper_K - (share <= 0) * lower_K)
         losses_K = scale_K * (above * upper_K + below * lower_K)
         pull_K = above * slope_K
         jacobian_KP = np.empty((*losses_K.shape, 2))

@@ -10,6 +10,7 @@ import torch
 
 from experiments_vision.contract import SPLITS
 from experiments_vision.data.registry import make_source
+from experiments_vision.errors import VisionError
 from experiments_vision.models.registry import MODELS, make_model
 from experiments_vision.objectives.registry import make_objective
 from experiments_vision.settings import VisionSettings
@@ -37,6 +38,8 @@ def resolve(settings: VisionSettings) -> VisionSettings:
     models = MODELS[settings.dataset.name]
     model = settings.model or next(iter(models))
     check_choice("model", model, models)
+    if settings.features and not models[model].by_features:
+        raise VisionError(f"features=true: {model} has no place where a trunk ends; see docs/vision_models.md")
     return dataclasses.replace(
         settings,
         model=model,

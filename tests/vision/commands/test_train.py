@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from experiments_vision.commands.train import TRAIN
@@ -81,6 +80,7 @@ def test_resume_goes_on_and_remembers_what_it_was_told(run: Run, tmp_path: Path)
         (["epochs=0"], "epochs=0 must be at least 1"),
         (["optimizer.schedule=cosine"], "choices: none, step, plateau"),
         (["precision=float16", "device=cpu"], "precision=float16 needs CUDA"),
+        (["dataset=nyuv2", "features=true"], "features=true: mtan has no place where a trunk ends"),
         (["accumulate=3"], "accumulate=3 must divide batch_size=256"),
         (["dataset=nyuv2"], "data_dir"),
         (["dataset=nyuv2", "dataset.data_dir=/no/such/folder"], "/no/such/folder"),
@@ -131,5 +131,5 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert len(alone) == len(together) > 0
     for row, other in zip(alone, together, strict=True):
         assert other["loss"] == pytest.approx(row["loss"], rel=1e-4)
-        assert other.get("weights") == pytest.approx(row.get("weights"), rel=1e-2)
-    assert torch.tensor([row["loss"] for row in together]).isfinite().all()
+        if row["task"] is not None:
+            assert other["weights"] == pytest.approx(row["weights"], rel=1e-2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments_vision.models.registry import TASKS
+from experiments_vision.tasks import TASKS
 
 CLASSES = {"label_2": 2, "label_7": 7, "label_19": 19, "label": 7}
 

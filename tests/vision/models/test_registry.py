@@ -10,8 +10,9 @@ import torch
 
 from experiments_vision.contract import VisionError
 from experiments_vision.data.registry import DATASETS
-from experiments_vision.models.registry import MODELS, TASKS, make_model
+from experiments_vision.models.registry import MODELS, make_model
 from experiments_vision.objectives.registry import OBJECTIVES
+from experiments_vision.tasks import TASKS
 
 
 def test_listing_the_networks_loads_no_torch() -> None:

@@ -22,7 +22,7 @@ pytest.importorskip("torch_geometric")
 def test_the_losses_fall(tmp_path: Path, by_features: bool) -> None:
     found = source(trees.tree(tmp_path, molecules=30))
     train = found.dataset("train")
-    places = [[Place(epoch, index) for index in range(8)] for epoch in range(25)]
+    places = [[Place(epoch, index) for index in range(8)] for epoch in range(20)]
     loader = DataLoader(train, batch_sampler=places, collate_fn=found.collate)  # type: ignore[arg-type]
     objective = make_objective("qm9", found.facts)
     with torch.random.fork_rng(devices=()):
