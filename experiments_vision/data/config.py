@@ -19,7 +19,7 @@ class DataConfig:
         validation: Held out of the training split where the published set has no validation split: a share below 1, or
             a count. With 0 there is no `val` split.
         limit: The first n examples of every split, for trials; None for all.
-        seed: Decides the held-out examples and the augmentation.
+        seed: Of the augmentation; `train` gives the run's. What is held out is the same in every run.
     """
 
     name: str = "multidigits"

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments_vision.contract import Meter, MetricSpec, Objective, Targets
-from experiments_vision.tables.delta import CELEBA_ATTRIBUTES, mean
+from experiments_vision.delta import mean
+from experiments_vision.tasks import TASKS
 
 
 class F1Meter(Meter):
@@ -49,8 +50,8 @@ class F1Meter(Meter):
 class CelebA(Objective):
     """Targets `attributes` [B, 40] of 0 and 1; outputs are 40 logits [B]."""
 
-    tasks = CELEBA_ATTRIBUTES
-    metrics = tuple(MetricSpec(f"f1_{name}", name, True, name, 100) for name in CELEBA_ATTRIBUTES)
+    tasks = TASKS["celeba"]
+    metrics = tuple(MetricSpec(f"f1_{name}", name, True, name, 100) for name in TASKS["celeba"])
 
     def losses(self, outputs: Sequence[Tensor], targets: Targets) -> list[Tensor]:
         """Binary cross entropy of each attribute; no two share a node, so that each backward meets its own head."""

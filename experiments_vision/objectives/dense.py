@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments_vision.contract import Meter, MetricSpec, Objective, Targets, VisionError
+from experiments_vision.delta import BASELINES, delta_m
 from experiments_vision.objectives.dense_meters import (
     DepthMeter,
     NormalMeter,
@@ -21,7 +22,6 @@ from experiments_vision.objectives.dense_meters import (
     defined,
     unit,
 )
-from experiments_vision.tables.delta import BASELINES, delta_m
 
 SEGMENTATION = (
     MetricSpec("miou", "segmentation", True, "mIoU", 100),

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments_vision.contract import Meter, MetricSpec, Objective, Targets
+from experiments_vision.delta import mean
 from experiments_vision.objectives.accumulate import Averages
-from experiments_vision.tables.delta import mean
 
 
 class AccuracyMeter(Meter):

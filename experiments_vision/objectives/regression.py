@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments_vision.contract import Meter, MetricSpec, Objective, Targets, VisionError
+from experiments_vision.delta import BASELINES, delta_m
 from experiments_vision.objectives.accumulate import Averages
-from experiments_vision.tables.delta import BASELINES, QM9_TARGETS, delta_m
+from experiments_vision.tasks import TASKS
 
 IN_EV = ("homo", "lumo", "zpve", "u0_atom", "u298_atom", "h298_atom", "g298_atom")
 """Properties in eV; their errors are reported in meV."""
@@ -49,8 +50,8 @@ class AbsoluteErrorMeter(Meter):
 class QM9(Objective):
     """Targets `targets` [B, 11], standardised; outputs are 11 predictions [B] of them."""
 
-    tasks = QM9_TARGETS
-    metrics = tuple(MetricSpec(f"mae_{name}", name, False, name, digits=_DIGITS.get(name, 2)) for name in QM9_TARGETS)
+    tasks = TASKS["qm9"]
+    metrics = tuple(MetricSpec(f"mae_{name}", name, False, name, digits=_DIGITS.get(name, 2)) for name in TASKS["qm9"])
 
     def __init__(self, target_std_K: Tensor) -> None:
         """Takes the standard deviations [11] that the targets were divided by, in the data's units.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from experiments_vision.contract import MetricSpec, Objective
+from experiments_vision.delta import BASELINES, delta_m_by_task, mean, metric_deltas, task_deltas
 from experiments_vision.errors import VisionError
 from experiments_vision.objectives.registry import judge
-from experiments_vision.tables.delta import BASELINES, delta_m_by_task, mean, metric_deltas, task_deltas
 from experiments_vision.tables.groups import Group, baseline_of, group, time_ratio
 from experiments_vision.tables.modes import Mode
 from experiments_vision.tables.published import DEFAULT_PAPER, PublishedRow, corrected, papers

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments_vision.contract import Objective
-from experiments_vision.tables.delta import mean
+from experiments_vision.delta import mean
 from experiments_vision.tables.runs import Run, Values
 
 Mode = Literal["paper", "correct"]
@@ -49,7 +49,7 @@ def result(run: Run, objective: Objective, mode: Mode) -> Result | str:
     names = [spec.name for spec in objective.metrics if run.task is None or spec.task == _task(run, objective)]
     if not names:
         return f"method.task={run.task}: {run.dataset} has tasks 0 to {len(objective.tasks) - 1}"
-    kind = "pooled" if mode == "paper" else "pooled"
+    kind = "batches" if mode == "paper" else "pooled"
     tested = sorted(run.found.get("test", {}))
     if not tested:
         return "has no evaluation of the test split"

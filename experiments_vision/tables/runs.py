@@ -51,7 +51,8 @@ class Run:
         options: All other keys of its configuration that decide what is trained, flat.
         finished: Whether the run came to its end.
         found: Split -> epoch -> mode -> metric -> value; NaN where the file has null.
-        seconds: An epoch's training in seconds, the median over epochs; None if no epoch is noted.
+        seconds: An epoch's training in seconds, the median over epochs (processor time, where the run had one thread
+            of a CPU); None if no epoch is noted.
     """
 
     path: Path
@@ -137,7 +138,7 @@ def read_run(path: Path) -> Run | None:
         options=options,
         finished=folder.manifest().get("status") == "finished",
         found=_evaluations(path / "evaluations.jsonl"),
-        seconds=_seconds(path / "health.jsonl"),
+        seconds=_seconds(path / "health.jsonl", config),
     )
 
 
@@ -176,11 +177,13 @@ def _evaluations(path: Path) -> dict[str, dict[int, dict[str, Values]]]:
     return found
 
 
-def _seconds(path: Path) -> float | None:
+def _seconds(path: Path, config: Mapping[str, Any]) -> float | None:
+    # One thread's processor time is what its clock would say of a machine without other work.
+    key = "cpu_seconds" if config.get("device") == "cpu" and config.get("threads") == 1 else "train_seconds"
     # A resumed run may have trained an epoch twice: the later row counts.
     by_epoch = {
-        row.get("epoch"): float(row["train_seconds"])
+        row.get("epoch"): float(row[key])
         for row in read_rows(path)
-        if row.get("event") == "epoch" and isinstance(row.get("train_seconds"), int | float)
+        if row.get("event") == "epoch" and isinstance(row.get(key), int | float)
     }
     return median(by_epoch.values()) if by_epoch else None

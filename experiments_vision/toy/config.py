@@ -84,7 +84,7 @@ class ToySettings:
     scale: float | None = None  # of the first loss; null: the problem's
     steps: int | None = None  # of Adam; null: the problem's
     lr: float = 1e-3
-    max_norm: float | None = None  # every method's direction is clipped to it; null: no clipping
+    max_norm: float | None = 1.0  # every method's direction is clipped to it, as SAM-GS's code does; null: no clipping
     within: float = 0.1  # how near the optimum counts as there, in units of theta
     every: int = 10  # steps between two rows that are written
     seed: int = 0

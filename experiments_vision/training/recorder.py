@@ -79,9 +79,11 @@ class Recorder:
             last = list(found)[-1]
             self._progress.update(step, success=self._objective.score(found[last]["pooled"]))
 
-    def epoch(self, step: int, epoch: int, seconds: float, updates: int) -> None:
-        """How long an epoch's updates took, evaluation left out."""
-        self._health(step, {"event": "epoch", "epoch": epoch, "train_seconds": round(seconds, 4), "updates": updates})
+    def epoch(self, step: int, epoch: int, times: Mapping[str, float]) -> None:
+        """How long an epoch's updates took, evaluation left out; see `trainer.Timer`."""
+        row: dict[str, Any] = {"event": "epoch", "epoch": epoch, "updates": times["updates"]}
+        row |= {"train_seconds": round(times["wall"], 4), "cpu_seconds": round(times["cpu"], 4)}
+        self._health(step, row)
 
     def progress(self, step: int) -> None:
         """Tell the console where the run is."""

@@ -33,6 +33,32 @@ class NanStateError(ArithmeticError):
 
 
 @dataclass
+class Timer:
+    """How long an epoch's updates take, evaluations left out.
+
+    Attributes:
+        wall: Seconds on the clock.
+        cpu: Seconds of all of this process's threads: what the clock would say of one thread on an idle machine.
+        updates: Those that were timed.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+    updates: int = 0
+
+    def start(self) -> None:
+        """Before an update."""
+        self.wall -= time.monotonic()
+        self.cpu -= time.process_time()
+
+    def stop(self) -> None:
+        """After it."""
+        self.wall += time.monotonic()
+        self.cpu += time.process_time()
+        self.updates += 1
+
+
+@dataclass
 class Parts:
     """What a run is made of; `experiments_vision.training.assembly` makes them."""
 
@@ -62,7 +88,7 @@ class VisionTrainer:
         self._store = parts.store
         self.step = 0  # updates done
         self._evaluated = 0  # the last epoch that was evaluated
-        self._epoch_seconds, self._epoch_updates = 0.0, 0
+        self._timer = Timer()
 
     def run(self, resume: Checkpoint | None = None) -> Path:
         """Train to the end; the manifest's status tells how it went.
@@ -97,12 +123,11 @@ class VisionTrainer:
         self._after_epoch()  # where a run was stopped in the middle of an evaluation
         batches = self._batches()
         while self.step < plan.updates:
-            began = time.monotonic()
+            self._timer.start()
             parts.rates.begin_epoch(self.step // plan.updates_per_epoch)
             parts.update(self.step, list(islice(batches, settings.accumulate)))
             self.step += 1
-            self._epoch_seconds += time.monotonic() - began
-            self._epoch_updates += 1
+            self._timer.stop()
             if self.step % settings.log_every == 0 or self.step == plan.updates:
                 self._check()  # before a row of numbers that mean nothing
                 parts.team.average(parts.update.loss_sum_K)
@@ -134,9 +159,9 @@ class VisionTrainer:
         if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
             self._evaluate(epoch)
         self._evaluated = epoch
-        if self._epoch_updates:
-            parts.recorder.epoch(self.step, epoch, self._epoch_seconds, self._epoch_updates)
-        self._epoch_seconds, self._epoch_updates = 0.0, 0
+        if self._timer.updates:
+            parts.recorder.epoch(self.step, epoch, vars(self._timer))
+        self._timer = Timer()
         if epoch % settings.checkpoint.every == 0:
             self._save()
         self._heed_signal()
@@ -202,8 +227,7 @@ class VisionTrainer:
                 "recorder": parts.recorder.state_dict(),
                 "step": self.step,
                 "evaluated": self._evaluated,
-                "epoch_seconds": self._epoch_seconds,
-                "epoch_updates": self._epoch_updates,
+                "timer": dict(vars(self._timer)),
             },
         )
 
@@ -215,7 +239,7 @@ class VisionTrainer:
         parts.update.load_state_dict(_plain(to_tensors(state["update"])))
         parts.rates.load_state_dict(state["rates"])
         self.step, self._evaluated = state["step"], state["evaluated"]
-        self._epoch_seconds, self._epoch_updates = state["epoch_seconds"], state["epoch_updates"]
+        self._timer = Timer(**state["timer"])
 
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Any]:

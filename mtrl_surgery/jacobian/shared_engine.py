@@ -7,7 +7,7 @@ batched pass carries the gradients of all tasks through the trunk.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -18,8 +18,12 @@ from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_leaf
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
 from mtrl_surgery.jacobian.shared_team import Team
+from mtrl_surgery.jacobian.shared_trunk import Trunk
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.gramian import gramian
+
+TASKS_AT_ONCE = 8
+"""In one pass through convolutions of our own: what the tasks share there is computed once for so many."""
 
 
 def gradients(
@@ -124,7 +128,7 @@ class SharedEngine:
         """Every task's gradient by the shared parameters; frees the graph."""
         self._run_heads()
         pieces = self._through_trunk(self._cut.trunk_leaves, last=not self._cut.nested)
-        blocks = [self._block(pieces.get(node, []) + self._direct.get(node, [])) for node in self._shared]
+        blocks = [self._block(pieces.pop(node, []) + self._direct.pop(node, [])) for node in self._shared]
         self._release()
         return Blocks(blocks, self.shared_sizes)
 
@@ -228,18 +232,23 @@ class SharedEngine:
         groups: dict[tuple[Edge, ...], list[int]] = {}
         for task, cotangents in enumerate(self._cotangents):
             groups.setdefault(tuple(cotangents), []).append(task)
-        size = self._chunk_size or self.num_tasks
-        chunks = [
-            (edges, tasks[start : start + size])
-            for edges, tasks in groups.items()
-            if edges
-            for start in range(0, len(tasks), size)
-        ]
+        chunks: list[tuple[Trunk, list[int]]] = []
+        for edges, tasks in groups.items():
+            if edges:
+                trunk = Trunk(self._graph, edges, leaves, gradients)
+                size = self._chunk_size or (TASKS_AT_ONCE if trunk.convolutions else self.num_tasks)
+                chunks += [(trunk, tasks[start : start + size]) for start in range(0, len(tasks), size)]
         pieces: dict[Node, list[Piece]] = {node: [] for node in leaves}
-        for number, (edges, tasks) in enumerate(chunks):
+        for number, (trunk, tasks) in enumerate(chunks):
+            edges = trunk.begin
             retain = not (last and number == len(chunks) - 1)
             columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
-            if len(tasks) == 1:
+            if trunk.convolutions:
+                by_leaf = trunk.run(columns)
+                found = [by_leaf.get(node) for node in leaves]
+                if not retain:
+                    self._free([trunk.begin for trunk, _ in chunks])
+            elif len(tasks) == 1:
                 found = gradients(edges, [column[0] for column in columns], [(node, 0) for node in leaves], retain)
                 found = [None if grad is None else grad[None] for grad in found]
             else:
@@ -254,6 +263,12 @@ class SharedEngine:
                     if node in self._own[task]:
                         self.own_gradients[task].append((self._own[task][node], grad[row]))
         return pieces
+
+    def _free(self, begins: Iterable[Sequence[Edge]]) -> None:
+        """Frees the trunk's graph from some edges on."""
+        edges = list({edge: None for begin in begins for edge in begin})
+        like = [next(found[edge] for found in self._cotangents if edge in found) for edge in edges]
+        self._pass_nothing(edges, like, self._cut.trunk_leaves)
 
     def _seed(self, task: int) -> Tensor:
         """The gradient of a loss by itself."""
@@ -274,6 +289,10 @@ class SharedEngine:
         tasks, first = pieces[0]
         if len(pieces) == 1 and tasks == list(range(rows)):
             block = first.reshape(rows, -1).to(self.dtype)
+        elif [task for tasks, _ in pieces for task in tasks] == list(range(rows)):
+            block = torch.cat([grad.flatten(1) if grad.ndim > 1 else grad[:, None] for _, grad in pieces]).to(
+                self.dtype
+            )
         else:
             block = torch.zeros(rows, first[0].numel(), dtype=self.dtype, device=first.device)
             for tasks, grad in pieces:
@@ -285,10 +304,14 @@ class SharedEngine:
         """Frees what a nested graph still holds: a pass without a gradient computes nothing."""
         if not self._cut.nested:
             return
-        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node, _ in self._graph.roots]
+        seeds = [self._seed(task) for task in range(self.num_tasks)]
+        self._pass_nothing(self._graph.roots, seeds, self._wanted)
+
+    @staticmethod
+    def _pass_nothing(begin: Sequence[Edge], like: Sequence[Tensor], leaves: Iterable[Node]) -> None:
+        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node in {node for node, _ in begin}]
         try:
-            seeds = [self._seed(task) for task in range(self.num_tasks)]
-            gradients(self._graph.roots, seeds, [(node, 0) for node in self._wanted], retain=False)
+            gradients(begin, like, [(node, 0) for node in leaves], retain=False)
         finally:
             for handle in handles:
                 handle.remove()

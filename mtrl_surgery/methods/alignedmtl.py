@@ -1,8 +1,11 @@
 """Aligned-MTL: aligning the principal components of the gradients (Senushkin et al., arXiv 2305.19000).
 
 1. The official code adds the aligned gradients up (`reduction=sum`); a fork multiplies that by K once more.
-2. Rank: eigenvalues up to K eps times the largest, eps of the Gramian's dtype, count as zero. So gradients shorter than
-   about 1e-7 of the longest (float64; 1e-3 in float32) are taken for none.
+2. The official code takes eigenvalues of the Gramian up to K eps times the largest for zero, and with them gradients
+   shorter than 1e-7 of the longest (float64; 1e-3 in float32): `rank_of=gramian`. Here rank is that of the unit
+   gradients, eigenvalues of whose cosines up to K eps count as zero, and the components' lengths come from a
+   decomposition that bears columns of any lengths (`graded_svd`). Where gradients depend on each other, components up to
+   K eps of the longest are rounding.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import library_of
+from mtrl_surgery.methods.arrays import Array, Library, library_of
+from mtrl_surgery.methods.graded_svd import graded_svd
 from mtrl_surgery.methods.options.gramian import AlignedmtlConfig
 from mtrl_surgery.methods.preference import preference_weights
-from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, spoilt
+from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, spoilt, unit_gramian
 
 
 class AlignedMTL(RoundedGramianWeighting[AlignedmtlConfig]):
@@ -32,22 +36,35 @@ class AlignedMTL(RoundedGramianWeighting[AlignedmtlConfig]):
         """B w: the balance matrix on the tasks' own weights."""
         library, gramian = library_of(gramian_KK)
         np, bad = library.np, spoilt(gramian)
-        eigenvalue_K, vector_KK = np.linalg.eigh(np.where(bad == 0, gramian, 0.0))
-        largest = library.at_least(eigenvalue_K[-1], 0.0)
-        kept_K = eigenvalue_K > self.num_tasks * self.eps * largest
+        cosine_KK, norm_K = unit_gramian(library, np.where(bad == 0, gramian, 0.0))
+        sigma_K, vector_KK, kept_K = self._components(library, cosine_KK, norm_K)
         rank = kept_K.sum()
-        # Ascending, so the kept ones are the last; of an even number of them the lower median, as in the official code.
+        # Falling, so the kept ones are the first; of an even number of them the lower median, as in the official code.
         place_K = (kept_K * 1).cumsum(0)
         chosen_K = {
-            "min": kept_K & (place_K == 1),
-            "median": kept_K & (place_K == (rank + 1) // 2),
+            "min": kept_K & (place_K == rank),
+            "median": kept_K & (place_K == rank // 2 + 1),
             "rmse": kept_K,
         }[self.config.scale_mode]
-        scale = np.where(chosen_K, eigenvalue_K, 0.0).sum() / library.at_least(chosen_K.sum() * 1.0, 1.0)
-        inverse_K = np.where(kept_K, (scale / np.where(kept_K, eigenvalue_K, 1.0)) ** 0.5, 0.0)
+        square = np.where(chosen_K, sigma_K**2, 0.0).sum() / library.at_least(chosen_K.sum() * 1.0, 1.0)
+        inverse_K = np.where(kept_K, square**0.5 / np.where(kept_K, sigma_K, 1.0), 0.0)
         _, preference_K = library_of(self._preference_K.to(gramian_KK.device, non_blocking=True))
         weights_K = vector_KK @ (inverse_K * (preference_K @ vector_KK)) + bad
-        smallest = np.where(kept_K, eigenvalue_K, largest).min()
-        condition = (largest / np.where(rank == 0, 1.0, smallest)) ** 0.5
+        condition = sigma_K[0] / np.where(rank == 0, 1.0, np.where(kept_K, sigma_K, sigma_K[0]).min())
         self.record(condition=torch.as_tensor(condition + bad), rank=torch.as_tensor(rank * 1.0))
         return torch.as_tensor(weights_K)
+
+    def _components(self, library: Library, cosine_KK: Array, norm_K: Array) -> tuple[Array, Array, Array]:
+        """The principal components' lengths, falling, their vectors as columns, and which of them are no rounding."""
+        np, precision = library.np, self.num_tasks * self.eps
+        eigenvalue_K, vector_KK = np.linalg.eigh(cosine_KK)
+        kept_K = eigenvalue_K > precision * eigenvalue_K.max()
+        # F with F^T F = G: dependence is told from directions alone, whatever the lengths.
+        factor_KK = (np.where(kept_K, eigenvalue_K, 0.0) ** 0.5)[:, None] * vector_KK.T * norm_K
+        sigma_K, right_KK = graded_svd(library, factor_KK)
+        absent = (norm_K == 0).sum()
+        rank = kept_K.sum() - absent
+        sure = library.may_look & (rank == self.num_tasks - absent)
+        share = precision**0.5 if self.config.rank_of == "gramian" else np.where(sure, 0.0, precision)
+        place_K = cosine_KK.diagonal().cumsum(0)
+        return sigma_K, right_KK, (place_K <= rank) & (sigma_K > share * sigma_K[0])

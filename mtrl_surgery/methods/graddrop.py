@@ -19,7 +19,7 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.jacobian import GraddropConfig
 
 _LOOKED_AT = 2**15
-"""Columns that the logged weights are worked out from, where there are more: all of them cost a quarter of the method."""
+"""Columns that the logged weights are worked out from, where there are more: all would be a quarter of the cost."""
 
 GOLDEN = -1640531527
 """2^32 over the golden ratio, as an int32: its multiples are spread evenly."""

@@ -140,6 +140,11 @@ class AlignedmtlConfig(MethodConfig):
     )
     preference: list[float] = option([], "the tasks' own weights, one a task; empty: equal", at_least=0)  # noqa: RUF009
     reduction: str = option("sum", "equal weights are 1 (sum, official) or 1/K (mean)", choices=("sum", "mean"))
+    rank_of: str = option(
+        "directions",
+        "what tells rounding: the directions alone, or the gramian's eigenvalues (official code), as a short gradient's",
+        choices=("directions", "gramian"),
+    )
 
 
 register(

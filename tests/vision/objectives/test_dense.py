@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments_vision.contract import Targets, VisionError
 from experiments_vision.objectives.dense import Cityscapes, NYUv2, depth_loss, normal_loss, segmentation_loss
 from experiments_vision.objectives.registry import make_objective
-from experiments_vision.tables.delta import BASELINES
+from experiments_vision.delta import BASELINES
 
 CLASSES = 13
 
@@ -110,6 +110,19 @@ def test_masked_pixels_have_no_influence() -> None:
     hidden = (targets["normal"].sum(1, keepdim=True) == 0).expand_as(outputs[2])
     outputs[2] = outputs[2].masked_fill(hidden, 7.0)
     assert [loss.item() for loss in NYUv2().losses(outputs, targets)] == pytest.approx(before)
+
+
+def test_a_normal_whose_channels_add_up_to_zero_counts_as_unknown_as_published() -> None:
+    outputs, targets = batch(1)
+    hidden = targets["normal"].sum(1) == 0
+    targets["normal"] = targets["normal"].where(~hidden.unsqueeze(1), torch.tensor([1.0, -1.0, 0.0])[:, None, None])
+    assert hidden.any() and (targets["normal"].norm(dim=1) > 0.9).all()
+    pixels = valid(outputs, targets)
+    loss = normal_loss(outputs[2], targets["normal"])
+    assert loss.item() == pytest.approx(1 - pixels["cosine"].mean(), rel=1e-5)
+    meter = NYUv2().meter()
+    meter.update(outputs, targets)
+    assert meter.compute()["pooled"]["mean_angle"] == pytest.approx(pixels["angle"].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [segmentation_loss, depth_loss, normal_loss])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +63,7 @@ def test_what_makes_no_sense_is_named(key: str, value: object, says: str) -> Non
 
 
 def test_a_complementary_scale_is_below_one() -> None:
-    with pytest.raises(VisionError, match="scale=1.5"):
+    with pytest.raises(VisionError, match=r"scale=1\.5"):
         validate(short(problem="aligned", scale=1.5))
 
 
@@ -81,12 +85,43 @@ def test_the_command_line_knows_what_was_given() -> None:
     assert to_settings(compose(TOY, ["~method"]), ["~method"]).method is None
 
 
+@pytest.mark.slow
 def test_processes_change_nothing() -> None:
     alone, shared = (run_toy(short(method=METHODS["rlw"].config(), workers=workers)) for workers in (1, 2))
     np.testing.assert_array_equal(alone.runs[0].descent.theta_TSP, shared.runs[0].descent.theta_TSP)
     assert alone.runs[0].arrivals == shared.runs[0].arrivals
     other = run_toy(short(method=METHODS["rlw"].config(), seed=1))
     assert np.abs(other.runs[0].descent.theta_TSP - alone.runs[0].descent.theta_TSP).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_a_killed_run(tmp_path: Path) -> None:
+    words = ["toy", "steps=2000000", "workers=2", "method=ls", f"out={tmp_path}"]
+    run = subprocess.Popen([sys.executable, "-m", "experiments_vision", *words], stderr=subprocess.DEVNULL)
+    workers = wait_for(lambda: [pid for pid in children(run.pid) if "spawn_main" in command(pid)], 2)
+    run.kill()
+    run.wait()
+    wait_for(lambda: [pid for pid in workers if not command(pid)], len(workers))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command(pid: int) -> str:
+    """Empty for a process that is gone, or gone but for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def wait_for(found: Callable[[], list[int]], count: int) -> list[int]:
+    end = time.monotonic() + 120
+    while len(now := found()) < count:
+        assert time.monotonic() < end, now
+        time.sleep(0.2)
+    return now
 
 
 def test_all_methods_make_one_table() -> None:
@@ -107,7 +142,7 @@ def test_all_methods_make_one_table() -> None:
 
 
 def test_the_table_judges_unbalanced_losses_by_the_pareto_set() -> None:
-    result = run_toy(short(problem="nashmtl", steps=2, starts=[[3.0, -8.38]]))
+    result = run_toy(short(problem="nashmtl", steps=2, lr=1e-3, starts=[[3.0, -8.38]]))
     assert markdown(result).splitlines()[2] == "| ls | 0 | 0 / 1 | 1 / 1 | 3.0 to 3.0 |"
 
 
@@ -179,7 +214,7 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(("name", "arrive"), [("ls", 3), ("samgs", 7)])
 def test_sam_gs_arrives_where_ls_is_stuck(name: str, arrive: int) -> None:
     """The SAM-GS paper's claim on toy1o, at its step size and number of steps."""
-    settings = ToySettings(workers=None)
+    settings = ToySettings(max_norm=1.0)
     settings.method = published(METHODS[name].config(), settings)
     (run,) = run_toy(settings).runs
     assert sum(arrival.optimum_step is not None for arrival in run.arrivals) == arrive

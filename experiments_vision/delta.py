@@ -12,22 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from experiments_vision.errors import VisionError
+from experiments_vision.tasks import TASKS
 
 if TYPE_CHECKING:
     from experiments_vision.contract import MetricSpec
-
-CELEBA_ATTRIBUTES = (
-    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
-    "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
-    "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache",
-    "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks",
-    "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
-    "Wearing_Necklace", "Wearing_Necktie", "Young",
-)  # fmt: skip
-"""The 40 attributes in the order of CelebA's own list."""
-
-QM9_TARGETS = ("mu", "alpha", "homo", "lumo", "r2", "zpve", "u0_atom", "u298_atom", "h298_atom", "g298_atom", "cv")
-"""The 11 properties in the order of the published experiment."""
 
 _CELEBA_F1 = (
     0.6736886, 0.68121034, 0.81524944, 0.5760289, 0.7205613, 0.8555076, 0.38203922, 0.58225113, 0.787647, 0.8321292,
@@ -51,8 +39,8 @@ BASELINES: dict[str, dict[str, float]] = {
         "within_30": 0.6915,
     },
     "cityscapes": {"miou": 0.7401, "pixel_accuracy": 0.9316, "abs_error": 0.0125, "rel_error": 27.77},
-    "celeba": {f"f1_{name}": value for name, value in zip(CELEBA_ATTRIBUTES, _CELEBA_F1, strict=True)},
-    "qm9": {f"mae_{name}": value for name, value in zip(QM9_TARGETS, _QM9_MAE, strict=True)},
+    "celeba": {f"f1_{name}": value for name, value in zip(TASKS["celeba"], _CELEBA_F1, strict=True)},
+    "qm9": {f"mae_{name}": value for name, value in zip(TASKS["qm9"], _QM9_MAE, strict=True)},
 }
 """Published single-task results by data set and metric, in our metrics' units: CAGrad (NYUv2, single-task SegNet),
 Nash-MTL (Cityscapes, QM9), FAMO's authors (CelebA). MultiDigits has none: run `method=stl` for each task."""

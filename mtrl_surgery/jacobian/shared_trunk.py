@@ -1,0 +1,192 @@
+"""The trunk's backward pass for several tasks, with convolutions of our own; torch's autograd does all the rest.
+
+The trunk is cut at its convolutions, and where several edges meet. What lies between two cuts autograd passes once for
+each task, and the gradients that arrive at a cut are added up there until all have come. So every node is passed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mtrl_surgery.jacobian.shared_graph import Edge, Node, Walk, is_leaf
+from mtrl_surgery.jacobian.shared_winograd import Convolution, is_eligible
+
+Gradients = Callable[[Sequence[Edge], Sequence[Tensor], Sequence[Edge], bool], list[Tensor | None]]
+"""Products of cotangents with a Jacobian, from edges to edges; and whether the graph is kept."""
+
+
+class Trunk:
+    """One graph, for tasks that begin at the same edges.
+
+    Args:
+        graph: The walk from the losses.
+        begin: The edges where the heads end.
+        leaves: The parameters' nodes whose gradients are wanted.
+        gradients: What passes the rest.
+
+    Attributes:
+        begin: As given.
+        convolutions: The nodes that are taken over.
+    """
+
+    def __init__(
+        self,
+        graph: Walk,
+        begin: Sequence[Edge],
+        leaves: Sequence[Node],
+        gradients: Gradients,
+    ) -> None:
+        self._gradients, self._leads = gradients, _leading(graph, leaves)
+        self.begin = list(begin)
+        self._order: list[Node] = []
+        arriving: dict[Node, int] = {}
+        behind = {node for node, _ in begin}
+        for node in graph.children:
+            if node not in behind or node not in self._leads:
+                continue
+            self._order.append(node)
+            for child, _ in self._children(node):
+                behind.add(child)
+                arriving[child] = arriving.get(child, 0) + 1
+        for node, _ in begin:
+            arriving[node] = arriving.get(node, 0) + 1
+        self.convolutions = {node for node in self._order if is_eligible(node)}
+        self._stops = self.convolutions | {n for n, count in arriving.items() if count > 1 and not is_leaf(n)}
+        self._open: Node | None = None
+
+    def run(self, columns: Sequence[Sequence[Tensor]]) -> dict[Node, Tensor]:
+        """All tasks' gradients by the leaves, a row a task; none for those that are not reached.
+
+        Args:
+            columns: For each edge of the beginning, the tasks' cotangents.
+        """
+        self._tasks = len(columns[0])
+        self._waiting: dict[Edge, list[Tensor]] = {}
+        self._found: dict[Node, Tensor] = {}
+        with self._stopping():
+            starts = dict(zip(self.begin, columns, strict=True))
+            for edge in [edge for edge in starts if edge[0] in self._stops]:
+                self._arrive(edge, list(starts.pop(edge)))
+            if starts:
+                self._pass(list(starts), list(starts.values()))
+            for node in self._order:
+                if node not in self._stops:
+                    continue
+                edges = [edge for edge in self._waiting if edge[0] is node]
+                cotangents = [self._waiting.pop(edge) for edge in edges]
+                if node in self.convolutions and edges:
+                    self._convolve(node, cotangents[0])
+                elif edges:
+                    self._open = node
+                    self._pass(edges, cotangents)
+                    self._open = None
+        found, self._found = self._found, {}
+        return found
+
+    def _children(self, node: Node) -> list[Edge]:
+        return [edge for edge in node.next_functions if edge[0] in self._leads]
+
+    def _targets(self, edges: Sequence[Edge]) -> list[Edge]:
+        """The stops' edges and the leaves that are reached without passing a stop."""
+        found: dict[Edge, None] = {}
+        waiting, seen = [node for node, _ in edges], set[Node]()
+        while waiting:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            for edge in self._children(node):
+                if edge[0] in self._stops or is_leaf(edge[0]):
+                    found[edge] = None
+                else:
+                    waiting.append(edge[0])
+        return list(found)
+
+    def _pass(self, edges: Sequence[Edge], cotangents: Sequence[Sequence[Tensor]]) -> None:
+        """By autograd from some edges to the next stops, a task after the other."""
+        leaves = [edge for edge in edges if is_leaf(edge[0])]
+        for edge in leaves:
+            self._arrive(edge, list(cotangents[edges.index(edge)]))
+        rest = [place for place, edge in enumerate(edges) if edge not in leaves]
+        begin = [edges[place] for place in rest]
+        targets = self._targets(begin)
+        if not targets:
+            return
+        by_target: list[list[Tensor | None]] = [[] for _ in targets]
+        for task in range(self._tasks):
+            found = self._gradients(begin, [cotangents[place][task] for place in rest], targets, True)
+            for grads, grad in zip(by_target, found, strict=True):
+                grads.append(grad)
+        for edge, grads in zip(targets, by_target, strict=True):
+            like = next((grad for grad in grads if grad is not None), None)
+            if like is not None:
+                self._arrive(edge, [torch.zeros_like(like) if grad is None else grad for grad in grads])
+
+    def _arrive(self, edge: Edge, grads: list[Tensor]) -> None:
+        if is_leaf(edge[0]):
+            rows = torch.stack(grads)
+            self._found[edge[0]] = self._found[edge[0]] + rows if edge[0] in self._found else rows
+        elif edge in self._waiting:
+            pairs = zip(self._waiting[edge], grads, strict=True)
+            self._waiting[edge] = [before + grad for before, grad in pairs]
+        else:
+            self._waiting[edge] = grads
+
+    def _convolve(self, node: Node, cotangents: list[Tensor]) -> None:
+        wanted = [edge if edge[0] in self._leads else None for edge in node.next_functions]
+        by_input, by_filter, by_bias = (*wanted, None)[:3]
+        convolution = Convolution(node)
+        shape = node._saved_weight.shape
+        filters = cotangents[0].new_empty(self._tasks, *shape) if by_filter is not None else None
+        inputs: list[Tensor] = []
+        biases = [grad.sum((0, 2, 3)) for grad in cotangents] if by_bias is not None else []
+        for task in range(self._tasks):
+            grad = convolution.backward(
+                cotangents[task], by_input is not None, None if filters is None else filters[task]
+            )
+            cotangents[task] = biases[0] if biases else torch.empty(0)  # let go of
+            if grad is not None:
+                inputs.append(grad)
+        del convolution
+        if by_bias is not None:
+            self._arrive_or_pass(by_bias, biases)
+        if by_filter is not None and filters is not None:
+            if is_leaf(by_filter[0]) and by_filter[0] not in self._found:
+                self._found[by_filter[0]] = filters
+            else:
+                self._arrive_or_pass(by_filter, list(filters))
+        if by_input is not None:
+            self._arrive_or_pass(by_input, inputs)
+
+    def _arrive_or_pass(self, edge: Edge, grads: list[Tensor]) -> None:
+        if edge[0] in self._stops or is_leaf(edge[0]):
+            self._arrive(edge, grads)
+        else:
+            self._pass([edge], [grads])
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Gradients are captured at the stops and go no further."""
+
+        def hook(node: Node) -> Callable[[tuple[Tensor, ...]], tuple[Tensor | None, ...] | None]:
+            return lambda grads: None if self._open is node else (None,) * len(grads)
+
+        handles = [node.register_prehook(hook(node)) for node in self._stops]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _leading(graph: Walk, leaves: Sequence[Node]) -> set[Node]:
+    """The nodes from which one of the leaves is reached."""
+    leads = set(leaves)
+    for node in reversed(graph.children):
+        if any(child in leads for child, _ in graph.children[node]):
+            leads.add(node)
+    return leads
