@@ -18,7 +18,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-slow test-gpu lint format bench setup clean
+.PHONY: help train vision test test-slow test-gpu lint format bench setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ lint: $(DEV_STAMP) ## style, types and the rule that no import runs upward
 format: $(DEV_STAMP) ## let ruff rewrite what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+vision: $(RUN_STAMP) ## train a supervised benchmark; ARGS="method=samgs" (two digits, a minute; ARGS=--help lists every key)
+	@$(PY) -m experiments_vision train $(ARGS)
 
 bench: $(RUN_STAMP) ## time the update and the rollout on this machine; ARGS="tasks=50"
 	@$(PY) -m mtrl_surgery bench update $(ARGS)
