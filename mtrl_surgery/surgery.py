@@ -42,6 +42,8 @@ class Surgery:
         max_jacobian_bytes: A Gramian method's Jacobian that would be larger is never built (see docs/library.md).
         process_group: Processes with a shard of the batch each (`torch.distributed.group.WORLD` for all of them): every
             one gets the `.grad` of the whole batch. None for this process alone.
+        fast_convolutions: On a CPU, pass the trunk's 3 x 3 convolutions by Winograd's scheme: faster, and in float32
+            rounded a little more coarsely (see docs/library.md).
         **options: The method's, such as `gamma=0.5`.
 
     Raises:
@@ -58,6 +60,7 @@ class Surgery:
         chunk_size: int | None = None,
         max_jacobian_bytes: int = 2**32,
         process_group: ProcessGroup | None = None,
+        fast_convolutions: bool = True,
         **options: Any,
     ) -> None:
         for name, value in (("max_norm", max_norm), ("chunk_size", chunk_size), ("num_tasks", num_tasks)):
@@ -66,7 +69,7 @@ class Surgery:
         self.method = _make(method, num_tasks, seed, options)
         self.num_tasks = self.method.num_tasks
         self.chunk_size = chunk_size
-        self._group = process_group
+        self._group, self._fast = process_group, fast_convolutions
         self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
         self._book = RoleBook()
         self._held: Held | None = None
@@ -231,7 +234,7 @@ class Surgery:
         engine = (
             FeatureEngine(graph, given, present, self.chunk_size, scale)
             if given is not None
-            else SharedEngine(graph, present, self.chunk_size, scale)
+            else SharedEngine(graph, present, self.chunk_size, scale, self._fast)
         )
         losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])
         return Batch(tasks, losses_K, roles, scale, engine, Team(tasks))

@@ -78,8 +78,10 @@ def to_settings(config: Any, overrides: Sequence[str]) -> ToySettings:
 
 
 def _draw(result: Any, folder: Path) -> None:
-    from experiments_vision.toy.plots import draw, save_surfaces
+    from experiments_vision.toy.plots import compare, draw, save_surfaces
 
     save_surfaces(result, folder)
+    if len(result.runs) > 1:
+        compare(result, folder)
     for run in result.runs:
         draw(result, run, folder, result.settings.gif)

@@ -24,6 +24,7 @@ _STARTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 _PARETO, _OPTIMUM = "#111111", "#d00000"
 _POINTS = 800  # of a path: more are not seen
 _DPI = 130
+_COLUMNS = 4  # panels side by side
 
 
 def draw(result: ToyResult, run: MethodRun, folder: Path, gif: bool = False) -> list[Path]:
@@ -49,6 +50,14 @@ def draw(result: ToyResult, run: MethodRun, folder: Path, gif: bool = False) -> 
     return files
 
 
+def compare(result: ToyResult, folder: Path) -> list[Path]:
+    """Writes `paths.png` and `losses.png`: all methods side by side."""
+    files = [folder / "paths.png", folder / "losses.png"]
+    _save(paths(result, result.runs), files[0])
+    _save(loss_space(result, result.runs), files[1])
+    return files
+
+
 def paths(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
     """The starts' paths over the contours of L1 + L2, a panel a method."""
     figure, axes = _panels(result, runs)
@@ -56,6 +65,7 @@ def paths(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
         _contours(ax, result)
         for start, theta_TP in enumerate(_thinned(run).swapaxes(0, 1)):
             _path(ax, theta_TP, _colour(start))
+        ax.label_outer()
     _legend(figure, axes[0])
     return figure
 
@@ -69,9 +79,10 @@ def loss_space(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
         for start, losses_TK in enumerate(_losses(result.problem, _thinned(run)).swapaxes(0, 1)):
             _path(ax, losses_TK, _colour(start))
         ax.plot(
-            *optima_NK.T, "*", color=_OPTIMUM, markersize=13, markeredgecolor="white", label="least L1 + L2", zorder=5
+            *optima_NK.T, "*", color=_OPTIMUM, markersize=11, markeredgecolor="white", label="least L1 + L2", zorder=7
         )
         ax.set(xlabel="$L_1$", ylabel="$L_2$")
+        ax.label_outer()
         ax.grid(alpha=0.25)
     _legend(figure, axes[0])
     return figure
@@ -112,7 +123,8 @@ def over_time(result: ToyResult, run: MethodRun) -> Figure:
         top.set_ylabel(label)
         top.grid(alpha=0.25)
         if key == "curvature":
-            top.set_yscale("symlog", linthresh=0.1)
+            top.set_yscale("symlog", linthresh=1.0)
+            top.yaxis.get_major_locator().set_params(numticks=6)
             top.set_xlabel("step")
         else:
             top.set_ylim((-1.05, 1.05) if key == "cosine" else (-0.03, 1.03))
@@ -167,12 +179,17 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI)
+    figure.savefig(path, dpi=_DPI, bbox_inches="tight")
 
 
 def _panels(result: ToyResult, runs: Sequence[MethodRun]) -> tuple[Figure, list[Any]]:
-    figure = _figure(4.4 * len(runs) + 0.6, 5.0)
-    axes = list(figure.subplots(1, len(runs), squeeze=False, sharex=True, sharey=True)[0])
+    columns = min(len(runs), _COLUMNS)
+    rows = -(-len(runs) // columns)
+    figure = _figure(3.9 * columns + 0.8, 4.1 * rows + 0.7)
+    cells = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat)
+    axes = cells[: len(runs)]
+    for ax in cells[len(runs) :]:
+        ax.set_axis_off()
     for ax, run in zip(axes, runs, strict=True):
         ax.set_title(f"{run.config.name} on {result.settings.problem}" if len(runs) == 1 else run.config.name)
     return figure, axes
@@ -187,7 +204,7 @@ def _legend(figure: Figure, ax: Any) -> None:
 
 
 def _contours(ax: Any, result: ToyResult) -> None:
-    grid_GP = _grid(400)
+    grid_GP = _grid(250)
     sum_G = _losses(result.problem, grid_GP).sum(axis=-1)
     # Levels by rank: the upper half is a tenth as high as the lower one is deep.
     levels = np.unique(np.quantile(sum_G, np.linspace(0.0, 1.0, 26)))
@@ -195,8 +212,8 @@ def _contours(ax: Any, result: ToyResult) -> None:
     ax.contour(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, colors="#8a94a0", linewidths=0.35, zorder=1)
     ax.plot(*result.targets.pareto_MP.T, color=_PARETO, linewidth=3.0, label="Pareto set", zorder=2)
     ax.plot(
-        *result.targets.optima_NP.T, "*", color=_OPTIMUM, markersize=13, markeredgecolor="white",
-        label="least L1 + L2", zorder=5, linestyle="none",
+        *result.targets.optima_NP.T, "*", color=_OPTIMUM, markersize=11, markeredgecolor="white",
+        label="least L1 + L2", zorder=7, linestyle="none",
     )  # fmt: skip
     ax.set(xlabel="$x$", ylabel="$y$", xlim=WINDOW[0], ylim=WINDOW[1], aspect="equal")
 

@@ -61,10 +61,19 @@ class SharedEngine:
         roles: The parameters, with the present tasks' own.
         chunk_size: Tasks in one pass through the trunk; all where it is None.
         scale: What the losses are multiplied with, a scalar tensor; None for 1. Every result is unscaled.
+        fast_convolutions: Whether `shared_winograd` may take over the trunk's convolutions.
     """
 
-    def __init__(self, heads: Walk, roles: Roles, chunk_size: int | None, scale: Tensor | None) -> None:
+    def __init__(
+        self,
+        heads: Walk,
+        roles: Roles,
+        chunk_size: int | None,
+        scale: Tensor | None,
+        fast_convolutions: bool = True,
+    ) -> None:
         self.roles = roles
+        self._fast = fast_convolutions
         self.num_tasks = len(heads.roots)
         self._graph, self._chunk_size, self._scale = heads, chunk_size, scale
         reached = {id(leaf.variable): leaf for leaf in heads.leaves}
@@ -235,16 +244,24 @@ class SharedEngine:
         chunks: list[tuple[Trunk, list[int]]] = []
         for edges, tasks in groups.items():
             if edges:
-                trunk = Trunk(self._graph, edges, leaves, gradients)
+                trunk = Trunk(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
                 size = self._chunk_size or (TASKS_AT_ONCE if trunk.convolutions else self.num_tasks)
                 chunks += [(trunk, tasks[start : start + size]) for start in range(0, len(tasks), size)]
         pieces: dict[Node, list[Piece]] = {node: [] for node in leaves}
+        filters: dict[Node, Tensor] = {}
+        if len(groups) == 1 and len(chunks) > 1 and chunks[0][0].convolutions:
+            # One allocation for all chunks: pieces of them would have to be put together, at the price of a copy.
+            for node in chunks[0][0].filters & self._shared.keys():
+                like = node.variable
+                filters[node] = like.new_empty(self.num_tasks, *like.shape)
+                pieces[node].append((list(range(self.num_tasks)), filters[node]))
         for number, (trunk, tasks) in enumerate(chunks):
             edges = trunk.begin
             retain = not (last and number == len(chunks) - 1)
             columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
             if trunk.convolutions:
-                by_leaf = trunk.run(columns)
+                into = {node: rows[tasks[0] : tasks[0] + len(tasks)] for node, rows in filters.items()}
+                by_leaf = trunk.run(columns, into)
                 found = [by_leaf.get(node) for node in leaves]
                 if not retain:
                     self._free([trunk.begin for trunk, _ in chunks])

@@ -6,7 +6,7 @@ each task, and the gradients that arrive at a cut are added up there until all h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +27,7 @@ class Trunk:
         begin: The edges where the heads end.
         leaves: The parameters' nodes whose gradients are wanted.
         gradients: What passes the rest.
+        take_over: Whether any convolution is to be.
 
     Attributes:
         begin: As given.
@@ -39,9 +40,10 @@ class Trunk:
         begin: Sequence[Edge],
         leaves: Sequence[Node],
         gradients: Gradients,
+        take_over: bool,
     ) -> None:
         self._gradients, self._leads = gradients, _leading(graph, leaves)
-        self.begin = list(begin)
+        self.begin = tuple(begin)
         self._order: list[Node] = []
         arriving: dict[Node, int] = {}
         behind = {node for node, _ in begin}
@@ -54,17 +56,32 @@ class Trunk:
                 arriving[child] = arriving.get(child, 0) + 1
         for node, _ in begin:
             arriving[node] = arriving.get(node, 0) + 1
-        self.convolutions = {node for node in self._order if is_eligible(node)}
+        self.convolutions = {node for node in self._order if take_over and is_eligible(node)}
         self._stops = self.convolutions | {n for n, count in arriving.items() if count > 1 and not is_leaf(n)}
         self._open: Node | None = None
 
-    def run(self, columns: Sequence[Sequence[Tensor]]) -> dict[Node, Tensor]:
+    @property
+    def filters(self) -> set[Node]:
+        """The leaves that are one convolution's filter and nothing else."""
+        users: dict[Node, list[Node]] = {}
+        for node in self._order:
+            for child, _ in self._children(node):
+                users.setdefault(child, []).append(node)
+        begin = {node for node, _ in self.begin}
+        return {
+            node.next_functions[1][0]
+            for node in self.convolutions
+            if is_leaf(child := node.next_functions[1][0]) and users.get(child) == [node] and child not in begin
+        }
+
+    def run(self, columns: Sequence[Sequence[Tensor]], into: Mapping[Node, Tensor] | None = None) -> dict[Node, Tensor]:
         """All tasks' gradients by the leaves, a row a task; none for those that are not reached.
 
         Args:
             columns: For each edge of the beginning, the tasks' cotangents.
+            into: Where to put the rows of some of `filters`, which are not returned then.
         """
-        self._tasks = len(columns[0])
+        self._tasks, self._into = len(columns[0]), dict(into or {})
         self._waiting: dict[Edge, list[Tensor]] = {}
         self._found: dict[Node, Tensor] = {}
         with self._stopping():
@@ -84,6 +101,8 @@ class Trunk:
                     self._open = node
                     self._pass(edges, cotangents)
                     self._open = None
+        for rows in self._into.values():  # no gradient came so far
+            rows.zero_()
         found, self._found = self._found, {}
         return found
 
@@ -141,7 +160,10 @@ class Trunk:
         by_input, by_filter, by_bias = (*wanted, None)[:3]
         convolution = Convolution(node)
         shape = node._saved_weight.shape
-        filters = cotangents[0].new_empty(self._tasks, *shape) if by_filter is not None else None
+        filters = given = None
+        if by_filter is not None:
+            given = self._into.pop(by_filter[0], None)
+            filters = cotangents[0].new_empty(self._tasks, *shape) if given is None else given
         inputs: list[Tensor] = []
         biases = [grad.sum((0, 2, 3)) for grad in cotangents] if by_bias is not None else []
         for task in range(self._tasks):
@@ -154,7 +176,7 @@ class Trunk:
         del convolution
         if by_bias is not None:
             self._arrive_or_pass(by_bias, biases)
-        if by_filter is not None and filters is not None:
+        if by_filter is not None and filters is not None and given is None:
             if is_leaf(by_filter[0]) and by_filter[0] not in self._found:
                 self._found[by_filter[0]] = filters
             else:

@@ -28,4 +28,4 @@ def graded_svd(library: Library, matrix_KK: Array) -> tuple[Array, Array]:
         matrix_KK, joba=_COLUMNS_DIFFER, jobu=_NO_VECTORS, jobv=_VECTORS, jobr=0, jobt=0, jobp=0
     )
     # Where the rotations have not settled there is no answer, and the learner names it.
-    return sigma_K * (work[0] / work[1]) + (numpy.nan if info else 0.0), right_KK
+    return sigma_K * (work[0] / work[1]), right_KK + (numpy.nan if info else 0.0)

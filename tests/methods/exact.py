@@ -1,4 +1,4 @@
-"""Answers in 100 digits, for gradients whose lengths lie 20 orders of magnitude apart: beyond float64 and conic solvers."""
+"""Answers in 100 digits, for gradients whose lengths lie 20 orders of magnitude apart: beyond conic solvers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ _ZERO = EXACT.mpf(10) ** -60
 
 Number = Any
 """Of 100 digits."""
-
-
-def scaled(matrix: np.ndarray, orders: float = 10) -> np.ndarray:
-    """The matrix with rows of lengths 10^-orders to 10^orders, spread evenly and in a mixed order."""
-    lengths_K = np.logspace(-orders, orders, len(matrix)) if len(matrix) > 1 else np.ones(1)
-    units = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-    return units * np.random.default_rng(len(matrix)).permutation(lengths_K)[:, None]  # type: ignore[no-any-return]
 
 
 def exactly(matrix: np.ndarray) -> list[list[Number]]:
@@ -52,27 +45,36 @@ def length(vector: list[Number]) -> Number:
     return EXACT.sqrt(EXACT.fdot(vector, vector))
 
 
-def shortest(matrix: np.ndarray) -> list[Number]:
-    """The shortest vector of the rows' convex hull, by Wolfe's algorithm (Math. Program. 11, 1976)."""
+def shortest(matrix: np.ndarray, start: np.ndarray) -> list[Number]:
+    """The shortest vector of the rows' convex hull, by Wolfe's algorithm (Math. Program. 11, 1976).
+
+    Args:
+        matrix: The gradients.
+        start: Non-negative weights to begin with; how long it takes depends on them, its end does not.
+    """
     rows = exactly(matrix)
     gram = gramian(rows)
     tasks = range(len(rows))
-    weights = {min(tasks, key=lambda k: gram[k, k]): EXACT.mpf(1)}
+    weights = {k: EXACT.mpf(float(start[k])) for k in tasks if start[k] > 0}
     while True:
+        weights = _corral(gram, weights)
         products = [EXACT.fsum(gram[i, k] * weight for k, weight in weights.items()) for i in tasks]
         square = EXACT.fsum(products[k] * weight for k, weight in weights.items())
         least = min(tasks, key=lambda k: products[k])
         if least in weights or products[least] >= square * (1 - _ZERO):
             return combination([weights.get(k, EXACT.mpf(0)) for k in tasks], rows)
         weights[least] = EXACT.mpf(0)
-        while True:
-            nearest = _affine(gram, list(weights))
-            if all(weight > 0 for weight in nearest.values()):
-                weights = nearest
-                break
-            share = min(weights[k] / (weights[k] - nearest[k]) for k in weights if nearest[k] <= 0)
-            moved = {k: weight + share * (nearest[k] - weight) for k, weight in weights.items()}
-            weights = {k: weight for k, weight in moved.items() if weight > _ZERO * max(moved.values())}
+
+
+def _corral(gram: Any, weights: dict[int, Number]) -> dict[int, Number]:
+    """Walks from the weights to the shortest combination of a part of their rows, of positive weights."""
+    while True:
+        nearest = _affine(gram, list(weights))
+        if all(weight > 0 for weight in nearest.values()):
+            return nearest
+        share = min(weights[k] / (weights[k] - nearest[k]) for k in weights if nearest[k] <= 0)
+        moved = {k: weight + share * (nearest[k] - weight) for k, weight in weights.items()}
+        weights = {k: weight for k, weight in moved.items() if weight > _ZERO * max(moved.values())}
 
 
 def _affine(gram: Any, chosen: list[int]) -> dict[int, Number]:
@@ -81,3 +83,16 @@ def _affine(gram: Any, chosen: list[int]) -> dict[int, Number]:
     solution = EXACT.lu_solve(part, EXACT.ones(len(chosen), 1))
     total = EXACT.fsum(solution)
     return {k: value / total for k, value in zip(chosen, solution, strict=True)}
+
+
+def aligned(matrix: np.ndarray, rank: int, mode: str) -> tuple[list[Number], Number]:
+    """The sum of the aligned gradients, of `rank` components, and their length: the chosen component's."""
+    rows = exactly(matrix)
+    eigenvalues, vectors = EXACT.eigsy(gramian(rows))
+    tasks = range(len(rows))
+    kept = list(tasks)[-rank:]  # they rise
+    chosen = {"min": kept[:1], "median": [kept[(rank + 1) // 2 - 1]], "rmse": kept}[mode]
+    square = EXACT.fsum(eigenvalues[k] for k in chosen) / len(chosen)
+    shares = {k: EXACT.fsum(vectors[:, k]) * EXACT.sqrt(square / eigenvalues[k]) for k in kept}
+    weights = [EXACT.fsum(vectors[i, k] * share for k, share in shares.items()) for i in tasks]
+    return combination(weights, rows), EXACT.sqrt(square)

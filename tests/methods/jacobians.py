@@ -12,6 +12,8 @@ from torch import Tensor
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 
 KINDS = ("gaussian", "rank_deficient", "conflicting", "aligned", "badly_scaled")
+DIRECTIONS = KINDS[:4]
+"""The kinds that differ in more than their rows' lengths."""
 
 
 def jacobian(kind: str, tasks: int, parameters: int, seed: int) -> np.ndarray:
@@ -28,6 +30,17 @@ def jacobian(kind: str, tasks: int, parameters: int, seed: int) -> np.ndarray:
     elif kind == "badly_scaled":
         matrix *= 10 ** rng.uniform(-3, 3, (tasks, 1))
     return matrix
+
+
+def units(matrix: np.ndarray) -> np.ndarray:
+    """The rows, each of length 1."""
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def lengths(tasks: int, orders: float = 10) -> np.ndarray:
+    """Lengths from 10^-orders to 10^orders, spread evenly and in a mixed order, [tasks, 1]."""
+    spread_K = np.logspace(-orders, orders, tasks) if tasks > 1 else np.ones(1)
+    return np.random.default_rng(tasks).permutation(spread_K)[:, None]
 
 
 @st.composite

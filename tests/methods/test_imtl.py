@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torchjd.aggregation import IMTLG as TorchJDIMTLG
+from torchjd.aggregation import IMTLGWeighting
 
 from mtrl_surgery.methods.options.gramian import ImtlConfig
 from mtrl_surgery.methods.registry import make_method
-from tests.methods.jacobians import direction, jacobian, jacobians
+from tests.methods.jacobians import DIRECTIONS, direction, jacobian, jacobians, lengths, units
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "conflicting", "aligned"])
@@ -27,6 +28,24 @@ def test_the_direction_is_torchjds_for_dependent_unit_gradients(seed: int) -> No
     gradients /= gradients.norm(dim=1, keepdim=True)
     ours = direction(make_method(ImtlConfig(), 6, 0), gradients)
     torch.testing.assert_close(ours, TorchJDIMTLG()(gradients), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 50])
+def test_lengths_of_twenty_orders_of_magnitude_change_torchjds_answer_as_they_must(kind: str, tasks: int) -> None:
+    """Projections ask for directions only: lengths c leave sum_k v_k u_k as it is, and divide it by sum_k v_k / c_k."""
+    for seed in range(4):
+        unit_KP, length_K1 = units(jacobian(kind, tasks, 2 * tasks, seed)), lengths(tasks)
+        unit_weights_K = IMTLGWeighting()(torch.as_tensor(unit_KP @ unit_KP.T)).numpy()
+        method = make_method(ImtlConfig(), tasks, 0)
+        result = direction(method, unit_KP * length_K1).numpy()
+        if (unit_weights_K == 0).all():  # opposite gradients
+            assert method.diagnostics()["degenerate"] == 1
+            assert (result == 0).all()
+            continue
+        expected = unit_weights_K @ unit_KP / (unit_weights_K / length_K1[:, 0]).sum()
+        assert method.diagnostics()["degenerate"] == 0
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-8 * np.linalg.norm(expected))
 
 
 @pytest.mark.parametrize("tasks", [2, 10, 50])

@@ -11,7 +11,8 @@ from torchjd.aggregation import MGDA as TorchJDMGDA
 
 from mtrl_surgery.methods.options.gramian import MgdaConfig
 from mtrl_surgery.methods.registry import make_method
-from tests.methods.jacobians import KINDS, direction, jacobian, jacobians
+from tests.methods.exact import distance, shortest
+from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units
 
 
 def is_shortest(gradients: np.ndarray, atol: float = 1e-7) -> None:
@@ -36,8 +37,20 @@ def test_the_shortest_vector_is_found(gradients: np.ndarray) -> None:
 def test_the_shortest_vector_of_badly_scaled_gradients(kind: str, tasks: int) -> None:
     scale_K1 = np.logspace(-3, 3, tasks)[:, None]
     is_shortest(jacobian(kind, tasks, 2 * tasks, 0) * scale_K1, atol=1e-5)
-    gradients = jacobian("gaussian", tasks, 2 * tasks, 0) * np.logspace(-10, 10, tasks)[:, None]
-    is_shortest(gradients)
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, pytest.param(50, marks=pytest.mark.slow)])
+def test_lengths_of_twenty_orders_of_magnitude_leave_the_shortest_vector_exact(kind: str, tasks: int) -> None:
+    """To 9 digits of the shortest gradient, which is 1e-20 of the longest."""
+    for seed in range(2 if tasks == 50 else 4):
+        gradients = units(jacobian(kind, tasks, 2 * tasks, seed)) * lengths(tasks)
+        method = make_method(MgdaConfig(), tasks, 0)
+        result = direction(method, gradients).numpy()
+        share_K = method.diagnostics()["weights_K"].numpy() * lengths(tasks)[:, 0]
+        start_K = np.where(share_K > 1e-6 * share_K.max(), share_K / lengths(tasks)[:, 0], 0)
+        expected = shortest(gradients, start_K)
+        assert distance(result, expected, lengths(tasks).min()) <= 1e-9
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from scipy.optimize import linprog
 from torchjd.aggregation import NashMTL as TorchJDNashMTL
 
 from mtrl_surgery.methods.arrays import NUMPY, TORCH
@@ -14,22 +15,13 @@ from mtrl_surgery.methods.nashmtl_solver import solve_nash
 from mtrl_surgery.methods.options.gramian import NashmtlConfig
 from mtrl_surgery.methods.registry import make_method
 from mtrl_surgery.methods.unit_gramian import unit_gramian
-from tests.methods.jacobians import KINDS, direction, jacobian, jacobians
+from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units
 
 
-def units(matrix: np.ndarray) -> np.ndarray:
-    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-
-
-def scaled(kind: str, tasks: int, parameters: int, seed: int) -> np.ndarray:
-    """That Jacobian, its rows' scales spread from 1e-10 to 1e10."""
-    return jacobian(kind, tasks, parameters, seed) * np.logspace(-10, 10, tasks)[:, None]
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in DIRECTIONS if kind != "rank_deficient"])
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 50])
 def test_weights_times_gains_are_one_whatever_the_scales(kind: str, tasks: int) -> None:
-    gradients = scaled("gaussian" if kind == "rank_deficient" else kind, tasks, 2 * tasks, 1)
+    gradients = units(jacobian(kind, tasks, 2 * tasks, 1)) * lengths(tasks)
     method = make_method(NashmtlConfig(), tasks, 0)
     result = direction(method, gradients).numpy()
     weights = method.diagnostics()["weights_K"].numpy()
@@ -58,6 +50,39 @@ def test_the_direction_is_torchjds(kind: str, tasks: int) -> None:
     ours = direction(make_method(NashmtlConfig(), tasks, 0), gradients)
     theirs = TorchJDNashMTL(tasks, max_norm=0.0, optim_niter=100)(gradients)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def best_gains(unit_KP: np.ndarray) -> np.ndarray | None:
+    """The bargaining direction of length 1 by a conic solver, or None where no direction lowers all losses."""
+    basis_RP = np.linalg.svd(unit_KP, full_matrices=False)[2][: np.linalg.matrix_rank(unit_KP, rtol=1e-9)]
+    inner_KR = unit_KP @ basis_RP.T
+    tasks, rank = inner_KR.shape
+    if linprog(np.zeros(rank), -inner_KR, -np.ones(tasks), bounds=(None, None)).status == 2:  # J d >= 1 is infeasible
+        return None
+    d = cp.Variable(rank)
+    cp.Problem(cp.Maximize(cp.sum(cp.log(inner_KR @ d))), [cp.norm(d) <= 1]).solve(cp.CLARABEL)
+    return np.asarray(d.value @ basis_RP)
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 5, 10, pytest.param(50, marks=pytest.mark.slow)])
+def test_dependent_gradients_of_any_lengths_bargain_where_all_can_gain_and_cancel_elsewhere(tasks: int) -> None:
+    """Twice as many gradients as dimensions: half of such sets have a direction in which all gain."""
+    solvable = []
+    for seed in range(6):
+        unit_KP = units(jacobian("rank_deficient", tasks, 2 * tasks, seed))
+        expected_P = best_gains(unit_KP)
+        solvable.append(expected_P is not None)
+        for length_K1 in (np.ones((tasks, 1)), lengths(tasks)):
+            method = make_method(NashmtlConfig(), tasks, 0)
+            result = direction(method, unit_KP * length_K1).numpy()
+            weights_K, gains_K = method.diagnostics()["weights_K"].numpy(), unit_KP * length_K1 @ result
+            assert method.diagnostics()["converged"] == solvable[-1]
+            if expected_P is None:
+                assert (weights_K == 0).all()
+            else:
+                np.testing.assert_allclose(weights_K * gains_K, 1, atol=1e-6)
+                np.testing.assert_allclose(result / np.sqrt(tasks), expected_P, atol=3e-4)
+    assert set(solvable) == {True, False}
 
 
 def test_dependent_gradients_are_no_obstacle_where_all_can_gain() -> None:

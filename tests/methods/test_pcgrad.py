@@ -15,7 +15,7 @@ from mtrl_surgery.methods.arrays import NUMPY
 from mtrl_surgery.methods.options.gramian import PcgradConfig
 from mtrl_surgery.methods.pcgrad import project
 from mtrl_surgery.methods.registry import make_method
-from tests.methods.jacobians import direction, jacobian, jacobians
+from tests.methods.jacobians import DIRECTIONS, direction, jacobian, jacobians, lengths, units
 
 
 def projected(gradients: np.ndarray, orders: list[list[int]]) -> np.ndarray:
@@ -49,6 +49,20 @@ def test_fifty_tasks_agree_too() -> None:
     orders = [[int(j) for j in rng.permutation(50) if j != i] for i in range(50)]
     got = project(NUMPY, gradients @ gradients.T, np.array(orders).T) @ gradients
     np.testing.assert_allclose(got, projected(gradients, orders), atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 50])
+def test_each_gradient_is_projected_alike_beside_others_of_any_length(kind: str, tasks: int) -> None:
+    """Relative to that gradient itself, be it 1e-20 of the longest: projections ask for the others' directions only."""
+    unit_KP, length_K1, rng = units(jacobian(kind, tasks, 2 * tasks, 0)), lengths(tasks), np.random.default_rng(2)
+    orders = [[int(j) for j in rng.permutation(tasks) if j != i] for i in range(tasks)]
+    order_NK = np.array(orders, dtype=np.int64).reshape(tasks, tasks - 1).T
+    scaled_KP = unit_KP * length_K1
+    got_KK = project(NUMPY, scaled_KP @ scaled_KP.T, order_NK)
+    # As weights of unit gradients: a weight of 1e-20 times a length of 1e10 is added to one of 1e-10.
+    got = (got_KK * length_K1[:, 0] / length_K1) @ unit_KP
+    np.testing.assert_allclose(got, projected(unit_KP, orders), atol=1e-9)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,7 +13,7 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.nonnegative_qp import solve_nonnegative
 from mtrl_surgery.methods.options.gramian import UpgradConfig
 from mtrl_surgery.methods.registry import make_method
-from tests.methods.jacobians import KINDS, direction, jacobian, jacobians
+from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units
 
 
 def projected(gradients: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -57,6 +57,35 @@ def test_nothing_conflicts_whatever_the_scales(kind: str, tasks: int) -> None:
     scale_K = np.logspace(-10, 10, tasks)
     scaled = direction(method, gradients * scale_K[:, None]).numpy()
     assert (gradients @ scaled >= -1e-7 * norms * (norms * scale_K).max()).all()
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 50])
+def test_each_gradients_projection_is_optimal_beside_others_of_any_length(kind: str, tasks: int) -> None:
+    """Relative to that gradient itself, be it 1e-20 of the longest; by the conditions that hold of the projection only.
+
+    r is the nearest point to u_i of the cone {J r >= 0} if r = u_i + sum_j y_j u_j with y >= 0, J r >= 0 and y.J r = 0.
+    """
+    unit_KP, length_K = units(jacobian(kind, tasks, 2 * tasks, 3)), lengths(tasks)[:, 0]
+    for i in range(tasks) if tasks <= 10 else (0, 17, 49):
+        method = make_method(UpgradConfig(preference=np.eye(tasks)[i].tolist()), tasks, 0)
+        r_P = direction(method, unit_KP * length_K[:, None]).numpy() / length_K[i]
+        y_K = method.diagnostics()["weights_K"].numpy() * length_K / length_K[i] - np.eye(tasks)[i]
+        slack_K = unit_KP @ r_P
+        np.testing.assert_allclose(r_P, unit_KP[i] + y_K @ unit_KP, atol=1e-9)
+        assert y_K.min() >= -1e-9
+        assert slack_K.min() >= -1e-6
+        assert abs(y_K * slack_K).max() <= 1e-6
+
+
+@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_each_gradients_projection_is_the_qp_solvers_beside_others_of_any_length(kind: str, tasks: int) -> None:
+    unit_KP, length_K1 = units(jacobian(kind, tasks, 2 * tasks, 3)), lengths(tasks)
+    for i in range(tasks):
+        method = make_method(UpgradConfig(preference=np.eye(tasks)[i].tolist()), tasks, 0)
+        result = direction(method, unit_KP * length_K1).numpy() / length_K1[i]
+        np.testing.assert_allclose(result, projected(unit_KP, unit_KP[i]), atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)

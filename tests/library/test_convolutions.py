@@ -1,0 +1,179 @@
+"""The trunk's pass with convolutions of our own is that of autograd, whatever the shapes and the graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mtrl_surgery.jacobian.shared_trunk as shared_trunk
+from mtrl_surgery import Surgery
+from mtrl_surgery.jacobian.shared_engine import SharedEngine
+from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
+from mtrl_surgery.jacobian.shared_roles import Roles
+from mtrl_surgery.jacobian.shared_team import Team
+from mtrl_surgery.jacobian.shared_winograd import Convolution, is_eligible
+from tests.library.models import grads, loop_jacobian
+
+
+def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, dtype=dtype).requires_grad_()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=st.integers(1, 3),
+    outputs=st.integers(16, 19),
+    inputs=st.integers(16, 19),
+    height=st.integers(1, 13),
+    width=st.integers(1, 13),
+)
+def test_one_convolution_of_any_size(samples: int, outputs: int, inputs: int, height: int, width: int) -> None:
+    torch.manual_seed(0)
+    x, filters = draw(samples, inputs, height, width), draw(outputs, inputs, 3, 3)
+    y = F.conv2d(x, filters, padding=1)
+    cotangent = torch.randn_like(y)
+    by_input, by_filter = torch.autograd.grad(y, (x, filters), cotangent, retain_graph=True)
+    assert is_eligible(y.grad_fn)
+    found = torch.empty_like(filters)
+    result = Convolution(y.grad_fn).backward(cotangent, True, found.detach())
+    assert result is not None
+    torch.testing.assert_close(result, by_input)
+    torch.testing.assert_close(found.detach(), by_filter)
+
+
+def test_float32_is_as_accurate_as_the_docs_say() -> None:
+    torch.manual_seed(0)
+    x, filters = draw(8, 128, 16, 16), draw(128, 128, 3, 3)
+    y = F.conv2d(x, filters, padding=1)
+    cotangent = torch.randn_like(y)
+    wanted = torch.autograd.grad(y, (x, filters), cotangent)
+    x32, filters32 = (t.detach().float().requires_grad_() for t in (x, filters))
+    found = torch.empty_like(filters32).detach()
+    node = F.conv2d(x32, filters32, padding=1).grad_fn
+    by_input = Convolution(node).backward(cotangent.float(), True, found)
+    for result, exact in zip((by_input, found), wanted, strict=True):
+        assert result is not None
+        assert (result - exact).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stride": 2, "padding": 1}, {"padding": 0}, {"dilation": 2, "padding": 1}, {"groups": 2, "padding": 1}],
+)
+def test_other_convolutions_are_left_to_autograd(options: dict[str, int]) -> None:
+    filters = draw(32, 32 // options.get("groups", 1), 3, 3)
+    assert not is_eligible(F.conv2d(draw(1, 32, 9, 9), filters, **options).grad_fn)
+    assert not is_eligible(F.conv2d(draw(1, 3, 9, 9), draw(32, 3, 3, 3), padding=1).grad_fn)
+    assert not is_eligible(F.conv2d(draw(1, 32, 9, 9), draw(32, 32, 5, 5), padding=1).grad_fn)
+    assert not is_eligible(F.conv1d(draw(1, 32, 9), draw(32, 32, 3), padding=1).grad_fn)
+    assert not is_eligible(F.conv_transpose2d(draw(1, 32, 9, 9), draw(32, 32, 3, 3), padding=1).grad_fn)
+    half = (draw(1, 32, 9, 9).bfloat16(), draw(32, 32, 3, 3).bfloat16())
+    assert not is_eligible(F.conv2d(*half, padding=1).grad_fn)
+
+
+class Net(nn.Module):
+    """A skip connection, a filter that is used twice, one that is no leaf, a frozen one, batch norm, two frontiers."""
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1, bias=bias) for bias in (True, False, True, True))
+        self.norm = nn.BatchNorm2d(16)
+        self.convs[3].weight.requires_grad_(False)
+        self.gain = nn.Parameter(torch.ones(16, 1, 1, 1))
+        self.heads = nn.ModuleList(nn.Linear(16, 1) for _ in range(num_tasks))
+        self.double()
+        self.x = torch.randn(3, 3, 8, 8, dtype=torch.float64)
+
+    def losses(self) -> list[Tensor]:
+        x = self.norm(self.first(self.x)).relu()
+        x = x + self.convs[0](x).tanh()
+        x = F.max_pool2d(self.convs[1](x), 2)
+        middle = x + self.convs[2](x)
+        x = self.convs[2](middle).sigmoid()
+        scaled = F.conv2d(x, self.convs[1].weight * self.gain, padding=1)
+        last = self.convs[3](scaled)
+        maps = [middle, last]
+        return [
+            (head(maps[task % 2].mean((2, 3))).square().mean() + (0 if task else self.convs[0].weight.square().sum()))
+            for task, head in enumerate(self.heads)
+        ]
+
+
+@pytest.mark.parametrize("chunk_size", [None, 1, 2, 3])
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Convolution] = []
+
+    class Counted(Convolution):
+        def __init__(self, node: object) -> None:
+            super().__init__(node)
+            taken.append(self)
+
+    monkeypatch.setattr(shared_trunk, "Convolution", Counted)
+    net = Net(5)
+    shared = [p for name, p in net.named_parameters() if p.requires_grad and not name.startswith("heads")]
+    losses = net.losses()
+    wanted = loop_jacobian(losses, shared)
+    own = [torch.autograd.grad(loss, list(h.parameters()), retain_graph=True) for loss, h in zip(losses, net.heads)]  # noqa: B905
+    roles = Roles(shared, [list(head.parameters()) for head in net.heads])
+    engine = SharedEngine(walk([edge for _, edge, _ in loss_edges(losses, 5)]), roles, chunk_size, None)
+    if bounded:
+        weights_K = torch.linspace(-1, 2, 5, dtype=torch.float64)
+        torch.testing.assert_close(engine.gramian(10**5, Team(range(5))), wanted @ wanted.T)
+        torch.testing.assert_close(engine.combined(weights_K).matrix(weights_K[:1])[0], weights_K @ wanted)
+    else:
+        torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(losses[0], shared[0])
+    assert taken
+    for gradients, expected in zip(engine.own_gradients, own, strict=True):
+        for (_, grad), right in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(grad, right)
+
+
+def test_rows_of_one_frontier_go_into_one_block() -> None:
+    """More tasks than a pass takes, and a convolution that no gradient of the last pass reaches."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)).double()
+    heads = [nn.Linear(16, 1).double() for _ in range(19)]
+    x = torch.randn(2, 16, 5, 6, dtype=torch.float64)
+    last = trunk(x).mean((2, 3))
+    losses = [head(last).square().sum() for head in heads]
+    shared = list(trunk.parameters())
+    wanted = loop_jacobian(losses, shared)
+    roles = Roles(shared, [list(head.parameters()) for head in heads])
+    engine = SharedEngine(walk([edge for _, edge, _ in loss_edges(losses, 19)]), roles, None, None)
+    torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
+
+
+def test_a_hook_on_a_tensor_of_the_trunk_is_obeyed() -> None:
+    torch.manual_seed(0)
+    convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(2)).double()
+    heads = [nn.Linear(16, 1).double() for _ in range(3)]
+
+    def losses() -> list[Tensor]:
+        hidden = convs[0](torch.ones(2, 16, 4, 4, dtype=torch.float64))
+        hidden.register_hook(lambda grad: 3 * grad)
+        last = convs[1](hidden.tanh()).mean((2, 3))
+        return [head(last).square().sum() for head in heads]
+
+    wanted = loop_jacobian(losses(), list(convs.parameters())).sum(0)
+    Surgery("ls", 3, reduction="sum").backward(losses(), list(convs.parameters()), look=True)
+    torch.testing.assert_close(grads(list(convs.parameters())), wanted)
+
+
+def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(node: object) -> Convolution:
+        raise AssertionError(node)
+
+    monkeypatch.setattr(shared_trunk, "Convolution", never)
+    net = Net(3)
+    Surgery("pcgrad", 3, fast_convolutions=False).backward(net.losses())
+    with pytest.raises(AssertionError):
+        Surgery("pcgrad", 3).backward(net.losses())
