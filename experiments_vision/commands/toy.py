@@ -17,7 +17,7 @@ from mtrl_surgery.runs.folder import RunFolder
 TOY = Program(
     name="python -m experiments_vision toy",
     module="experiments_vision.commands.toy",
-    config_module="configs.vision",
+    config_module="experiments_vision.configs.toy",
     config_name="toy",
     schema=ToySettings,
 )

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 TRAIN = Program(
     name="python -m experiments_vision train",
     module="experiments_vision.commands.train",
-    config_module="configs.vision",
-    config_name="vision_train",
+    config_module="experiments_vision.configs.supervised",
+    config_name="supervised",
     schema=VisionSettings,
 )
 

@@ -7,7 +7,7 @@ batched pass carries the gradients of all tasks through the trunk.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -261,10 +261,8 @@ class SharedEngine:
             columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
             if trunk.convolutions:
                 into = {node: rows[tasks[0] : tasks[0] + len(tasks)] for node, rows in filters.items()}
-                by_leaf = trunk.run(columns, into)
+                by_leaf = trunk.run(columns, into, retain)
                 found = [by_leaf.get(node) for node in leaves]
-                if not retain:
-                    self._free([trunk.begin for trunk, _ in chunks])
             elif len(tasks) == 1:
                 found = gradients(edges, [column[0] for column in columns], [(node, 0) for node in leaves], retain)
                 found = [None if grad is None else grad[None] for grad in found]
@@ -280,12 +278,6 @@ class SharedEngine:
                     if node in self._own[task]:
                         self.own_gradients[task].append((self._own[task][node], grad[row]))
         return pieces
-
-    def _free(self, begins: Iterable[Sequence[Edge]]) -> None:
-        """Frees the trunk's graph from some edges on."""
-        edges = list({edge: None for begin in begins for edge in begin})
-        like = [next(found[edge] for found in self._cotangents if edge in found) for edge in edges]
-        self._pass_nothing(edges, like, self._cut.trunk_leaves)
 
     def _seed(self, task: int) -> Tensor:
         """The gradient of a loss by itself."""
@@ -321,14 +313,10 @@ class SharedEngine:
         """Frees what a nested graph still holds: a pass without a gradient computes nothing."""
         if not self._cut.nested:
             return
-        seeds = [self._seed(task) for task in range(self.num_tasks)]
-        self._pass_nothing(self._graph.roots, seeds, self._wanted)
-
-    @staticmethod
-    def _pass_nothing(begin: Sequence[Edge], like: Sequence[Tensor], leaves: Iterable[Node]) -> None:
-        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node in {node for node, _ in begin}]
+        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node, _ in self._graph.roots]
         try:
-            gradients(begin, like, [(node, 0) for node in leaves], retain=False)
+            seeds = [self._seed(task) for task in range(self.num_tasks)]
+            gradients(self._graph.roots, seeds, [(node, 0) for node in self._wanted], retain=False)
         finally:
             for handle in handles:
                 handle.remove()

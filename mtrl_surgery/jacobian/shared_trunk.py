@@ -74,14 +74,17 @@ class Trunk:
             if is_leaf(child := node.next_functions[1][0]) and users.get(child) == [node] and child not in begin
         }
 
-    def run(self, columns: Sequence[Sequence[Tensor]], into: Mapping[Node, Tensor] | None = None) -> dict[Node, Tensor]:
+    def run(
+        self, columns: Sequence[Sequence[Tensor]], into: Mapping[Node, Tensor] | None = None, retain: bool = True
+    ) -> dict[Node, Tensor]:
         """All tasks' gradients by the leaves, a row a task; none for those that are not reached.
 
         Args:
             columns: For each edge of the beginning, the tasks' cotangents.
             into: Where to put the rows of some of `filters`, which are not returned then.
+            retain: Whether the graph is kept.
         """
-        self._tasks, self._into = len(columns[0]), dict(into or {})
+        self._tasks, self._into, self._retain = len(columns[0]), dict(into or {}), retain
         self._waiting: dict[Edge, list[Tensor]] = {}
         self._found: dict[Node, Tensor] = {}
         with self._stopping():
@@ -137,7 +140,8 @@ class Trunk:
             return
         by_target: list[list[Tensor | None]] = [[] for _ in targets]
         for task in range(self._tasks):
-            found = self._gradients(begin, [cotangents[place][task] for place in rest], targets, True)
+            retain = self._retain or task < self._tasks - 1
+            found = self._gradients(begin, [cotangents[place][task] for place in rest], targets, retain)
             for grads, grad in zip(by_target, found, strict=True):
                 grads.append(grad)
         for edge, grads in zip(targets, by_target, strict=True):
@@ -159,21 +163,23 @@ class Trunk:
         wanted = [edge if edge[0] in self._leads else None for edge in node.next_functions]
         by_input, by_filter, by_bias = (*wanted, None)[:3]
         convolution = Convolution(node)
-        shape = node._saved_weight.shape
         filters = given = None
         if by_filter is not None:
             given = self._into.pop(by_filter[0], None)
-            filters = cotangents[0].new_empty(self._tasks, *shape) if given is None else given
-        inputs: list[Tensor] = []
+            filters = given
+            if filters is None:
+                filters = cotangents[0].new_empty(self._tasks, *node._saved_weight.shape)
         biases = [grad.sum((0, 2, 3)) for grad in cotangents] if by_bias is not None else []
+        nothing = cotangents[0].new_zeros(()).expand(cotangents[0].shape)
+        inputs: list[Tensor] = []
         for task in range(self._tasks):
-            grad = convolution.backward(
-                cotangents[task], by_input is not None, None if filters is None else filters[task]
-            )
-            cotangents[task] = biases[0] if biases else torch.empty(0)  # let go of
+            into = None if filters is None else filters[task]
+            grad = convolution.backward(cotangents[task], by_input is not None, into)
+            cotangents[task] = nothing  # lets go of it
             if grad is not None:
                 inputs.append(grad)
-        del convolution
+        if not self._retain:  # frees what the node saved: its hook takes the gradient away, so nothing is computed
+            self._gradients([(node, 0)], [nothing], [node.next_functions[1]], False)
         if by_bias is not None:
             self._arrive_or_pass(by_bias, biases)
         if by_filter is not None and filters is not None and given is None:

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtrl_surgery.jacobian.shared_graph import Node
+from mtrl_surgery.jacobian.shared_graph import Node, is_leaf
 
 TILE, REACH = 4, 6  # of outputs, and of the inputs that they see, along an axis
-LEAST_CHANNELS = 16
-"""Below, the transforms cost more than the products that they save."""
+LEAST_CHANNELS, LEAST_PIXELS = 16, 256
+"""Below (pixels of all of a task's samples), the transforms cost more than the products that they save."""
 PRODUCTS_BYTES = 2**23
 """Products of filters before they are transformed back: what stays in a core's cache."""
 
@@ -48,13 +48,21 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_eligible(node: Node) -> bool:
-    """Whether a node of the graph is a convolution that this can take over: 3 x 3, stride and padding 1, on a CPU."""
+    """Whether a node of the graph is a convolution that this can take over.
+
+    It is 3 x 3 with stride and padding 1, on a CPU, of some size; and its filter is a parameter without hooks, which
+    would not be called.
+    """
     if type(node).__name__ != "ConvolutionBackward0":
+        return False
+    filters = node.next_functions[1][0]
+    if filters is None or not is_leaf(filters) or any(_has_hooks(leaf) for leaf, _ in node.next_functions[1:]):
         return False
     input_NIHW, filter_OIhw = node._saved_input, node._saved_weight
     return (
         tuple(filter_OIhw.shape[2:]) == (3, 3)
         and min(filter_OIhw.shape[:2]) >= LEAST_CHANNELS
+        and input_NIHW.numel() // input_NIHW.shape[1] >= LEAST_PIXELS
         and input_NIHW.dtype in (torch.float32, torch.float64)
         and input_NIHW.dtype == filter_OIhw.dtype
         and input_NIHW.device.type == "cpu"
@@ -112,6 +120,10 @@ class Convolution:
             products_QOI = torch.bmm(cotangent_QTO[:, :, channels].transpose(1, 2), self._input_QTI)
             rows = slice(first * inputs, channels.stop * inputs)
             torch.mm(products_QOI.flatten(1).T, _matrices(flat.dtype)[1], out=flat[rows])
+
+
+def _has_hooks(leaf: Node) -> bool:
+    return leaf is not None and is_leaf(leaf) and bool(leaf.variable._backward_hooks)
 
 
 def _tiles(pixels: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mtrl_surgery.jacobian.shared_trunk as shared_trunk
+import mtrl_surgery.jacobian.shared_winograd as shared_winograd
 from mtrl_surgery import Surgery
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
@@ -17,6 +18,12 @@ from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.jacobian.shared_winograd import Convolution, is_eligible
 from tests.library.models import grads, loop_jacobian
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of any size are taken."""
+    monkeypatch.setattr(shared_winograd, "LEAST_PIXELS", 1)
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -37,7 +44,6 @@ def test_one_convolution_of_any_size(samples: int, outputs: int, inputs: int, he
     y = F.conv2d(x, filters, padding=1)
     cotangent = torch.randn_like(y)
     by_input, by_filter = torch.autograd.grad(y, (x, filters), cotangent, retain_graph=True)
-    assert is_eligible(y.grad_fn)
     found = torch.empty_like(filters)
     result = Convolution(y.grad_fn).backward(cotangent, True, found.detach())
     assert result is not None
@@ -65,13 +71,15 @@ def test_float32_is_as_accurate_as_the_docs_say() -> None:
     [{"stride": 2, "padding": 1}, {"padding": 0}, {"dilation": 2, "padding": 1}, {"groups": 2, "padding": 1}],
 )
 def test_other_convolutions_are_left_to_autograd(options: dict[str, int]) -> None:
+    assert is_eligible(F.conv2d(draw(3, 16, 9, 10), draw(16, 16, 3, 3), padding=1).grad_fn)
+    assert not is_eligible(F.conv2d(draw(3, 16, 9, 9), draw(16, 16, 3, 3), padding=1).grad_fn)
     filters = draw(32, 32 // options.get("groups", 1), 3, 3)
-    assert not is_eligible(F.conv2d(draw(1, 32, 9, 9), filters, **options).grad_fn)
-    assert not is_eligible(F.conv2d(draw(1, 3, 9, 9), draw(32, 3, 3, 3), padding=1).grad_fn)
-    assert not is_eligible(F.conv2d(draw(1, 32, 9, 9), draw(32, 32, 5, 5), padding=1).grad_fn)
-    assert not is_eligible(F.conv1d(draw(1, 32, 9), draw(32, 32, 3), padding=1).grad_fn)
-    assert not is_eligible(F.conv_transpose2d(draw(1, 32, 9, 9), draw(32, 32, 3, 3), padding=1).grad_fn)
-    half = (draw(1, 32, 9, 9).bfloat16(), draw(32, 32, 3, 3).bfloat16())
+    assert not is_eligible(F.conv2d(draw(4, 32, 9, 9), filters, **options).grad_fn)
+    assert not is_eligible(F.conv2d(draw(4, 3, 9, 9), draw(32, 3, 3, 3), padding=1).grad_fn)
+    assert not is_eligible(F.conv2d(draw(4, 32, 9, 9), draw(32, 32, 5, 5), padding=1).grad_fn)
+    assert not is_eligible(F.conv1d(draw(40, 32, 9), draw(32, 32, 3), padding=1).grad_fn)
+    assert not is_eligible(F.conv_transpose2d(draw(4, 32, 9, 9), draw(32, 32, 3, 3), padding=1).grad_fn)
+    half = (draw(4, 32, 9, 9).bfloat16(), draw(32, 32, 3, 3).bfloat16())
     assert not is_eligible(F.conv2d(*half, padding=1).grad_fn)
 
 
@@ -105,6 +113,7 @@ class Net(nn.Module):
         ]
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("chunk_size", [None, 1, 2, 3])
 @pytest.mark.parametrize("bounded", [False, True])
 def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,8 +129,9 @@ def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatc
     shared = [p for name, p in net.named_parameters() if p.requires_grad and not name.startswith("heads")]
     losses = net.losses()
     wanted = loop_jacobian(losses, shared)
-    own = [torch.autograd.grad(loss, list(h.parameters()), retain_graph=True) for loss, h in zip(losses, net.heads)]  # noqa: B905
-    roles = Roles(shared, [list(head.parameters()) for head in net.heads])
+    heads = [list(head.parameters()) for head in net.heads]
+    own = [torch.autograd.grad(loss, head, retain_graph=True) for loss, head in zip(losses, heads, strict=True)]
+    roles = Roles(shared, heads)
     engine = SharedEngine(walk([edge for _, edge, _ in loss_edges(losses, 5)]), roles, chunk_size, None)
     if bounded:
         weights_K = torch.linspace(-1, 2, 5, dtype=torch.float64)
@@ -132,11 +142,13 @@ def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatc
         with pytest.raises(RuntimeError, match="second time"):
             torch.autograd.grad(losses[0], shared[0])
     assert taken
-    for gradients, expected in zip(engine.own_gradients, own, strict=True):
-        for (_, grad), right in zip(gradients, expected, strict=True):
-            torch.testing.assert_close(grad, right)
+    for head, gradients, expected in zip(heads, engine.own_gradients, own, strict=True):
+        found = {id(parameter): grad for parameter, grad in gradients}
+        for parameter, right in zip(head, expected, strict=True):
+            torch.testing.assert_close(found[id(parameter)], right)
 
 
+@pytest.mark.usefixtures("small")
 def test_rows_of_one_frontier_go_into_one_block() -> None:
     """More tasks than a pass takes, and a convolution that no gradient of the last pass reaches."""
     torch.manual_seed(0)
@@ -152,6 +164,7 @@ def test_rows_of_one_frontier_go_into_one_block() -> None:
     torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
 
 
+@pytest.mark.usefixtures("small")
 def test_a_hook_on_a_tensor_of_the_trunk_is_obeyed() -> None:
     torch.manual_seed(0)
     convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(2)).double()
@@ -163,11 +176,13 @@ def test_a_hook_on_a_tensor_of_the_trunk_is_obeyed() -> None:
         last = convs[1](hidden.tanh()).mean((2, 3))
         return [head(last).square().sum() for head in heads]
 
+    convs[0].weight.register_hook(lambda grad: 5 * grad)  # its convolution is left to autograd
     wanted = loop_jacobian(losses(), list(convs.parameters())).sum(0)
     Surgery("ls", 3, reduction="sum").backward(losses(), list(convs.parameters()), look=True)
     torch.testing.assert_close(grads(list(convs.parameters())), wanted)
 
 
+@pytest.mark.usefixtures("small")
 def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(node: object) -> Convolution:
         raise AssertionError(node)

@@ -1,1 +1,0 @@
-"""Hydra groups of `python -m experiments_vision`."""

@@ -1,0 +1,1 @@
+"""The hydra files of the commands; packages, so that an installed copy finds them."""

@@ -1,0 +1,1 @@
+"""The hydra configuration of `python -m experiments_vision toy`."""
