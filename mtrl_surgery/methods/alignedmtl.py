@@ -4,8 +4,8 @@
 2. The official code takes eigenvalues of the Gramian up to K eps times the largest for zero, and with them gradients
    shorter than 1e-7 of the longest (float64; 1e-3 in float32): `rank_of=gramian`. Here rank is that of the unit
    gradients, eigenvalues of whose cosines up to K eps count as zero, and the components' lengths come from a
-   decomposition that bears columns of any lengths (`graded_svd`). Where gradients depend on each other, components up to
-   K eps of the longest are rounding.
+   decomposition that bears columns of any lengths (`graded_svd`). Where gradients depend on each other, components up
+   to K eps of the longest are rounding.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import mpmath
@@ -88,7 +89,7 @@ def _affine(gram: Any, chosen: list[int]) -> dict[int, Number]:
 def aligned(matrix: np.ndarray, rank: int, mode: str) -> tuple[list[Number], Number]:
     """The sum of the aligned gradients, of `rank` components, and their length: the chosen component's."""
     rows = exactly(matrix)
-    eigenvalues, vectors = EXACT.eigsy(gramian(rows))
+    eigenvalues, vectors = _eigensystem(tuple(map(tuple, matrix.astype(float).tolist())))
     tasks = range(len(rows))
     kept = list(tasks)[-rank:]  # they rise
     chosen = {"min": kept[:1], "median": [kept[(rank + 1) // 2 - 1]], "rmse": kept}[mode]
@@ -96,3 +97,9 @@ def aligned(matrix: np.ndarray, rank: int, mode: str) -> tuple[list[Number], Num
     shares = {k: EXACT.fsum(vectors[:, k]) * EXACT.sqrt(square / eigenvalues[k]) for k in kept}
     weights = [EXACT.fsum(vectors[i, k] * share for k, share in shares.items()) for i in tasks]
     return combination(weights, rows), EXACT.sqrt(square)
+
+
+@cache
+def _eigensystem(matrix: tuple[tuple[float, ...], ...]) -> Any:
+    """Of the rows' Gramian; once for all the modes that are asked about."""
+    return EXACT.eigsy(gramian(exactly(np.array(matrix))))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from scipy.linalg.lapack import dgejsv
 from torchjd.aggregation import AlignedMTL as TorchJDAlignedMTL
 
 from mtrl_surgery.methods import graded_svd
@@ -133,8 +136,10 @@ def test_the_official_rank_takes_short_gradients_for_none() -> None:
 
 
 def test_a_decomposition_that_has_not_settled_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    rotate = graded_svd.dgejsv
-    monkeypatch.setattr(graded_svd, "dgejsv", lambda *args, **kwargs: (*rotate(*args, **kwargs)[:5], 1))
+    def unsettled(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return (*dgejsv(*args, **kwargs)[:5], 1)
+
+    monkeypatch.setattr(graded_svd, "dgejsv", unsettled)
     assert direction(make_method(AlignedmtlConfig(), 3, 0), jacobian("gaussian", 3, 9, 0)).isnan().all()
 
 

@@ -103,7 +103,7 @@ register(
         MgdaConfig,
         "the shortest vector in the convex hull of the gradients",
         traits=("non-conflicting", "equivariant", "homogeneous"),
-        parity="cvxpy, TorchJD, K=2 closed form",
+        parity="cvxpy, TorchJD, K=2 closed form, mpmath",
     )
 )
 
@@ -142,7 +142,7 @@ class AlignedmtlConfig(MethodConfig):
     reduction: str = option("sum", "equal weights are 1 (sum, official) or 1/K (mean)", choices=("sum", "mean"))
     rank_of: str = option(
         "directions",
-        "what tells rounding: the directions alone, or the gramian's eigenvalues (official code), as a short gradient's",
+        "what is dependent: directions; or components short beside the longest too (gramian, official code)",
         choices=("directions", "gramian"),
     )
 
@@ -156,7 +156,7 @@ register(
         AlignedmtlConfig,
         "the gradients made orthogonal and equally long, then added up",
         traits=("equivariant", "homogeneous"),
-        parity="TorchJD, SVD",
+        parity="TorchJD, SVD, mpmath",
     )
 )
 

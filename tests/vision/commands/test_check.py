@@ -9,6 +9,7 @@ import pytest
 from experiments_vision.data.registry import DATASETS
 from tests.vision.conftest import Run
 from tests.vision.data import trees
+from tests.vision.data.planted import PLANTS
 
 
 def test_a_whole_tree_passes_with_a_warning_about_its_size(run: Run, tmp_path: Path) -> None:
@@ -28,6 +29,16 @@ def test_a_damaged_file_is_named_and_fails(run: Run, tmp_path: Path) -> None:
     assert "1 fault" in said.out
     assert "2.npy" in said.out
     assert "3.npy" not in said.out
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_planted_faults_are_named_and_nothing_else(name: str, run: Run, tmp_path: Path) -> None:
+    planted = PLANTS[name](tmp_path / "data")
+    said = run("check", f"dataset={name}", f"data_dir={tmp_path / 'data'}")
+    assert said.code == 1
+    assert f"{name}: {len(planted)} fault" in said.out
+    faults = [line for line in said.out.splitlines() if line.startswith("  ") and "warning: " not in line]
+    assert sorted(line.split(": ")[0].strip() for line in faults) == sorted(planted)
 
 
 def test_a_damaged_file_names_itself_while_training(run: Run, tmp_path: Path) -> None:
