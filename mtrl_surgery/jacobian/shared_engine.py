@@ -247,6 +247,9 @@ class SharedEngine:
                 trunk = Trunk(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
                 size = self._chunk_size or (TASKS_AT_ONCE if trunk.convolutions else self.num_tasks)
                 chunks += [(trunk, tasks[start : start + size]) for start in range(0, len(tasks), size)]
+        if last and chunks and chunks[-1][0].is_tangled:  # one task by autograd alone, which frees the graph
+            trunk, tasks = chunks.pop()
+            chunks += [(trunk, part) for part in (tasks[:-1], tasks[-1:]) if part]
         pieces: dict[Node, list[Piece]] = {node: [] for node in leaves}
         filters: dict[Node, Tensor] = {}
         if len(groups) == 1 and len(chunks) > 1 and chunks[0][0].convolutions:
@@ -259,13 +262,17 @@ class SharedEngine:
             edges = trunk.begin
             retain = not (last and number == len(chunks) - 1)
             columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
-            if trunk.convolutions:
+            if trunk.convolutions and (retain or not trunk.is_tangled):
                 into = {node: rows[tasks[0] : tasks[0] + len(tasks)] for node, rows in filters.items()}
                 by_leaf = trunk.run(columns, into, retain)
                 found = [by_leaf.get(node) for node in leaves]
             elif len(tasks) == 1:
                 found = gradients(edges, [column[0] for column in columns], [(node, 0) for node in leaves], retain)
                 found = [None if grad is None else grad[None] for grad in found]
+                for node, rows in filters.items():
+                    place = leaves.index(node)
+                    grad, found[place] = found[place], None
+                    rows[tasks[0]] = 0 if grad is None else grad[0]
             else:
                 stacked = [torch.stack(column) for column in columns]
                 found = gradients(edges, stacked, [(node, 0) for node in leaves], retain, batch=len(tasks))

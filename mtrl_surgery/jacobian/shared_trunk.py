@@ -32,6 +32,8 @@ class Trunk:
     Attributes:
         begin: As given.
         convolutions: The nodes that are taken over.
+        is_tangled: Whether a cut may lie behind another with nothing but autograd's nodes between on one way; then the
+            graph must be kept, since a pass that ends at the two would free what the first one saved.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Trunk:
             arriving[node] = arriving.get(node, 0) + 1
         self.convolutions = {node for node in self._order if take_over and is_eligible(node)}
         self._stops = self.convolutions | {n for n, count in arriving.items() if count > 1 and not is_leaf(n)}
+        self.is_tangled = bool(self.convolutions) and any(count > 1 for count in arriving.values())
         self._open: Node | None = None
 
     @property

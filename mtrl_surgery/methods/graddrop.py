@@ -18,8 +18,9 @@ from mtrl_surgery.methods.columns import chunk_width, column_chunks
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.jacobian import GraddropConfig
 
-_LOOKED_AT = 2**15
-"""Columns that the logged weights are worked out from, where there are more: all would be a quarter of the cost."""
+_LOOKED_AT, _LOOKS = 2**15, 16
+"""Columns that the logged weights are worked out from, and slices that they are taken from, where there are more: all
+would be a quarter of the method's cost."""
 
 GOLDEN = -1640531527
 """2^32 over the golden ratio, as an int32: its multiples are spread evenly."""
@@ -54,8 +55,9 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         half_K, open_K = torch.full_like(leak_K, self._factor / 2), 1 - leak_K
         leaky_K, lossy_K = half_K * (1 + leak_K), half_K * open_K
         direction_P, fit_2K = torch.empty_like(jacobian_KP[0]), jacobian_KP.new_zeros(2, self.num_tasks)
-        room_3C = jacobian_KP.new_empty(3, width)
-        for part, room_KC in column_chunks(jacobian_KP):
+        room_3C, columns = jacobian_KP.new_empty(3, width), jacobian_KP.shape[1]
+        every = max(1, min(columns // width // _LOOKS, columns // _LOOKED_AT))
+        for number, (part, room_KC) in enumerate(column_chunks(jacobian_KP)):
             gradient_KC = jacobian_KP[:, part]
             length_KC = torch.abs(gradient_KC, out=room_KC)
             sum_C, length_C, sign_C = room_3C[:, : length_KC.shape[1]].unbind()
@@ -68,17 +70,17 @@ class GradDrop(JacobianMethod[GraddropConfig]):
                 torch.mv(length_KC.T, lossy_K, out=length_C)
             # The kept part of g is (g + sign |g|) / 2; the leak adds its share of the rest.
             torch.addcmul(sum_C, sign_C, length_C, out=direction_P[part])
-            self._fit(fit_2K, gradient_KC, length_KC, sign_C, jacobian_KP.shape[1])
+            if number % every == 0:
+                self._fit(fit_2K, gradient_KC, length_KC, sign_C, min(1.0, every * _LOOKED_AT / columns))
         signed_K, square_K = self.total(fit_2K).double()
         # What is not finite shows in the weights wherever it is.
         kept_K = torch.where(square_K == 0, 0.5, (1 + signed_K / square_K) / 2) + 0 * gramian_KK.diagonal()
         return direction_P, ((leak_K + open_K * kept_K) * self._factor).to(jacobian_KP.dtype)
 
     @staticmethod
-    def _fit(fit_2K: Tensor, gradient_KC: Tensor, length_KC: Tensor, sign_C: Tensor, columns: int) -> None:
-        """Adds sum(sign g |g|) and sum(g^2) over this slice's share of the columns that are looked at."""
-        # The last ones of the slice, which are still in the cache.
-        looked = slice(len(sign_C) * max(0, columns - _LOOKED_AT) // columns, None)
+    def _fit(fit_2K: Tensor, gradient_KC: Tensor, length_KC: Tensor, sign_C: Tensor, share: float) -> None:
+        """Adds sum(sign g |g|) and sum(g^2) over a share of the columns: the last, which are still in the cache."""
+        looked = slice(int(len(sign_C) * (1 - share)), None)
         length_KC, gradient_KC = length_KC[:, looked], gradient_KC[:, looked]
         fit_2K[1] += torch.linalg.vector_norm(length_KC, dim=1).square()
         fit_2K[0].addmv_(length_KC.mul_(gradient_KC), sign_C[looked])

@@ -119,12 +119,12 @@ class Net(nn.Module):
 def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Convolution] = []
 
-    class Counted(Convolution):
+    class Taken(Convolution):
         def __init__(self, node: object) -> None:
             super().__init__(node)
             taken.append(self)
 
-    monkeypatch.setattr(shared_trunk, "Convolution", Counted)
+    monkeypatch.setattr(shared_trunk, "Convolution", Taken)
     net = Net(5)
     shared = [p for name, p in net.named_parameters() if p.requires_grad and not name.startswith("heads")]
     losses = net.losses()
@@ -140,7 +140,7 @@ def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatc
     else:
         torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
         with pytest.raises(RuntimeError, match="second time"):
-            torch.autograd.grad(losses[0], shared[0])
+            torch.autograd.grad(losses[0], net.convs[0].weight)
     assert taken
     for head, gradients, expected in zip(heads, engine.own_gradients, own, strict=True):
         found = {id(parameter): grad for parameter, grad in gradients}
@@ -148,20 +148,41 @@ def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatc
             torch.testing.assert_close(found[id(parameter)], right)
 
 
+class Counted(torch.autograd.Function):
+    """The identity, which counts how often a gradient passes it."""
+
+    passed = 0
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        Counted.passed += 1
+        return grad
+
+
 @pytest.mark.usefixtures("small")
-def test_rows_of_one_frontier_go_into_one_block() -> None:
-    """More tasks than a pass takes, and a convolution that no gradient of the last pass reaches."""
+def test_one_frontier() -> None:
+    """More tasks than a pass takes; where branches meet each task passes once; the graph is freed without a pass."""
     torch.manual_seed(0)
-    trunk = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)).double()
+    convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(3)).double()
     heads = [nn.Linear(16, 1).double() for _ in range(19)]
-    x = torch.randn(2, 16, 5, 6, dtype=torch.float64)
-    last = trunk(x).mean((2, 3))
-    losses = [head(last).square().sum() for head in heads]
-    shared = list(trunk.parameters())
+    first = Counted.apply(convs[0](torch.randn(2, 16, 5, 6, dtype=torch.float64)).relu())
+    second = convs[1](first)
+    last = convs[2](first + second.tanh())
+    losses = [head(last.mean((2, 3))).square().sum() for head in heads]
+    shared = list(convs.parameters())
     wanted = loop_jacobian(losses, shared)
     roles = Roles(shared, [list(head.parameters()) for head in heads])
     engine = SharedEngine(walk([edge for _, edge, _ in loss_edges(losses, 19)]), roles, None, None)
+    Counted.passed = 0
     torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
+    assert Counted.passed == 19
+    for tensor in (second, last):
+        with pytest.raises(RuntimeError, match="second time"):
+            _ = tensor.grad_fn._saved_input  # type: ignore[union-attr]
 
 
 @pytest.mark.usefixtures("small")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import GradDrop as TheirGradDrop
 
-from mtrl_surgery.methods import columns
+from mtrl_surgery.methods import columns, graddrop
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.graddrop import GradDrop, PositionNoise, kept_signs
 from mtrl_surgery.methods.options.jacobian import GraddropConfig
@@ -243,6 +243,28 @@ def test_the_weights_of_the_log_are_the_nearest_scalars(leak: list[float]) -> No
     for k in range(2):
         fit = parts[k] @ matrix[k] / (matrix[k] @ matrix[k])
         assert float(method.diagnostics()["weights_K"][k]) == pytest.approx(fit)
+
+
+@pytest.mark.parametrize("elements", [2**11, 2**18])
+def test_of_many_columns_some_are_looked_at_for_the_log(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All over the Jacobian: two kinds of columns lie in two blocks, and weights of either alone would be far off."""
+    monkeypatch.setattr(columns, "chunk_elements", lambda device: elements)
+    count, rng = 2**18, np.random.default_rng(0)
+    matrix = rng.standard_normal((2, count))
+    matrix[1, : count // 2] = 3 * matrix[0, : count // 2]  # in the one half both agree, in the other they fight
+    matrix[1, count // 2 :] = -matrix[0, count // 2 :]
+    sampled, whole = make(2, 1), make(2, 1)
+    result = direction(sampled, matrix)
+    weights_K = sampled.diagnostics()["weights_K"].numpy()
+    with monkeypatch.context() as patch:
+        patch.setattr(graddrop, "_LOOKED_AT", count)
+        assert torch.equal(direction(whole, matrix), result)
+    exact_K = whole.diagnostics()["weights_K"].numpy()
+    assert 0 < np.abs(weights_K - exact_K).max() < 0.02
+    assert exact_K[0] == pytest.approx(0.75, abs=0.01)
+    matrix[0, 0] = np.nan  # not looked at
+    direction(sampled, matrix)
+    assert np.isnan(sampled.diagnostics()["weights_K"].numpy()).tolist() == [True, False]
 
 
 def test_defined_answers() -> None:

@@ -74,5 +74,6 @@ CASES: dict[str, Case] = {
     ),
     "alignedmtl_median": Case(AlignedmtlConfig(scale_mode="median", reduction="mean")),
     "alignedmtl_rmse": Case(AlignedmtlConfig(scale_mode="rmse")),
+    "alignedmtl_official": Case(AlignedmtlConfig(rank_of="gramian")),
     "upgrad": Case(UpgradConfig(), counterexamples={"scale-invariant": TILTED}),
 }
