@@ -142,34 +142,66 @@ class SharedEngine:
         return Blocks(blocks, self.shared_sizes)
 
     def gramian(self, max_bytes: int, team: Team) -> Tensor:
-        """The Gramian [K, K] without ever holding more than `max_bytes` of the Jacobian (one parameter at least).
+        """The Gramian [K, K] without ever holding more than `max_bytes` of the Jacobian.
 
-        The trunk is passed through once for every part of the parameters that fits. The graph stays for `combined`.
+        The trunk is passed through once for every part of the parameters that fits, and more often for a parameter
+        whose K rows do not fit. The graph stays for `combined`.
 
         Args:
-            max_bytes: The bound.
+            max_bytes: The bound, but two rows of one parameter are always held, by several processes K.
             team: The processes whose rows are averaged; K is the number of its tasks.
         """
         self._run_heads()
         width = self.num_tasks * torch.finfo(self.dtype).bits // 8
-        leaves = set(self._cut.trunk_leaves)
         device = self._seed(0).device
         gramian_KK = torch.zeros(len(team.tasks), len(team.tasks), dtype=self.dtype, device=device)
         self._through_trunk([node for node in self._cut.trunk_leaves if node not in self._shared], last=False)
-        part: list[Node] = []
         remaining = list(self._shared)
         while remaining:
-            part, room = [], max_bytes
-            while remaining and (not part or self._shared[remaining[0]].numel() * width <= room):
+            part, room = [remaining.pop(0)], max_bytes
+            room -= self._shared[part[0]].numel() * width
+            if room < 0 and team.size == 1:
+                gramian_KK += self._gramian_by_rows(part[0], max_bytes).to(device)
+                continue
+            while remaining and self._shared[remaining[0]].numel() * width <= room:
                 part.append(remaining.pop(0))
                 room -= self._shared[part[-1]].numel() * width
-            pieces = self._through_trunk([node for node in part if node in leaves], last=False)
-            blocks = [self._block(pieces.pop(node, []) + self._direct.get(node, [])) for node in part]
             first = len(self._shared) - len(remaining) - len(part)
+            blocks = self._rows(part, range(self.num_tasks))
             for block in team.sum_part(first, blocks, [self._shared[node].numel() for node in part]):
                 if block is not None:
                     gramian_KK += gramian(block).to(device)
         return gramian_KK
+
+    def _gramian_by_rows(self, node: Node, max_bytes: int) -> Tensor:
+        """One parameter's Gramian [K, K]: some tasks' rows are held, the later tasks' pass by, a task at a time."""
+        tensor = self._shared[node]
+        held = max(2, max_bytes // (tensor.numel() * torch.finfo(self.dtype).bits // 8)) - 1
+        gramian_KK = torch.zeros(self.num_tasks, self.num_tasks, dtype=self.dtype, device=tensor.device)
+        for start in range(0, self.num_tasks, held):
+            tasks = range(start, min(start + held, self.num_tasks))
+            (rows,) = self._rows([node], tasks)
+            if rows is None:
+                continue
+            here = slice(tasks.start, tasks.stop)
+            gramian_KK[here, here] = gramian(rows)
+            for task in range(tasks.stop, self.num_tasks):
+                (row,) = self._rows([node], [task])
+                if row is not None:
+                    gramian_KK[here, task] = gramian_KK[task, here] = rows @ row[0]
+        return gramian_KK
+
+    def _rows(self, nodes: Sequence[Node], tasks: Sequence[int]) -> list[Block]:
+        """Some tasks' rows of some shared parameters; the graph stays."""
+        leaves = set(self._cut.trunk_leaves)
+        pieces = self._through_trunk([node for node in nodes if node in leaves], last=False, only=tasks)
+        places = {task: row for row, task in enumerate(tasks)}
+        blocks = []
+        for node in nodes:
+            found = pieces.pop(node, []) + [p for p in self._direct.get(node, []) if places.keys() & p[0]]
+            renamed = [([places[task] for task in numbers], grad) for numbers, grad in found]
+            blocks.append(self._block(renamed, len(tasks)))
+        return blocks
 
     def combined(self, weights_K: Tensor) -> Blocks:
         """`weights @ jacobian` as one row, by one plain pass through the trunk; after `gramian`; frees the graph."""
@@ -236,11 +268,13 @@ class SharedEngine:
             for handle in handles:
                 handle.remove()
 
-    def _through_trunk(self, leaves: Sequence[Node], last: bool) -> dict[Node, list[Piece]]:
-        """All tasks from the frontier to the leaves; tasks that begin at the same edges go together."""
+    def _through_trunk(
+        self, leaves: Sequence[Node], last: bool, only: Sequence[int] | None = None
+    ) -> dict[Node, list[Piece]]:
+        """All tasks, or only some, from the frontier to the leaves; tasks that begin at the same edges go together."""
         groups: dict[tuple[Edge, ...], list[int]] = {}
-        for task, cotangents in enumerate(self._cotangents):
-            groups.setdefault(tuple(cotangents), []).append(task)
+        for task in range(self.num_tasks) if only is None else only:
+            groups.setdefault(tuple(self._cotangents[task]), []).append(task)
         chunks: list[tuple[Trunk, list[int]]] = []
         for edges, tasks in groups.items():
             if edges:
@@ -252,7 +286,7 @@ class SharedEngine:
             chunks += [(trunk, part) for part in (tasks[:-1], tasks[-1:]) if part]
         pieces: dict[Node, list[Piece]] = {node: [] for node in leaves}
         filters: dict[Node, Tensor] = {}
-        if len(groups) == 1 and len(chunks) > 1 and chunks[0][0].convolutions:
+        if only is None and len(groups) == 1 and len(chunks) > 1 and chunks[0][0].convolutions:
             # One allocation for all chunks: pieces of them would have to be put together, at the price of a copy.
             for node in chunks[0][0].filters & self._shared.keys():
                 like = node.variable
