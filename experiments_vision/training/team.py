@@ -65,7 +65,8 @@ def join(device: torch.device) -> Iterator[Team]:
     if launched_size() == 1:
         yield Team()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # What the processes tell each other beside gradients travels between CPUs: no step waits for a GPU because of it.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
     finally:

@@ -17,10 +17,10 @@ import pytest
 from agents.metrics import NonFiniteError
 from cluster.config import ClusterConfig, ClusterError
 from cluster.driver import LOOK
-from mtrl_surgery.runs.signals import Interrupted
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
+from mtrl_surgery.runs.signals import Interrupted
 from tests.cluster import interruptible
 from tests.cluster.parts import classic_suite, factory_suite
 from tests.cluster.runs import SCHEDULE, TINY, Setup, build, resume, rows_of, train

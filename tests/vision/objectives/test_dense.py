@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from experiments_vision.contract import Targets, VisionError
+from experiments_vision.delta import BASELINES
 from experiments_vision.objectives.dense import Cityscapes, NYUv2, depth_loss, normal_loss, segmentation_loss
 from experiments_vision.objectives.registry import make_objective
-from experiments_vision.delta import BASELINES
 
 CLASSES = 13
 

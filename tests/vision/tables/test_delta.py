@@ -5,8 +5,8 @@ import math
 import pytest
 
 from experiments_vision.contract import MetricSpec
-from experiments_vision.errors import VisionError
 from experiments_vision.delta import BASELINES, delta_m, delta_m_by_task, metric_deltas, task_deltas
+from experiments_vision.errors import VisionError
 
 METRICS = (
     MetricSpec("hit", "a", True, "Hit"),

@@ -9,9 +9,9 @@ import math
 
 import pytest
 
+from experiments_vision.delta import BASELINES, delta_m_by_task
 from experiments_vision.errors import VisionError
 from experiments_vision.objectives.registry import judge
-from experiments_vision.delta import BASELINES, delta_m_by_task
 from experiments_vision.tables.published import (
     DATASETS,
     DEFAULT_PAPER,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from experiments_vision.__main__ import main
+from experiments_vision.delta import BASELINES
 from experiments_vision.objectives.registry import judge
 from experiments_vision.tables.collect import Wanted, tables
-from experiments_vision.delta import BASELINES
 from experiments_vision.tables.groups import group
 from experiments_vision.tables.modes import result
 from experiments_vision.tables.runs import find_runs, read_run
