@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,18 +12,17 @@ from torchjd.autojac import backward, jac_to_grad
 
 from experiments_vision.bench.cases import Case
 from experiments_vision.contract import VisionError
-from mtrl_surgery.methods.base import LossWeighting
+from mtrl_surgery.methods.base import GramianWeighting, LossWeighting
 from mtrl_surgery.surgery import Surgery
 
 Step = Callable[[], object]
 
 PLAIN, LIST, STACKED, TORCHJD = "plain", "list", "stacked", "torchjd"
-EXACT_TARGET = 0.8  # of the list loop
-FEATURES_TARGET = 1.5  # of plain
-MEMORY_TARGET = 2.0  # times the shared parameters, above plain
 
 
-def make_steps(case: Case, methods: Sequence[str], chunks: Sequence[int]) -> dict[str, Step]:
+def make_steps(
+    case: Case, methods: Sequence[str], chunks: Sequence[int], bounds: Sequence[float] = ()
+) -> dict[str, Step]:
     """Name -> a step; the gradients of the shared parameters and of the tasks' own are made by all of them.
 
     `plain` is one backward of the summed losses. `list` asks autograd for one loss's gradients after the other, of
@@ -33,6 +33,7 @@ def make_steps(case: Case, methods: Sequence[str], chunks: Sequence[int]) -> dic
         case: The network.
         methods: Ours, by name.
         chunks: A variant of each method for each of these `chunk_size`s.
+        bounds: A variant of each Gramian method whose Jacobian may take so many times P, for each of these.
 
     Raises:
         MethodError: for an unknown method.
@@ -69,14 +70,25 @@ def make_steps(case: Case, methods: Sequence[str], chunks: Sequence[int]) -> dic
         steps[method] = _surgery(case, method, None, features=False)
         for chunk in chunks:
             steps[f"{method} chunk_size={chunk}"] = _surgery(case, method, chunk, features=False)
+        if isinstance(Surgery(method, case.num_tasks).method, GramianWeighting):
+            for bound in bounds:
+                steps[f"{method} bound={bound:g}"] = _bounded(case, method, int(bound * sum(p.nbytes for p in shared)))
         if case.by_features:
             steps[f"{method} features="] = _surgery(case, method, None, features=True)
     return steps
 
 
 def _surgery(case: Case, method: str, chunk: int | None, features: bool) -> Step:
-    surgery = Surgery(method, case.num_tasks, chunk_size=chunk)
+    return _step(case, Surgery(method, case.num_tasks, chunk_size=chunk), features)
 
+
+def _bounded(case: Case, method: str, max_bytes: int) -> Step:
+    """The least memory: a task at a time, convolutions without transforms."""
+    settings: dict[str, Any] = {"chunk_size": 1, "max_jacobian_bytes": max_bytes, "fast_convolutions": False}
+    return _step(case, Surgery(method, case.num_tasks, **settings), False)
+
+
+def _step(case: Case, surgery: Surgery, features: bool) -> Step:
     def step() -> None:
         losses, found = case.forward()
         surgery.backward(losses, features=found if features else None)

@@ -1,13 +1,14 @@
 """Time and memory of per-task gradients on this machine, as ratios to one plain backward.
 
 usage: python -m experiments_vision bench [case=all|mtan|segnet|celeba] [batch=8] [size=[96,128]]
-           [methods=[cagrad,samgs]] [chunks=[1,8]] [steps=[list,cagrad]] [rounds=3] [seconds=600] [memory=false]
-           [device=auto] [threads=1] [json=FILE]
+           [methods=[cagrad,samgs]] [chunks=[1,8]] [bounds=[1]] [steps=[list,cagrad]] [rounds=3] [seconds=600]
+           [memory=false] [device=auto] [threads=1] [json=FILE]
 
 One training step (forward, the gradients of all tasks, the method; no optimizer) on noise in the published layout:
 NYUv2 with MTAN or SegNet (3 tasks, 288 x 384, batch 1), CelebA (40 tasks, 64 x 64, batch 8). The steps take turns in
 one process. `plain` is one backward of the summed losses, `list` and `stacked` the usual loops, `torchjd` its
-autojac, the rest ours: exact, with chunk_size, and by features. `steps=` picks some of them besides `plain`.
+autojac, the rest ours: exact, with chunk_size, with a Jacobian of at most bounds= times the shared parameters' bytes,
+and by features. `steps=` picks some of them besides `plain`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class BenchArguments:
     size: list[int] = field(default_factory=list)  # height, width; empty: as published
     methods: list[str] = field(default_factory=lambda: ["cagrad", "samgs"])
     chunks: list[int] = field(default_factory=lambda: [1])
+    bounds: list[float] = field(default_factory=list)  # Gramian methods whose Jacobian may take so many times P
     steps: list[str] = field(default_factory=list)  # besides plain; empty: all
     rounds: int = 3  # timed, after one that is not
     seconds: float = 600.0  # no round but the first starts later than this
@@ -58,6 +60,8 @@ def main(words: Sequence[str]) -> int:
         at_least_one("batch", arguments.batch)
     for chunk in arguments.chunks:
         at_least_one("chunks", chunk)
+    if any(bound <= 0 for bound in arguments.bounds):
+        raise VisionError(f"bounds={arguments.bounds}: must be above 0, in units of P")
     if arguments.size and (len(arguments.size) != 2 or min(arguments.size) < 1):
         raise VisionError(f"size={arguments.size}: give height and width, such as size=[96,128]")
     import torch
@@ -80,7 +84,7 @@ def _bench(name: str, case: Case, arguments: BenchArguments, device: str) -> dic
     from experiments_vision.bench.measure import peak_bytes, take_turns
     from experiments_vision.bench.steps import LIST, PLAIN, make_steps
 
-    steps = make_steps(case, arguments.methods, arguments.chunks)
+    steps = make_steps(case, arguments.methods, arguments.chunks, arguments.bounds)
     for chosen in arguments.steps:
         check_choice("steps", chosen, steps)
     if arguments.steps:

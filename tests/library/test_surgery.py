@@ -48,7 +48,9 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 @pytest.mark.parametrize("name", MIXED)
-@pytest.mark.parametrize("settings", [{"chunk_size": 1}, {"chunk_size": 2}, {"max_jacobian_bytes": 500}])
+@pytest.mark.parametrize(
+    "settings", [{"chunk_size": 1}, {"chunk_size": 2}, {"max_jacobian_bytes": 500}, {"max_jacobian_bytes": 1}]
+)
 def test_chunks_and_blocks_change_nothing(name: str, settings: dict[str, int]) -> None:
     torch.testing.assert_close(run(name, **settings), run(name), rtol=1e-6, atol=1e-6)
 
