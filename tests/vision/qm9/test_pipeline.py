@@ -40,7 +40,7 @@ def test_the_losses_fall(tmp_path: Path, by_features: bool) -> None:
         assert inputs.ptr.diff().max() <= model.max_atoms
         history.append(torch.stack(losses).detach())
     surgery.check()
-    assert history[-1].mean() < 0.9 * history[0].mean()
+    assert history[-1].mean() < 0.8 * history[0].mean()
     meter = objective.meter()
     with torch.no_grad():
         for inputs, targets in DataLoader(
