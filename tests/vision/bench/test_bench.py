@@ -31,8 +31,8 @@ def small(name: str) -> Case:
 
 
 def same(found: Any, wanted: Any) -> None:
-    """In norm: single elements of a float32 sum over 40 tasks may be rounding alone, as a bias before batch norm is."""
-    assert (found - wanted).norm() <= 2e-3 * wanted.norm() + 1e-4
+    """In norm, to 2e-3: usually it is 2e-6, but two forward passes may round to other sides of a ReLU's kink."""
+    assert (found - wanted).norm() <= 2e-3 * wanted.norm() + 1e-5
 
 
 @pytest.mark.parametrize("name", ["celeba", "mtan"])
