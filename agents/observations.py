@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtrl_surgery.jacobian.sharding import Whole
+
 MAX_NORMALIZED = 10.0  # a coordinate that hardly moved in the warm-up must not explode later
 MIN_STD = 0.05  # of raw observations: 5 cm in Meta-World; also guards padded and (so far) constant coordinates
 
@@ -22,11 +24,14 @@ class ObservationScale:
         self.mean_O = torch.zeros(observation_dim, device=device)
         self.scale_O = torch.ones(observation_dim, device=device)
 
-    def fit(self, obs_KSO: Tensor) -> None:
-        """Measure the statistics of K tasks' observations."""
+    def fit(self, obs_KSO: Tensor, sharding: Whole) -> None:
+        """Measure the statistics of K tasks' observations, those of all learners."""
         rows_RO = obs_KSO.reshape(-1, obs_KSO.shape[-1]).double()
-        self.mean_O = rows_RO.mean(0).float()
-        self.scale_O = rows_RO.std(0, correction=0).clamp(min=MIN_STD).reciprocal().float()
+        count = sharding.total(torch.tensor(len(rows_RO), dtype=torch.float64, device=rows_RO.device))
+        mean_O = sharding.total(rows_RO.sum(0)) / count
+        variance_O = sharding.total((rows_RO - mean_O).square().sum(0)) / count
+        self.mean_O = mean_O.to(self.mean_O.dtype)
+        self.scale_O = variance_O.sqrt().clamp(min=MIN_STD).reciprocal().to(self.scale_O.dtype)
 
     def __call__(self, obs: Tensor) -> Tensor:
         """Raw observations [..., O] -> normalised ones."""

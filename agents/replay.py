@@ -36,31 +36,51 @@ class Batch(NamedTuple):
     terminated_KB: Tensor
 
 
+class Share(NamedTuple):
+    """Which transitions are one learner's: those whose number in their task is `rank` modulo `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    def count(self, transitions: int) -> int:
+        """How many of a task's first `transitions` are this learner's."""
+        return max(0, -((self.rank - transitions) // self.size))
+
+
 class Replay:
     """K rings of S transitions. A transition is one row [obs, action, next_obs, reward, terminated] of D floats.
 
     One row a transition makes sampling a single gather, whatever the number of fields. The ring's slot of a task's n-th
-    transition is n modulo S, so counts alone rebuild it. Rewards are stored raw.
+    transition is n modulo S, so counts alone rebuild it. Rewards are stored raw. Of several learners each keeps its
+    share of what is added, and counts its own.
     """
 
     def __init__(
-        self, num_tasks: int, capacity: int, observation_dim: int, action_dim: int, device: torch.device
+        self,
+        num_tasks: int,
+        capacity: int,
+        observation_dim: int,
+        action_dim: int,
+        device: torch.device,
+        share: Share | None = None,
     ) -> None:
         self.num_tasks = num_tasks
         self.capacity = capacity
+        self._share = share or Share()
         self._widths = [observation_dim, action_dim, observation_dim, 1, 1]
         self.width = sum(self._widths)
         self._rows_KSD = torch.zeros(num_tasks, capacity, self.width, device=device)
         self._row_offset_K1 = torch.arange(num_tasks, device=device).unsqueeze(1) * capacity
         self.inserted_K = np.zeros(num_tasks, dtype=np.int64)
+        self.seen_K = np.zeros(num_tasks, dtype=np.int64)  # by all learners together
 
     @property
     def inserted(self) -> int:
-        """Transitions that every task has ever received."""
+        """Transitions that every task has ever received here."""
         return int(self.inserted_K.min())
 
     def add(self, chunk: Transitions) -> None:
-        """Append a chunk; copies of the same vector step become neighbours."""
+        """Append this learner's share of a chunk; copies of the same vector step become neighbours."""
         tasks = list(chunk.tasks)
         rows_KTND = np.concatenate(
             [
@@ -75,8 +95,11 @@ class Replay:
         )
         rows_KRD = torch.from_numpy(rows_KTND.reshape(len(tasks), -1, self.width))
         for task, rows_RD in zip(tasks, rows_KRD, strict=True):
-            self._write(task, int(self.inserted_K[task]), rows_RD)
-            self.inserted_K[task] += len(rows_RD)
+            first = (self._share.rank - int(self.seen_K[task])) % self._share.size
+            own_RD = rows_RD[first :: self._share.size]
+            self._write(task, int(self.inserted_K[task]), own_RD)
+            self.inserted_K[task] += len(own_RD)
+            self.seen_K[task] += len(rows_RD)
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Batch:
         """Draw `batch_size` transitions of each task, uniformly and with replacement."""
@@ -104,7 +127,7 @@ class Replay:
         return {"rows": self._rows_KSD[:, slots].cpu().numpy()}
 
     def load_segment(self, start: int, stop: int, arrays: dict[str, np.ndarray]) -> None:
-        """Put back what `segment` gave.
+        """Put back what `segment` gave; `load_state_dict` comes after the last one.
 
         Raises:
             ValueError: the arrays don't have this replay's shape.
@@ -126,11 +149,12 @@ class Replay:
             if inserted > self.inserted:
                 slots = torch.arange(max(self.inserted, inserted - self.capacity), inserted) % self.capacity
                 ahead[str(task)] = self._rows_KSD[task, slots.to(self._rows_KSD.device)].cpu()
-        return {"inserted": self.inserted_K.tolist(), "ahead": ahead}
+        return {"inserted": self.inserted_K.tolist(), "seen": self.seen_K.tolist(), "ahead": ahead}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`'s value, after the segments."""
         self.inserted_K = np.array(state["inserted"], dtype=np.int64)
+        self.seen_K = np.array(state["seen"], dtype=np.int64)
         for task, rows_RD in state["ahead"].items():
             self._write(int(task), int(self.inserted_K[int(task)]) - len(rows_RD), torch.as_tensor(rows_RD))
 

@@ -12,20 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.config import AgentConfig
+from agents.config import AgentConfig, AgentError
 from agents.metrics import MetricSums, NonFiniteError
 from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
 from agents.observations import ObservationScale
 from agents.policy import actor_sizes, critic_sizes
 from agents.problem import Problem
-from agents.replay import Batch, Replay, Transitions
+from agents.replay import Batch, Replay, Share, Transitions
 from agents.rewards import ExponentialRewardScale
 from agents.streams import Stream, torch_generator
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
+from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.jacobian.task_mlp import TaskMLP
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.base import AnyMethod
 
+OWN = ("sampling", "noise", "replay")
+"""What each of several learners has a state of its own of."""
 METRICS_EVERY = 10  # updates between two that are counted in the metrics: summing them costs as much as a small layer
 
 
@@ -41,6 +44,7 @@ class SACLearner:
         seed: int,
         device: str,
         diagnostics: DiagnosticsConfig | None = None,
+        sharding: Whole | None = None,
     ) -> None:
         """Build everything from the seed.
 
@@ -52,9 +56,10 @@ class SACLearner:
             seed: seed of the run; the learner's streams are spawned from it by name.
             device: where networks and replay live.
             diagnostics: when to look at the task gradients; the defaults when not given.
+            sharding: what several learners tell each other, all built alike but for it; None: this is the only one.
 
         Raises:
-            AgentError: an option makes no sense.
+            AgentError: an option makes no sense, or the batch can't be shared out to so many learners.
             DiagnosticsError: the same for one of the diagnostics.
             ValueError: actor and critic share one method instance.
         """
@@ -64,6 +69,8 @@ class SACLearner:
         if actor_method is critic_method:
             raise ValueError("actor and critic need a method instance each: the state of a method is a network's own")
         self.problem, self.config, self.device = problem, config, torch.device(device)
+        self.sharding = sharding or Whole()
+        self._batch_size = share_of_batch(config, self.sharding.size)
         self.updates = 0
         actor, critic = (
             initial_mlp(
@@ -74,8 +81,8 @@ class SACLearner:
             )
         )
         clip, eps = config.max_grad_norm, config.adam_eps
-        self.actor = SurgeryOptimizer(actor, actor_method, config.actor_learning_rate, eps, clip)
-        self.critic = SurgeryOptimizer(critic, critic_method, config.critic_learning_rate, eps, clip)
+        self.actor = SurgeryOptimizer(actor, actor_method, config.actor_learning_rate, eps, clip, sharding)
+        self.critic = SurgeryOptimizer(critic, critic_method, config.critic_learning_rate, eps, clip, sharding)
         self.target = critic.copy()
         self._actor = TaskMLP(actor)
         self._critic, self._target = (TaskMLP(network, config.critic_layer_norm) for network in (critic, self.target))
@@ -91,20 +98,23 @@ class SACLearner:
         if config.target_entropy is not None:
             self._target_entropy_K = torch.full_like(self._target_entropy_K, config.target_entropy)
         code_KK = torch.eye(problem.num_tasks, device=self.device)
-        self._code_KBK = code_KK.unsqueeze(1).expand(-1, config.batch_size, -1)
+        self._code_KBK = code_KK.unsqueeze(1).expand(-1, self._batch_size, -1)
 
+        rank, size = self.sharding.rank, self.sharding.size
+        capacity = -(-config.replay_capacity // size)
         self.replay = Replay(
-            problem.num_tasks, config.replay_capacity, problem.observation_dim, problem.action_dim, self.device
+            problem.num_tasks, capacity, problem.observation_dim, problem.action_dim, self.device, Share(rank, size)
         )
         self._observations = ObservationScale(problem.observation_dim, self.device)
         self._normalizes = config.observation_normalization == "warmup"
         self._rewards = ExponentialRewardScale(problem.num_tasks, config.reward_alpha, self.device)
-        self._sampling = torch_generator(seed, Stream.LEARNER, 0)
-        self._noise = torch_generator(seed, Stream.LEARNER, 1, device=self.device)
+        of_rank = (rank,) if rank else ()
+        self._sampling = torch_generator(seed, Stream.LEARNER, 0, *of_rank)
+        self._noise = torch_generator(seed, Stream.LEARNER, 1, *of_rank, device=self.device)
         self._sums = MetricSums(problem.tasks)
 
     def add(self, chunk: Transitions) -> None:
-        """Put a chunk of transitions into the replay."""
+        """Put a chunk of transitions, or this learner's share of it, into the replay; the statistics are of all."""
         self.replay.add(chunk)
         if self.config.reward_normalization == "exponential":
             self._rewards.observe(chunk)
@@ -112,11 +122,19 @@ class SACLearner:
     def update(self, count: int) -> None:
         """Do `count` updates of critics, actor, temperatures and targets."""
         if self.updates == 0 and count and self._normalizes:
-            self._observations.fit(self.replay.observations())
+            self._observations.fit(self.replay.observations(), self.sharding)
+        shape = (2, self.problem.num_tasks, self._batch_size, self.problem.action_dim)
         for _ in range(count):
-            self._update(self.replay.sample(self.config.batch_size, self._sampling))
+            batch = self.replay.sample(self._batch_size, self._sampling)
+            self.step(batch, torch.randn(shape, generator=self._noise, device=self.device))
 
-    def _update(self, batch: Batch) -> None:
+    def step(self, batch: Batch, noise_2KBA: Tensor) -> None:
+        """One update from these transitions.
+
+        Args:
+            batch: B transitions of each task; of several learners, each one's share.
+            noise_2KBA: standard normal numbers for the actions after the transitions, and for those before.
+        """
         config = self.config
         self._decay_learning_rates()
         look, curvature = self.diagnostics.due(self.updates), self.diagnostics.curvature
@@ -125,8 +143,7 @@ class SACLearner:
         reward_KB = batch.reward_KB * config.reward_scale
         if config.reward_normalization == "exponential":
             reward_KB = self._rewards.normalize(reward_KB)
-        shape = (2, *batch.action_KBA.shape)
-        next_noise_KBA, noise_KBA = torch.randn(shape, generator=self._noise, device=self.device)
+        next_noise_KBA, noise_KBA = noise_2KBA
 
         with torch.no_grad():
             next_action_KBA, next_log_prob_KB = self._act(next_obs_KBI, next_noise_KBA)
@@ -149,7 +166,7 @@ class SACLearner:
         critic_loss_K = self.critic.step(critic_losses, self.updates, look, curvature)
         actor_loss_K = self.actor.step(actor_losses, self.updates, look, curvature)
         # The first call is the update's own; methods and diagnostics may ask for the losses elsewhere after it.
-        entropy_K = -log_probs[0].mean(-1)
+        entropy_K = self.sharding.mean(-log_probs[0].mean(-1))
         self._temperature_step(entropy_K)
         self.target.vector_P.lerp_(self.critic.parameters.vector_P, config.tau)
 
@@ -160,14 +177,15 @@ class SACLearner:
             self._sums.add_look(networks)
         if not counted:
             return
+        target_K, reward_K = self.sharding.mean(torch.stack([backup_KB.mean(-1), reward_KB.mean(-1)]))
         self._sums.add(
             {
                 "critic/loss": critic_loss_K,
                 "actor/loss": actor_loss_K,
                 "actor/entropy": entropy_K,
-                "target_q": backup_KB.mean(-1),
+                "target_q": target_K,
                 "temperature": temperature_K1[:, 0],
-                "reward": reward_KB.mean(-1),
+                "reward": reward_K,
             },
             networks,
         )
@@ -232,7 +250,10 @@ class SACLearner:
         return self._sums.rows(self.updates)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that future updates depend on, but for the replay's segments."""
+        """Everything that future updates depend on, but for the replay's segments.
+
+        Of several learners, who must all ask, each has the same but for `OWN`.
+        """
         return {
             "updates": self.updates,
             "actor": self.actor.state_dict(),
@@ -268,3 +289,17 @@ class SACLearner:
         self._rewards.load_state_dict(state["rewards"])
         self.replay.load_state_dict(state["replay"])
         self._sums.load_state_dict(state["metrics"])
+
+
+def share_of_batch(config: AgentConfig, learners: int) -> int:
+    """Transitions of each task that one learner samples.
+
+    Raises:
+        AgentError: the batch can't be shared out evenly.
+    """
+    if config.batch_size % learners:
+        raise AgentError(
+            f"agent.batch_size={config.batch_size} can't be shared out to learner.num={learners}: "
+            "choose a multiple of the learners"
+        )
+    return config.batch_size // learners

@@ -55,3 +55,60 @@ def conflict_diagnostics(gramian_KK: Tensor) -> dict[str, Tensor]:
         "triad_rate": triad_Q.mean(),
         "gradient_norm_K": norm_K,
     }
+
+
+MAPS = 64
+"""Maps of a network that are kept one by one; see `map_due`."""
+
+
+@torch.no_grad()
+def conflict_map(gramian_KK: Tensor, inner_K: Tensor, direction_norm: Tensor) -> dict[str, Tensor]:
+    """Who fights whom, and what the method made of it; without waiting for the device.
+
+    Args:
+        gramian_KK: Inner products of the task gradients, [K, K].
+        inner_K: Inner products of the task gradients with the method's direction, [K].
+        direction_norm: The norm of that direction.
+
+    Returns:
+        cosine_KK: Of each pair of task gradients, [K, K]; 0 with a zero gradient.
+        similarity_KK: Their magnitude similarity, [K, K].
+        conflict_KK: 1 where their inner product is negative, [K, K].
+        alignment_K: The cosine between the direction and each task's gradient, [K]: below 0, a step against it raises
+            that task's loss.
+    """
+    gramian_KK = gramian_KK.double()
+    norm_K = gradient_norms(gramian_KK)
+    norms_KK = norm_K[:, None] * norm_K
+    cosine_KK = torch.where(norms_KK == 0, 0.0, gramian_KK / norms_KK)
+    lengths_K = norm_K * direction_norm.double()
+    return {
+        "cosine_KK": cosine_KK,
+        "similarity_KK": magnitude_similarity(norm_K),
+        "conflict_KK": torch.where(cosine_KK.isnan(), cosine_KK, (cosine_KK < 0).double()),
+        "alignment_K": torch.where(lengths_K == 0, 0.0, inner_K.double() / lengths_K),
+    }
+
+
+def map_due(number: int) -> bool:
+    """Which of a run's maps are written, so that a long run's log stays small: N maps leave about 64 + 32 log2(N / 64).
+
+    The first 64 are, then every second until the 128th, every fourth until the 256th, and so on.
+
+    Args:
+        number: Of the map, from 1.
+    """
+    return number % (1 << max(0, (number - 1).bit_length() - MAPS.bit_length() + 1)) == 0
+
+
+def map_row(maps: dict[str, Tensor]) -> dict[str, list[float]]:
+    """Maps as lists for a row of a file: what is above the diagonal, row by row, to four digits.
+
+    Args:
+        maps: [K, K] each, by names that end in `_KK`, on the CPU.
+    """
+    return {
+        name.removesuffix("_KK"): [round(value, 4) for value in pairs(matrix_KK.double()).tolist()]
+        for name, matrix_KK in maps.items()
+        if name.endswith("_KK")
+    }

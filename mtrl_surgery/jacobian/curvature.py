@@ -55,7 +55,12 @@ def multi_task_curvature(task_losses: TaskLosses, theta_P: Tensor, step_P: Tenso
 
 
 def curvature_of_last_step(
-    task_losses: TaskLosses, parameters: FlatParameters, step_P: Tensor, gradient_P: Tensor, nodes: int = 1
+    task_losses: TaskLosses,
+    parameters: FlatParameters,
+    step_P: Tensor,
+    gradient_P: Tensor,
+    nodes: int = 1,
+    mean: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """The curvature over the step that led to where the parameters are, by central differences of gradients.
 
@@ -73,6 +78,7 @@ def curvature_of_last_step(
         step_P: theta' - theta.
         gradient_P: g, the gradient of the mean loss before the step.
         nodes: of the Gauss-Legendre sum, at least 1.
+        mean: over several learners, whose losses are of a share of the batch each: the curvature is linear in the loss.
 
     Returns:
         As `multi_task_curvature`.
@@ -91,7 +97,8 @@ def curvature_of_last_step(
         return (gradient_at(share, radius) - gradient_at(share, -radius)) @ unit_P / (2.0 * radius)
 
     try:
-        return _measures(_integral(bend, nodes), norm)
+        bent = _integral(bend, nodes)
+        return _measures(bent if mean is None else mean(bent), norm)
     finally:
         vector_P.copy_(end_P)
 

@@ -8,7 +8,7 @@ Python branch on a tensor's value.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
@@ -168,18 +168,34 @@ class GramianWeighting(Method[ConfigT]):
 class JacobianMethod(Method[ConfigT]):
     """A direction from the whole Jacobian, by operations that are independent per parameter.
 
-    So a method can be shown a slice of the Jacobian's columns, with the Gramian of the whole one; what it sums over the
-    parameters itself goes through `total`.
+    So a method can be shown a slice of the Jacobian's columns, with the Gramian of the whole one (`show_columns`); what
+    it sums over the parameters itself goes through `total`.
     """
 
     needs = "jacobian"
+    columnwise: ClassVar[bool] = True
+    """Whether it keeps to that, its `lazy_state` [..., P] included; else it must be shown all columns."""
+    first_column: int = 0
+    """The number of the first column that it is shown."""
+    _total: Callable[[Tensor], Tensor] | None = None
+
+    def show_columns(self, first: int, total: Callable[[Tensor], Tensor]) -> None:
+        """Says that it will be shown some columns only, and instances like it the others.
+
+        Args:
+            first: The number of the first column; the same at every call.
+            total: Adds a tensor up over all these instances, with an all-reduce for instance.
+
+        Raises:
+            MethodError: if it needs all columns.
+        """
+        if not self.columnwise:
+            raise MethodError(f"{self.name}: can't be shown some of the Jacobian's columns, it needs all of them")
+        self.first_column, self._total = first, total
 
     def total(self, part: Tensor) -> Tensor:
-        """Adds a tensor up over the slices that the Jacobian's columns are cut into; as it is where there is one.
-
-        Who cuts the Jacobian replaces it, with an all-reduce for instance.
-        """
-        return part
+        """Adds a tensor up over the slices that the Jacobian's columns are cut into; as it is where there is one."""
+        return part if self._total is None else self._total(part)
 
     @torch.no_grad()
     def direction(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:

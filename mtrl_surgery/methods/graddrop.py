@@ -31,7 +31,7 @@ class GradDrop(JacobianMethod[GraddropConfig]):
 
     The random number of a coordinate is a hash of its position and of a key that is drawn once a call: it is the
     same on every device, and however the columns are cut: who shows the method only some of the Jacobian's columns
-    says where they begin, in `first_column`, and gives every learner's method the same seed.
+    says where they begin (`show_columns`), and gives every learner's method the same seed.
 
     Diagnostics: `weights_K`, the scalar nearest to what each gradient was multiplied by: <w_k * g_k, g_k> / |g_k|^2.
     Of more than 32,768 columns so many are looked at, spread over the Jacobian.
@@ -43,7 +43,6 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         super().__init__(num_tasks, config, seed)
         if len(config.leak) not in (1, num_tasks):
             raise MethodError(f"graddrop.leak={list(config.leak)!r}: give 1 number or {num_tasks}, one a task")
-        self.first_column = 0
         self._leak_K = list(config.leak) * (num_tasks // len(config.leak))
         self._leaky = any(self._leak_K)
 
@@ -150,7 +149,7 @@ class PositionNoise:
     def __init__(self, key_2: Tensor, width: int) -> None:
         self._first, self._second = key_2.unbind()
         self._steps_C = torch.arange(width, dtype=torch.int32, device=key_2.device).mul_(GOLDEN)
-        self._bits_C, self._spare_C = torch.empty_like(self._steps_C), torch.empty_like(self._steps_C)
+        self._bits_C, self._spare_C = key_2.new_empty(width), key_2.new_empty(width)
 
     def at(self, start: int, count: int) -> Tensor:
         """For the positions `start` to `start + count`: [count], int32, until the next call."""

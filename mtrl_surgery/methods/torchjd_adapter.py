@@ -126,6 +126,8 @@ class TorchjdWeighting(_Adapter, GramianWeighting[Any]):
 class TorchjdAggregator(_Adapter, JacobianMethod[Any]):
     """A TorchJD aggregator or weighting that wants the whole Jacobian; it cannot be shown a slice of the columns."""
 
+    columnwise = False
+
     def __init__(self, num_tasks: int, config: MethodConfig, seed: int, module: nn.Module) -> None:
         super().__init__(num_tasks, config, seed)
         self._adopt(module)

@@ -14,7 +14,6 @@ from torch import Tensor
 from mtrl_surgery.methods import columns
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.graddrop import GradDrop
 from mtrl_surgery.methods.options.jacobian import DbmtlConfig, GraddropConfig, MocoConfig, SamgsConfig
 from mtrl_surgery.methods.registry import make_method
 
@@ -59,9 +58,7 @@ def lengths_apart(config: MethodConfig, together: bool) -> list[float]:
     parts = (slice(0, CUT), slice(CUT, PARAMETERS))
     for place, half in enumerate(halves):
         if together:
-            half.total = reduce.of(place)  # type: ignore[assignment, method-assign]
-        if together and isinstance(half, GradDrop):
-            half.first_column = parts[place].start
+            half.show_columns(parts[place].start, reduce.of(place))
     rng = np.random.default_rng(0)
     found = []
     for _ in range(6):
