@@ -98,3 +98,17 @@ class AgentConfig:
             raise AgentError(f"agent.max_grad_norm={self.max_grad_norm} must be positive, or null for no clipping")
         if self.log_std_min >= self.log_std_max:
             raise AgentError(f"agent.log_std_min={self.log_std_min} must be below agent.log_std_max={self.log_std_max}")
+
+
+def share_of_batch(config: AgentConfig, learners: int) -> int:
+    """Transitions of each task that one learner samples.
+
+    Raises:
+        AgentError: the batch can't be shared out evenly.
+    """
+    if config.batch_size % learners:
+        raise AgentError(
+            f"agent.batch_size={config.batch_size} can't be shared out to learner.num={learners}: "
+            "choose a multiple of the learners"
+        )
+    return config.batch_size // learners

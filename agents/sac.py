@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.config import AgentConfig, AgentError
+from agents.config import AgentConfig, share_of_batch
 from agents.metrics import MetricSums, NonFiniteError
 from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
 from agents.observations import ObservationScale
@@ -34,6 +34,8 @@ METRICS_EVERY = 10  # updates between two that are counted in the metrics: summi
 
 class SACLearner:
     """Networks, optimizers, temperatures and replay of one multitask SAC agent."""
+
+    own_keys = OWN
 
     def __init__(
         self,
@@ -221,6 +223,14 @@ class SACLearner:
     def _q(self, critic: TaskMLP, obs_KBI: Tensor, action_KBA: Tensor, theta: Tensor | None = None) -> Tensor:
         return critic(torch.cat([obs_KBI, action_KBA], dim=-1), theta)[..., 0]
 
+    @property
+    def seen(self) -> int:
+        """Transitions that every task has received, in all learners together."""
+        return int(self.replay.seen_K.min())
+
+    def close(self) -> None:
+        """Nothing to free: the memory goes with the object."""
+
     def policy_weights(self) -> np.ndarray:
         """A copy of the actor's flat float32 weights, and of the observation statistics, for `Policy.load`."""
         parts = [self.actor.parameters.vector_P]
@@ -289,17 +299,3 @@ class SACLearner:
         self._rewards.load_state_dict(state["rewards"])
         self.replay.load_state_dict(state["replay"])
         self._sums.load_state_dict(state["metrics"])
-
-
-def share_of_batch(config: AgentConfig, learners: int) -> int:
-    """Transitions of each task that one learner samples.
-
-    Raises:
-        AgentError: the batch can't be shared out evenly.
-    """
-    if config.batch_size % learners:
-        raise AgentError(
-            f"agent.batch_size={config.batch_size} can't be shared out to learner.num={learners}: "
-            "choose a multiple of the learners"
-        )
-    return config.batch_size // learners

@@ -22,7 +22,7 @@ from agents.problem import Problem
 from agents.streams import Stream, torch_generator
 from cluster.assembly import make_collector
 from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, ClusterFailure
 from envs.config import EnvConfig
 from envs.rollout import merge_chunks
 from envs.suite import TaskSuite, build_suite
@@ -81,8 +81,9 @@ def measure(
         for length in lengths:
             walls, workers = [], []
             for _ in range(chunks + 1):
-                wall, worker = _round_trip(collector, ChunkOrder(index, length, index, weights + np.float32(0)))
-                walls.append(1e3 * wall)
+                started = time.perf_counter()
+                worker = collect_chunk(collector, ChunkOrder(index, length, index, weights + np.float32(0)))
+                walls.append(1e3 * (time.perf_counter() - started))
                 workers.append(1e3 * worker)
                 index += 1
             results.append(RoundTrip(length, statistics.median(walls[1:]), statistics.median(workers[1:])))
@@ -91,14 +92,20 @@ def measure(
     return results
 
 
-def _round_trip(collector: Collector, order: ChunkOrder) -> tuple[float, float]:
-    started = time.perf_counter()
-    for group in range(len(collector.groups)):
-        collector.submit(group, order)
-    received = [collector.receive() for _ in collector.groups]
-    collected = [one for one in received if isinstance(one, Collected)]
-    merge_chunks([one.chunk for one in collected])
-    return time.perf_counter() - started, max(one.seconds for one in collected)
+def collect_chunk(collector: Collector, order: ChunkOrder) -> float:
+    """Have a chunk of all tasks collected and merged; the seconds that the slowest worker stepped for it."""
+    tasks = sorted({task for task, _ in collector.positions()})
+    collector.submit(order, tasks)
+    pieces: list[Collected] = []
+    seconds: dict[int, float] = {}
+    while sum(len(piece.chunk.tasks) for piece in pieces) < len(tasks):
+        piece = collector.receive()
+        if not isinstance(piece, Collected):
+            raise ClusterFailure(f"chunk {order.index} was lost: {piece}")
+        pieces.append(piece)
+        seconds[piece.worker] = seconds.get(piece.worker, 0.0) + sum(piece.seconds)
+    merge_chunks([piece.chunk for piece in pieces])
+    return max(seconds.values())
 
 
 def main(tasks: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from itertools import pairwise
 
 KINDS = ("inline", "local", "ray")
 MODES = ("sync", "async")
@@ -30,11 +29,13 @@ class ClusterConfig:
 
     kind: str = "local"  # inline (this process) | local (Ray on this machine) | ray (join a running cluster)
     address: str | None = None  # kind=ray: host:port of the head node, or auto
-    workers: int | None = None  # null: one a core but the learner's, at most one a task
+    workers: int | None = None  # null: one a core but the learner's (kind=ray: one a free CPU), at most one a task
     chunk_steps: int = 100  # vector steps of a chunk
     mode: str = "sync"  # sync: a pure function of config and seed | async: newest weights, counts only
     max_lead: int = 2  # async: chunks that a worker may be ahead of the learner's updates
-    max_restarts: int = 20  # workers replaced during a run before it gives up
+    max_restarts: int = 20  # times in a row that a task's chunk may be lost with its worker before the run gives up
+    hang_timeout: float | None = None  # seconds without a simulator step or an answer after which a worker is replaced;
+    # null: 20 times the mean time of a chunk, at least 60
     start_timeout: float = 600.0  # seconds that the workers may take to start and to build their environments
     object_store_mb: int = 512  # kind=local: memory for chunks and weights on their way
 
@@ -54,8 +55,10 @@ class ClusterConfig:
             raise ClusterError(f"cluster.workers={self.workers} must be at least 1, or null for one a core")
         if self.max_restarts < 0:
             raise ClusterError(f"cluster.max_restarts={self.max_restarts} must not be negative")
-        if not self.start_timeout > 0:
-            raise ClusterError(f"cluster.start_timeout={self.start_timeout} must be positive (seconds)")
+        for key in ("start_timeout", "hang_timeout"):
+            seconds = getattr(self, key)
+            if seconds is not None and not seconds > 0:
+                raise ClusterError(f"cluster.{key}={seconds} must be positive (seconds)")
         if self.object_store_mb < 80:
             raise ClusterError(f"cluster.object_store_mb={self.object_store_mb} must be at least 80 (Ray's minimum)")
         if self.kind == "ray" and not self.address:
@@ -67,27 +70,20 @@ class ClusterConfig:
 
 
 def count_workers(config: ClusterConfig, tasks: int, cores: int | None = None) -> int:
-    """The number of rollout workers of a run: what is asked for, at most one a task, and one for kind=inline.
+    """The most rollout workers of a run: what is asked for, at most one a task, and one for kind=inline.
+
+    With kind=ray and cluster.workers=null there are as many as the cluster has CPUs free, one a task at most.
 
     Args:
         config: the options.
         tasks: number of tasks K.
-        cores: processor cores to plan for; None: those this process may use.
+        cores: processor cores to plan for on this machine; None: those this process may use.
     """
     if config.kind == "inline":
         return 1
+    if config.workers is not None:
+        return min(config.workers, tasks)
+    if config.kind == "ray":
+        return tasks
     available = cores if cores is not None else len(os.sched_getaffinity(0))
-    wanted = config.workers if config.workers is not None else max(1, available - 1)
-    return min(wanted, tasks)
-
-
-def split_tasks(tasks: int, groups: int) -> tuple[tuple[int, ...], ...]:
-    """Split the task indices 0..tasks-1 into contiguous groups whose sizes differ by one at most.
-
-    Raises:
-        ClusterError: there are no tasks, or more groups than tasks.
-    """
-    if not 1 <= groups <= tasks:
-        raise ClusterError(f"{tasks} tasks can't be split over {groups} workers: each needs at least one task")
-    bounds = [tasks * g // groups for g in range(groups + 1)]
-    return tuple(tuple(range(a, b)) for a, b in pairwise(bounds))
+    return min(max(1, available - 1), tasks)

@@ -76,6 +76,10 @@ class Learner(Protocol):
         """A new flat float32 copy of the weights that `PolicyLike.load` takes."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds beyond this process."""
+        ...
+
     def metrics(self) -> list[dict[str, Any]]:
         """Rows since the last call; key "task" is a name, or None for the whole run. Raises on NaN."""
         ...

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar
 
 from cluster.checkpointing import Checkpointer, check_same, pack_orders, unpack_orders
 from cluster.collect import Collected, Collector, EvaluationOrder, Lost
 from cluster.config import ClusterError
 from cluster.contracts import Learner
+from cluster.learner_config import LearnerLost
 from cluster.limiter import UpdateLimiter
+from cluster.memory import PENDING_EVALUATIONS
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
 from envs.errors import EnvironmentFailure, NotDeterministicError
@@ -23,6 +28,7 @@ from mtrl_surgery.runs.console import duration
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.signals import Interrupted, StopSignals
 
+DRAINED = signal.SIGTERM  # what a preempted machine's processes get in the end
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
 LOOK = 10  # updates between two looks at the signals: a round of large updates may last minutes
 
@@ -59,6 +65,15 @@ class Clock:
     since: float = field(default_factory=time.monotonic)
     steps: int = 0
     updates: int = 0
+    worker_steps: Counter[int] = field(default_factory=Counter)  # environment steps used, by worker
+    worker_lag: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))  # versions, by worker
+
+
+class Drained(Interrupted):
+    """The driver's node was told to go; the run stopped as if by SIGTERM, after it wrote a checkpoint."""
+
+    def __str__(self) -> str:
+        return f"stopped because the driver's node is being drained; the checkpoint is {self.checkpoint}"
 
 
 class Trainer(ABC):
@@ -85,7 +100,6 @@ class Trainer(ABC):
         self.step = 0  # vector steps inserted, of the slowest task
         self._reported = True  # whether what the last boundary made due is written and ordered
         self._seconds_an_episode: float | None = None  # of the last evaluation, all tasks together
-        self._replaced = 0  # workers replaced, as far as health.jsonl tells
 
     def run(self, resume: Checkpoint | None = None) -> Path:
         """Train to the end; the manifest's status tells how it went.
@@ -116,6 +130,10 @@ class Trainer(ABC):
             with suppress(ArithmeticError, RunError):
                 self._save()
             self._end("failed", error)
+            raise
+        except LearnerLost as lost:
+            lost.step, lost.updates = self.step, self.limiter.updates
+            self._end("failed", lost)
             raise
         except BaseException as error:
             self._end("failed", error)
@@ -170,10 +188,19 @@ class Trainer(ABC):
         self._report()
 
     def _heed_signal(self) -> None:
-        """End the run, whole, if a signal asks for it; only called where the state can be resumed."""
+        """Look after the workers, and end the run, whole, if a signal or the node's end asks for it.
+
+        Only called where the state can be resumed.
+        """
+        self.collector.tend()
+        self._note_events()
         if self._stop.requested is not None:
             self._save()
             raise Interrupted(self._stop.requested, self._last_checkpoint())
+        if self.collector.notice is not None:
+            self.recorder.health(self.step, {"event": "drain notice", "text": self.collector.notice})
+            self._save()
+            raise Drained(DRAINED, self._last_checkpoint())
 
     def _report(self) -> None:
         """Write the rows and order the evaluation that the last chunk made due, once."""
@@ -194,11 +221,13 @@ class Trainer(ABC):
         self.recorder.progress(self.step, self.limiter.updates)
 
     def _evaluate(self, order: EvaluationOrder) -> None:
+        self._write_evaluations(block=True, most=PENDING_EVALUATIONS - 1)
         self._pending.append(order)
         self.collector.evaluate(order)
 
-    def _write_evaluations(self, block: bool) -> None:
-        if block and self._pending:
+    def _write_evaluations(self, block: bool, most: int = 0) -> None:
+        """Write those that are finished; wait for the others if `block`, until `most` are left."""
+        if block and len(self._pending) > most:
             episodes = sum(order.episodes for order in self._pending)
             about = duration(self._seconds_an_episode and self._seconds_an_episode * episodes)
             self.recorder.say(f"testing the policy, {episodes} episodes a task  ETA {about}")
@@ -207,8 +236,8 @@ class Trainer(ABC):
                 self._pending.pop(0)
                 self.recorder.evaluation(evaluated)
                 self._seconds_an_episode = evaluated.seconds / evaluated.order.episodes
-            self._note_replaced()
-            if not (block and self._pending):
+            self._note_events()
+            if not (block and len(self._pending) > most):
                 return
             self._heed_signal()
             time.sleep(POLL / 5)
@@ -217,10 +246,16 @@ class Trainer(ABC):
         started = time.monotonic()
         received = self.collector.receive(timeout)
         self._clock.wait += time.monotonic() - started
-        self._note_replaced()
+        self._note_events()
         if isinstance(received, Collected):
-            self._clock.collect += received.seconds
+            self._clock.collect += sum(received.seconds)
         return received
+
+    def _count(self, used: Collected, newest: int) -> None:
+        """A chunk goes into the replay, where `newest` is the version of the newest weights."""
+        self.collector.ledger.use(len(used.chunk.tasks))
+        self._clock.worker_steps[used.worker] += used.chunk.reward_KTN.size
+        self._clock.worker_lag[used.worker].append(newest - used.version)
 
     def _learn(self, updates: int, step: int) -> None:
         """Do updates that `step` inserted vector steps pay for; the state after them can be resumed."""
@@ -254,10 +289,9 @@ class Trainer(ABC):
         seconds = round(time.monotonic() - started, 3)
         self.recorder.health(self.step, {"event": "checkpoint", "seconds": seconds})
 
-    def _note_replaced(self) -> None:
-        for reason in self.collector.replaced[self._replaced :]:
-            self.recorder.worker_replaced(self.step, reason)
-            self._replaced += 1
+    def _note_events(self) -> None:
+        for event in self.collector.events():
+            self.recorder.event(self.step, event)
 
     def _last_checkpoint(self) -> Path:
         if self._saved is None:
@@ -274,13 +308,33 @@ class Trainer(ABC):
             "learn_s": round(clock.learn, 3),
             "collect_s": round(clock.collect, 3),
             "lag_updates": sum(clock.lag) / len(clock.lag) if clock.lag else 0.0,
-            "workers": len(self.collector.groups),
+            "workers": sum(worker.state == "ready" for worker in self.collector.workers()),
             "restarts": len(self.collector.replaced),
+            **self.collector.ledger.row(),
+            "rollout_workers": self._worker_rows(seconds),
         }
         self.recorder.health(self.step, row)
         self._clock = Clock(steps=self.step, updates=self.limiter.updates)
 
+    def _worker_rows(self, seconds: float) -> list[dict[str, Any]]:
+        clock = self._clock
+        return [
+            {
+                "worker": worker.number,
+                "state": worker.state,
+                "node": worker.node,
+                "pid": worker.pid,
+                "tasks": list(worker.tasks),
+                "steps_per_s": round(clock.worker_steps[worker.number] / seconds, 1),
+                "lag_versions": fmean(lag) if (lag := clock.worker_lag.get(worker.number)) else None,
+                "restarts": worker.restarts,
+            }
+            for worker in self.collector.workers()
+        ]
+
     def _end(self, status: Any, error: BaseException | None) -> None:
+        self.learner.close()
         self.collector.close()
+        self.recorder.event(self.step, {"event": "end", **self.collector.ledger.row()})
         self.recorder.close()
         self.recorder.run.finish(status, None if error is None or status == "interrupted" else str(error))

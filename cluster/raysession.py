@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from cluster.config import ClusterConfig, ClusterError, ClusterFailure
 ROOMS = ("agents", "cluster", "envs", "mtrl_surgery")
 """Our top-level packages that a worker imports."""
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class RaySession:
@@ -71,9 +72,14 @@ class RaySession:
                 f"Ray does not start on this machine: {error} (cluster=inline does without it)"
             ) from error
 
-    def worker_environment(self) -> dict[str, Any]:
-        """The `runtime_env` of a rollout worker: one thread, and on this machine the driver's own import path."""
-        variables = dict(_ONE_THREAD)
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether all workers run here."""
+        return self._shares_folders
+
+    def worker_environment(self, threads: int = 1) -> dict[str, Any]:
+        """The `runtime_env` of a worker: its threads, and on this machine the driver's own import path."""
+        variables = dict.fromkeys(_THREADS, str(threads))
         if self._shares_folders:
             paths = [str(_repository()), *(path for path in sys.path if path and Path(path).exists())]
             variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
@@ -85,11 +91,43 @@ class RaySession:
             _ray().shutdown()
 
 
-def free_cpus() -> str:
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster that lives: its address, and the bytes of its object store."""
+
+    address: str
+    store_bytes: int
+
+
+def nodes() -> dict[str, Node]:
+    """The nodes that live, by their id."""
+    alive = [node for node in _ray().nodes() if node["Alive"]]
+    return {
+        node["NodeID"]: Node(node["NodeManagerAddress"], int(node["Resources"].get("object_store_memory", 0)))
+        for node in alive
+    }
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that were told to go: a spot machine's notice, an autoscaler, `ray drain-node`."""
+    from ray._private.state import state  # no public call tells of it
+
+    return set(state.get_draining_nodes())
+
+
+def own_node() -> str:
+    """The id of the node that this process runs on."""
+    return str(_ray().get_runtime_context().get_node_id())
+
+
+def free_cpus() -> float:
+    """CPUs that no actor or task of the cluster has."""
+    return float(_ray().available_resources().get("CPU", 0))
+
+
+def describe_cpus() -> str:
     """What the cluster has to offer, for messages."""
-    ray = _ray()
-    total, free = ray.cluster_resources().get("CPU", 0), ray.available_resources().get("CPU", 0)
-    return f"{free:g} of {total:g} CPUs free"
+    return f"{free_cpus():g} of {_ray().cluster_resources().get('CPU', 0):g} CPUs free"
 
 
 def _ray() -> ModuleType:
@@ -141,6 +179,8 @@ def _keep_to_this_machine() -> None:
         return  # too late: a change now would only make Ray's processes disagree with each other
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray starts a worker a core ahead, in an environment that ours can't use.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: the learner would starve what it waits for
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -1,270 +1,273 @@
-"""Rollout workers as Ray actors, and the collector that keeps them alive.
+"""Rollout workers as Ray actors, and the pool that keeps as many of them alive as the cluster has room for.
 
-A worker that dies is replaced by a new one. Its streams are rebuilt from the positions that came with the last chunk it
-delivered, and what it still owed is ordered again: in sync mode the same chunk with the same weights, hence the same
-bits; in async mode the chunk is told to be lost and the driver orders anew. Nothing is retried by Ray itself.
+A worker that dies, hangs, or whose node is drained is replaced by a new one of its number; Ray itself restarts and
+retries nothing. A replacement that finds no CPU waits: an autoscaler sees it, and a node that joins takes it. Only
+workers that have answered once are given work, so one that waits blocks nobody.
 """
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError
 
-from cluster.collect import (
-    ChunkOrder,
-    Collected,
-    CollectSpec,
-    Evaluated,
-    EvaluationOrder,
-    GroupWorker,
-    Lost,
-    check_idle,
-    check_ordered,
-)
-from cluster.config import ClusterConfig, ClusterFailure, count_workers, split_tasks
+from cluster import raysession
+from cluster.collect import Collected, CollectSpec
+from cluster.config import ClusterConfig, ClusterFailure, count_workers
 from cluster.contracts import Positions
-from cluster.raysession import RaySession, free_cpus
-from envs.errors import EnvironmentFailure, NotDeterministicError
+from cluster.ledger import DIED, HUNG
+from cluster.taskworker import TaskWorker
 from envs.evaluation import TaskEvaluation
 from envs.streams import Position
 
-_PATIENCE = 10.0  # seconds of building environments before a line on stderr says so
+LOOK = 0.25  # seconds between two looks at answers about health
+_SURVEY = 1.0  # seconds between two looks at the cluster's nodes
+_BEATS = 4  # questions about health within the time that a worker may be silent
+_HANG_FACTOR, _HANG_LEAST = 20.0, 60.0
 
 
 class RolloutWorker:
-    """The actor: a `GroupWorker` on one core (its environment variables keep every library to one thread)."""
+    """The actor: a `TaskWorker` on one core (its environment variables keep every library to one thread)."""
 
-    def __init__(self, spec: CollectSpec, tasks: tuple[int, ...]) -> None:
+    def __init__(self, spec: CollectSpec, number: int) -> None:
         """Cheap; `build` does the work, so that its errors are told from a death."""
-        self._worker = GroupWorker(spec, tasks)
+        self._worker = TaskWorker(spec, number)
 
-    def build(self, positions: Positions | None) -> dict[tuple[int, int], Position]:
-        """See `GroupWorker.build`."""
-        return self._worker.build(positions)
+    def hello(self) -> tuple[str, int]:
+        """The node's id and the process."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def build(self, tasks: tuple[int, ...], positions: Positions) -> dict[tuple[int, int], Position]:
+        """See `TaskWorker.build`."""
+        return self._worker.build(tasks, positions)
 
     def collect(
-        self, group: int, index: int, steps: int, version: int, weights: np.ndarray | None, positions: Positions | None
+        self,
+        tasks: tuple[int, ...],
+        index: int,
+        steps: int,
+        version: int,
+        weights: np.ndarray | None,
+        positions: Positions,
     ) -> Collected:
-        """See `GroupWorker.collect`."""
-        return self._worker.collect(group, index, steps, version, weights, positions)
+        """See `TaskWorker.collect`."""
+        return self._worker.collect(tasks, index, steps, version, weights, positions)
 
-    def evaluate(self, weights: np.ndarray, episodes: int, protocol: str) -> tuple[list[TaskEvaluation], float]:
-        """See `GroupWorker.evaluate`."""
-        return self._worker.evaluate(weights, episodes, protocol)
+    def evaluate(
+        self, tasks: tuple[int, ...], weights: np.ndarray, episodes: int, protocol: str
+    ) -> tuple[list[TaskEvaluation], float]:
+        """See `TaskWorker.evaluate`."""
+        return self._worker.evaluate(tasks, weights, episodes, protocol)
+
+    def release(self, tasks: tuple[int, ...]) -> None:
+        """See `TaskWorker.release`."""
+        self._worker.release(tasks)
+
+    @ray.method(concurrency_group="health")
+    def silent(self) -> float:
+        """See `Progress.silent`; answered by a thread of its own while the worker works."""
+        return self._worker.progress.silent()
 
 
 @dataclass(eq=False)
-class _Evaluation:
-    order: EvaluationOrder
-    weights: Any  # ObjectRef
-    answers: dict[int, tuple[list[TaskEvaluation], float]] = field(default_factory=dict)
+class Member:
+    """A worker of the pool, and what the collector has given it to do."""
+
+    number: int
+    actor: Any
+    greeting: Any  # ObjectRef of its first answer
+    restarts: int = 0
+    node: str = ""  # id, once it has answered
+    address: str = ""
+    pid: int = 0
+    ready: bool = False
+    leaving: bool = False
+    late: bool = False  # another worker does what it should have done
+    holds: set[int] = field(default_factory=set)  # tasks whose streams stand, on it, where the driver has them
+    pieces: deque[Any] = field(default_factory=deque)  # work it hasn't answered, in the order that it does it
+    since: float = 0.0  # when the first of them became the first
+    beat: Any = None  # ObjectRef of a question about its health
+    asked: float = 0.0  # when it was, or will be, asked
+
+    @property
+    def able(self) -> bool:
+        """Whether it may be given work."""
+        return self.ready and not (self.leaving or self.late)
+
+    @property
+    def state(self) -> str:
+        """See `WorkerInfo.state`."""
+        if not self.ready:
+            return "starting"
+        return "leaving" if self.leaving else "late" if self.late else "ready"
 
 
-@dataclass(eq=False)
-class _Slot:
-    """One group of tasks: its current actor and what that actor still owes."""
+@dataclass(frozen=True, eq=False)
+class Gone:
+    """A worker that must be given up: it died, or hangs (it is killed already)."""
 
-    group: int
-    tasks: tuple[int, ...]
-    actor: Any = None
-    moved: bool = False  # a new actor: its next chunk starts with a move to the saved positions
-    order: ChunkOrder | None = None
-    order_weights: Any = None  # ObjectRef or None
-    chunk: Any = None  # ObjectRef of the chunk in flight
-    evaluations: dict[Any, _Evaluation] = field(default_factory=dict)  # ObjectRef -> what it answers, oldest first
+    member: Member
+    reason: str
+    text: str
 
 
-class RayCollector:
-    """Collects on Ray actors, one a group of neighbouring tasks. See `cluster.collect.Collector`."""
+class WorkerPool:
+    """Workers by their numbers, on however many nodes there are."""
 
-    def __init__(self, spec: CollectSpec, config: ClusterConfig, session: RaySession) -> None:
-        """No worker is started yet; `close` closes the session too. Use `cluster.collectors.make_collector`."""
-        workers = count_workers(config, len(spec.suite.tasks))
-        self.groups = split_tasks(len(spec.suite.tasks), workers)
-        self.replaced: list[str] = []
+    def __init__(self, spec: CollectSpec, config: ClusterConfig, session: raysession.RaySession) -> None:
+        """No worker is started yet."""
+        self.members: dict[int, Member] = {}
+        self.most = count_workers(config, len(spec.suite.tasks))
+        self.elastic = config.kind == "ray" and config.workers is None
+        self.notice: str | None = None
         self._config = config
-        self._resubmits = config.mode == "sync"
-        self._slots = [_Slot(group, tasks) for group, tasks in enumerate(self.groups)]
-        self._positions: dict[tuple[int, int], Position] = {}
-        self._evaluations: list[_Evaluation] = []
-        self._lost: deque[Lost] = deque()
-        self._newest: tuple[int, Any] | None = None  # version and ObjectRef of the weights last put
-        self._session = session
-        environment = session.worker_environment()
+        self._known: dict[str, raysession.Node] = {}
+        self._own = raysession.own_node()
+        self._spec = ray.put(spec)
         # max_restarts=0: a worker that Ray restarts by itself would be back at episode 0
-        actor = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=environment)(RolloutWorker)
-        self._spawn = partial(actor.remote, ray.put(spec))
+        remote: Any = ray.remote  # its types know no concurrency_groups
+        self._class = remote(
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            concurrency_groups={"health": 1},
+            runtime_env=session.worker_environment(),
+        )(RolloutWorker)
+        self._failures = 0  # of workers in a row, to start
+        self._looked = self._surveyed = 0.0
+        self._room = 0  # workers that the last look found room for
+        self.mean_chunk: Callable[[], float | None] = lambda: None
 
-    def start(self, positions: Positions | None) -> None:
-        """See `Collector`; all workers build at once, which takes a while for many Meta-World tasks."""
-        for slot in self._slots:
-            slot.actor = self._spawn(slot.tasks)
-        building = {slot.actor.build.remote(self._of(slot, positions)): slot for slot in self._slots}
-        started, warned = time.monotonic(), False
-        while building:
-            ready, _ = ray.wait(list(building), timeout=1.0)
-            elapsed = time.monotonic() - started
-            if not ready and elapsed > self._config.start_timeout:
-                raise ClusterFailure(
-                    f"{len(building)} of {len(self._slots)} rollout workers were not ready after {elapsed:.0f} s "
-                    f"({free_cpus()}, each worker needs one): lower cluster.workers or raise cluster.start_timeout"
-                )
-            if not ready and not warned and elapsed > _PATIENCE:
-                warned = True
-                tasks = sum(len(group) for group in self.groups)
-                print(f"building {tasks} tasks on {len(self._slots)} workers ...", file=sys.stderr)
-            for ref in ready:
-                slot = building.pop(ref)
-                try:
-                    self._positions.update(ray.get(ref))
-                except RayError as error:
-                    self._replace(slot, error)
-                    slot.moved = False
-                    building[slot.actor.build.remote(self._of(slot, positions))] = slot
+    @property
+    def able(self) -> list[Member]:
+        """The workers that may be given work."""
+        return [member for member in self.members.values() if member.able]
 
-    def submit(self, group: int, order: ChunkOrder) -> None:
-        """See `Collector`."""
-        slot = self._slots[group]
-        check_idle(group, order, slot.order)
-        slot.order, slot.order_weights = order, self._put(order)
-        self._send_chunk(slot)
+    @property
+    def due(self) -> bool:
+        """Whether it's time for a look."""
+        return time.monotonic() - self._looked >= LOOK
 
-    def receive(self, timeout: float | None = None) -> Collected | Lost | None:
-        """See `Collector`; a dead worker is replaced on the way."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self._lost:
-            in_flight = {slot.chunk: slot for slot in self._slots if slot.order is not None}
-            if not in_flight:
-                check_ordered(None)
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready, _ = ray.wait(list(in_flight), timeout=left)
-            if not ready:
-                return None
-            slot = in_flight[ready[0]]
-            try:
-                collected: Collected = ray.get(ready[0])
-            except RayError as error:
-                self._replace(slot, error)
-                continue
-            slot.order = slot.order_weights = slot.chunk = None
-            self._positions.update(collected.positions)
-            return collected
-        return self._lost.popleft()
+    def open(self) -> None:
+        """Start the first workers: all that were asked for, or as many as the cluster has room for now."""
+        self._known = raysession.nodes()
+        wanted = min(self.most, max(1, int(raysession.free_cpus()))) if self.elastic else self.most
+        for number in range(wanted):
+            self.members[number] = self._spawn(number, 0)
 
-    def evaluate(self, order: EvaluationOrder) -> None:
-        """See `Collector`; each worker evaluates its own tasks when its chunk is done."""
-        evaluation = _Evaluation(order, ray.put(order.weights))
-        self._evaluations.append(evaluation)
-        for slot in self._slots:
-            self._send_evaluation(slot, evaluation)
+    def stores(self) -> dict[str, int]:
+        """Bytes of the object store of every node, by its address and id."""
+        return {f"{node.address} ({key[:8]})": node.store_bytes for key, node in self._known.items()}
 
-    def evaluations(self) -> list[Evaluated]:
-        """See `Collector`; dead workers are replaced on the way."""
-        while True:
-            pending = {ref: slot for slot in self._slots for ref in slot.evaluations}
-            if not pending:
-                break
-            ready, _ = ray.wait(list(pending), num_returns=1, timeout=0)
-            if not ready:
-                break
-            slot = pending[ready[0]]
-            try:
-                answer = ray.get(ready[0])
-            except RayError as error:
-                self._replace(slot, error)
-            else:
-                slot.evaluations.pop(ready[0]).answers[slot.group] = answer
-        done = []
-        while self._evaluations and len(self._evaluations[0].answers) == len(self._slots):
-            evaluation = self._evaluations.pop(0)
-            answers = evaluation.answers.values()
-            tasks = sorted((row for rows, _ in answers for row in rows), key=lambda row: row.task)
-            done.append(Evaluated(evaluation.order, tasks, max(seconds for _, seconds in answers)))
-        return done
-
-    def positions(self) -> dict[tuple[int, int], Position]:
-        """See `Collector`."""
-        return dict(self._positions)
+    def replace(self, member: Member) -> None:
+        """End a worker and start another one of its number."""
+        ray.kill(member.actor)  # it may live: hung, unreachable, or with a simulator that raised
+        self.members[member.number] = self._spawn(member.number, member.restarts + 1)
 
     def close(self) -> None:
-        """See `Collector`."""
-        for slot in self._slots:
-            if slot.actor is not None:
-                ray.kill(slot.actor)
-                slot.actor = None
-        self._session.close()
+        """End all workers."""
+        for member in self.members.values():
+            ray.kill(member.actor)
+        self.members.clear()
 
-    def _put(self, order: ChunkOrder) -> Any:
-        """One copy of a version's weights in the object store serves all workers of the machine."""
-        if order.weights is None:
-            return None
-        if self._newest is None or self._newest[0] != order.version:
-            self._newest = order.version, ray.put(order.weights)
-        return self._newest[1]
-
-    def _send_chunk(self, slot: _Slot) -> None:
-        order = check_ordered(slot.order)
-        positions = self._of(slot, self._positions) if slot.moved else None
-        slot.moved = False
-        slot.chunk = slot.actor.collect.remote(
-            slot.group, order.index, order.steps, order.version, slot.order_weights, positions
-        )
-
-    def _send_evaluation(self, slot: _Slot, evaluation: _Evaluation) -> None:
-        order = evaluation.order
-        ref = slot.actor.evaluate.remote(evaluation.weights, order.episodes, order.protocol)
-        slot.evaluations[ref] = evaluation
-
-    def _of(self, slot: _Slot, positions: Positions | None) -> Positions | None:
-        return None if positions is None else {key: at for key, at in positions.items() if key[0] in slot.tasks}
-
-    def _replace(self, slot: _Slot, error: RayError) -> None:
-        """Put a new actor into the slot and order again what the old one owed; in async mode its chunk is lost.
+    def look(self) -> tuple[list[Member], list[Gone]]:
+        """Workers that joined, and those that hang or died before they had anything to do.
 
         Raises:
-            EnvironmentFailure, NotDeterministicError: the worker lives and said so; again would end alike.
-            ClusterFailure: any other error of our own code, or too many deaths.
+            ClusterFailure: workers can't start.
         """
-        reason = _explain(error)
-        if isinstance(error, RayTaskError):
-            cause = error.cause
-            if isinstance(cause, NotDeterministicError) or (self._resubmits and isinstance(cause, EnvironmentFailure)):
-                raise cause from None
-            if not isinstance(cause, EnvironmentFailure):
-                raise ClusterFailure(f"{self._name(slot)} failed: {reason}") from error
-        if isinstance(error, RayActorError) and error.actor_init_failed:
-            raise ClusterFailure(f"{self._name(slot)} cannot start: {error}") from error
-        if len(self.replaced) >= self._config.max_restarts:
-            raise ClusterFailure(
-                f"{self._name(slot)} died, and cluster.max_restarts={self._config.max_restarts} workers were replaced "
-                f"already: {reason}"
-            ) from error
-        self.replaced.append(f"{self._name(slot)}: {reason}")
-        ray.kill(slot.actor)  # it may live: unreachable, or with a simulator that raised
-        slot.actor, slot.moved = self._spawn(slot.tasks), True
-        owed, slot.evaluations = list(slot.evaluations.values()), {}
-        if slot.order is not None and self._resubmits:
-            self._send_chunk(slot)
-        elif slot.order is not None:
-            self._lost.append(Lost(slot.group, slot.order.index, slot.order.steps, reason))
-            slot.order = slot.order_weights = slot.chunk = None
-        for evaluation in owed:
-            self._send_evaluation(slot, evaluation)
+        if not self.due:
+            return [], []
+        now = self._looked = time.monotonic()
+        joined, gone = self._read_answers(now)
+        if now - self._surveyed >= _SURVEY:
+            self._surveyed = now
+            self._survey()
+        return joined, gone
 
-    def _name(self, slot: _Slot) -> str:
-        return f"rollout worker {slot.group} (tasks {slot.tasks[0]} to {slot.tasks[-1]})"
+    def _read_answers(self, now: float) -> tuple[list[Member], list[Gone]]:
+        limit, joined, gone = self._hang_limit(), [], []
+        greetings = {member.greeting: member for member in self.members.values() if not member.ready}
+        beats = {member.beat: member for member in self.members.values() if member.beat is not None}
+        asked = [*greetings, *beats]
+        answered = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
+        for ref in answered:
+            member = greetings.get(ref) or beats[ref]
+            try:
+                answer = ray.get(ref)
+            except RayError as error:
+                self._check_starts(member, error)
+                gone.append(Gone(member, DIED, explain(error)))
+                continue
+            if ref in greetings:
+                self._welcome(member, answer, now)
+                joined.append(member)
+                continue
+            member.beat, member.asked = None, now + limit / _BEATS
+            if answer > limit:
+                gone.append(Gone(member, HUNG, f"no simulator step for {answer:.0f} s (cluster.hang_timeout)"))
+        for member in self.members.values():
+            if member.beat is not None and now - member.asked > limit:
+                gone.append(Gone(member, HUNG, f"no answer for {now - member.asked:.0f} s (cluster.hang_timeout)"))
+            elif member.ready and member.beat is None and now >= member.asked:
+                member.beat, member.asked = member.actor.silent.remote(), now
+        return joined, list({one.member.number: one for one in gone}.values())
+
+    def _welcome(self, member: Member, answer: tuple[str, int], now: float) -> None:
+        member.node, member.pid = answer
+        if member.node not in self._known:
+            self._known = raysession.nodes()
+        known = self._known.get(member.node)
+        member.address = known.address if known is not None else "?"
+        member.ready, member.asked, self._failures = True, now, 0
+
+    def _check_starts(self, member: Member, error: RayError) -> None:
+        if member.ready:
+            return
+        self._failures += 1
+        init_failed = isinstance(error, RayActorError) and error.actor_init_failed
+        if init_failed or self._failures > max(self._config.max_restarts, 1):
+            raise ClusterFailure(f"rollout worker {member.number} cannot start: {explain(error)}") from error
+
+    def _survey(self) -> None:
+        """Look at the nodes: who is told to go, and is there room for more workers?"""
+        draining = raysession.draining_nodes()
+        for member in self.members.values():
+            member.leaving = member.leaving or (member.ready and member.node in draining)
+        if self._own in draining and self.notice is None:
+            self.notice = "the driver's node is being drained"
+        if not self.elastic:
+            return
+        waiting = sum(not member.ready for member in self.members.values())
+        room = min(int(raysession.free_cpus()) - waiting, self.most - len(self.members))
+        # Twice in a row, because Ray tells what is free a moment after it gave it to a worker.
+        for _ in range(min(room, self._room)):
+            number = next(number for number in range(self.most) if number not in self.members)
+            self.members[number] = self._spawn(number, 0)
+            room -= 1
+        self._room = room
+
+    def _hang_limit(self) -> float:
+        if self._config.hang_timeout is not None:
+            return self._config.hang_timeout
+        mean = self.mean_chunk()
+        return _HANG_LEAST if mean is None else max(_HANG_LEAST, _HANG_FACTOR * mean)
+
+    def _spawn(self, number: int, restarts: int) -> Member:
+        actor = self._class.remote(self._spec, number)
+        return Member(number, actor, actor.hello.remote(), restarts)
 
 
-def _explain(error: RayError) -> str:
+def explain(error: BaseException) -> str:
     """One line of what Ray tells at length."""
-    if isinstance(error, RayTaskError):
-        return f"{type(error.cause).__name__}: {error.cause}"
+    cause = getattr(error, "cause", None)
+    if cause is not None:
+        return f"{type(cause).__name__}: {cause}"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

@@ -86,10 +86,11 @@ class Recorder:
             self._progress.print(evaluation_table(rows))
             self._progress.update(order.step, order.updates, rates[0]["evaluation/success_any"])
 
-    def worker_replaced(self, step: int, reason: str) -> None:
-        """Tell of a worker that died and was replaced."""
-        self.health(step, {"event": "worker replaced", "reason": reason})
-        self.say(f"replaced {reason}")
+    def event(self, step: int, event: Mapping[str, Any]) -> None:
+        """Write what happened to a worker; people are told of those that were replaced."""
+        self.health(step, event)
+        if event["event"] == "worker replaced":
+            self.say(f"replaced rollout worker {event['worker']}: {event['text']}")
 
     def say(self, text: str) -> None:
         """Print a line on stderr without tearing the console's own."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from cluster.checkpointing import pack_positions, unpack_positions
-from cluster.collect import ChunkOrder, Lost
+from cluster.collect import ChunkOrder, Collected, Lost
 from cluster.driver import LOOK, POLL, Parts, Trainer
-from envs.rollout import Chunk, merge_chunks
+from envs.rollout import merge_chunks
 from envs.streams import Position
 from mtrl_surgery.runs.checkpoint import Checkpoint
 
@@ -37,6 +37,7 @@ class SyncTrainer(Trainer):
         self._behaviour: np.ndarray = np.empty(0, np.float32)  # those that collect the chunk in flight
         self._behaviour_updates = 0
         self._positions: dict[tuple[int, int], Position] = {}  # before the chunk in flight
+        self._tasks: tuple[int, ...] = ()
 
     def _begin(self, resume: Checkpoint | None) -> None:
         if resume is not None:
@@ -47,13 +48,14 @@ class SyncTrainer(Trainer):
         self._weights = self.learner.policy_weights()
         if state is None:
             self._behaviour = self._weights
-            self.collector.start(None)
+            self.collector.start(None, self._weights.nbytes)
         else:
             self._round, self._inserted = state["round"], state["inserted"]
             self._behaviour = state["behaviour"]["weights"]
             self._behaviour_updates = state["behaviour"]["updates"]
-            self.collector.start(unpack_positions(state["positions"]))
+            self.collector.start(unpack_positions(state["positions"]), self._weights.nbytes)
         self._positions = self.collector.positions()
+        self._tasks = tuple(sorted({task for task, _ in self._positions}))
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -80,12 +82,14 @@ class SyncTrainer(Trainer):
         if steps == 0:
             return
         actors = None if start < self.limiter.warmup_steps else weights
-        for group in range(len(self.collector.groups)):
-            self.collector.submit(group, ChunkOrder(index, steps, max(0, index - 1), actors))
+        self.collector.submit(ChunkOrder(index, steps, max(0, index - 1), actors), self._tasks)
 
-    def _insert(self, chunk: Chunk) -> None:
+    def _insert(self, pieces: list[Collected]) -> None:
         """Put the round's chunk into the replay and have the next one collected meanwhile."""
         self._whole = False
+        chunk = merge_chunks([piece.chunk for piece in pieces])
+        for piece in pieces:
+            self._count(piece, self._round)
         steps = self.schedule.chunk_length(self.step)
         self._clock.lag.append(self.limiter.updates - self._behaviour_updates)
         self._positions = self.collector.positions()
@@ -107,13 +111,13 @@ class SyncTrainer(Trainer):
         self._round += 1
         self._inserted = 0
 
-    def _receive_all(self) -> Chunk:
+    def _receive_all(self) -> list[Collected]:
         """The chunk in flight, of all tasks. A signal does not wait for it: a resumed run collects it again."""
-        chunks: list[Chunk] = []
-        while len(chunks) < len(self.collector.groups):
+        pieces: list[Collected] = []
+        while sum(len(piece.chunk.tasks) for piece in pieces) < len(self._tasks):
             self._heed_signal()
             received = self._receive(POLL)
             assert not isinstance(received, Lost), "a sync collector orders a lost chunk again"
             if received is not None:
-                chunks.append(received.chunk)
-        return merge_chunks(chunks)
+                pieces.append(received)
+        return pieces

@@ -14,7 +14,7 @@ from agents.policy import Policy, actor_sizes, critic_sizes
 from agents.problem import Problem
 from agents.sac import SACLearner
 from agents.streams import Stream, stream_seed
-from cluster.assembly import make_collector, make_trainer
+from cluster.assembly import make_collector, make_learners, make_session, make_trainer
 from cluster.collect import CollectSpec
 from cluster.driver import Parts, Trainer
 from cluster.limiter import UpdateLimiter
@@ -24,6 +24,7 @@ from envs.metaworld_suite import TASK_LISTS
 from envs.suite import TaskSuite, build_suite
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.base import Method
 from mtrl_surgery.methods.registry import make_method
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
@@ -86,7 +87,6 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     """
     torch.set_num_threads(settings.threads or resolve_threads(None))
     suite = build_suite(settings.env)
-    learner = build_learner(settings, suite)
     evaluation, agent = settings.evaluation, settings.agent
     schedule = Schedule(
         total_steps=settings.total_steps,
@@ -104,12 +104,25 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     progress = Progress(settings.total_steps, start, updates) if settings.logger.console else None
     recorder = Recorder(run, suite.tasks, sinks, progress)
     store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
-    collector = make_collector(build_collect_spec(settings, suite), settings.cluster)
+    session = make_session(settings.cluster, len(suite.tasks))
+    try:
+        learner = make_learners(
+            partial(build_learner, settings, suite),
+            settings.learner,
+            session,
+            settings.device,
+            settings.threads or resolve_threads(None),
+        )
+        collector = make_collector(build_collect_spec(settings, suite), settings.cluster, session)
+    except BaseException:
+        if session is not None:
+            session.close()
+        raise
     return make_trainer(Parts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
 
 
-def build_learner(settings: TrainSettings, suite: TaskSuite) -> SACLearner:
-    """The agent, on the run's device, with a method instance each for actor and critic."""
+def build_learner(settings: TrainSettings, suite: TaskSuite, sharding: Whole | None = None) -> SACLearner:
+    """The agent, on the run's device, with a method instance each for actor and critic; or one of several alike."""
     actor_method, critic_method = (build_method(settings, network, len(suite.tasks)) for network in NETWORKS)
     return SACLearner(
         build_problem(suite),
@@ -119,6 +132,7 @@ def build_learner(settings: TrainSettings, suite: TaskSuite) -> SACLearner:
         settings.seed,
         settings.device,
         settings.diagnostics,
+        sharding,
     )
 
 

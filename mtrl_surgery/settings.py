@@ -9,11 +9,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from agents.config import AgentConfig
+from agents.config import AgentConfig, share_of_batch
 from cluster.config import ClusterConfig
+from cluster.learner_config import LearnerConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
-from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
@@ -47,6 +48,7 @@ class TrainSettings:
     critic_method: Any = None
     agent: AgentConfig = field(default_factory=AgentConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -100,6 +102,7 @@ def validate(settings: TrainSettings) -> None:
     for room in (
         settings.agent,
         settings.cluster,
+        settings.learner,
         settings.logger,
         settings.checkpoint,
         settings.diagnostics,
@@ -107,6 +110,12 @@ def validate(settings: TrainSettings) -> None:
     ):
         if hasattr(room, "validate"):
             room.validate()
+    if settings.learner.num > 1:
+        if settings.cluster.kind == "inline":
+            raise SettingsError(
+                f"learner.num={settings.learner.num} needs Ray: choose cluster=local or cluster=ray, not cluster=inline"
+            )
+        share_of_batch(settings.agent, settings.learner.num)
 
 
 def method_options(settings: TrainSettings) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`toy`: one method, several (`-m`), or all (`method=all`) on a problem of two parameters, with figures and a table."""
+"""`toy`: one method, some (`method=[samgs,ls]`) or all (`method=all`) on a problem of two parameters: table and figures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,14 @@ TOY = Program(
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and run; the exit code is the worst of all runs'."""
-    # All methods are no method: hydra's word for a group that is left out.
-    return run_all(TOY, toy, ["~method" if word == "method=all" else word for word in words])
+    return run_all(TOY, toy, [plain for word in words for plain in _words(word)])
+
+
+def _words(word: str) -> list[str]:
+    # All methods, or some, are no method: hydra's word for a group that is left out.
+    if word == "method=all":
+        return ["~method"]
+    return ["~method", word.replace("method=", "methods=", 1)] if word.startswith("method=[") else [word]
 
 
 def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -58,7 +64,8 @@ def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
             raise
         run.finish("finished")
     print(markdown(result))
-    print(f"{run.path}: finished", file=sys.stderr)
+    spent = ", ".join(f"{one.config.name} {one.seconds:.1f}" for one in result.runs)
+    print(f"{run.path}: finished; seconds of one core: {spent}", file=sys.stderr)
     return run.path
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.schema import check_choice, mapping_hash
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.methods.registry import METHODS, find_method
 
 Point = tuple[float, float]
 
@@ -77,6 +77,7 @@ class ToySettings:
     """Everything that decides a toy run."""
 
     method: Any = None  # a method's options; null (on the command line, method=all): every method of ours
+    methods: list[str] = field(default_factory=list)  # those to compare; method=[samgs,ls] says the same
     problem: str = "toy1o"  # toy1o | toy2o | nashmtl | cagrad | aligned
     options: str = "published"  # options left out: published (those of the toy code) | defaults (the method's own)
     starts: Any = "paper"  # paper | code | a list of points, such as [[0,10],[3,7.5]]
@@ -116,14 +117,15 @@ class ToySettings:
     def configs(self) -> list[MethodConfig]:
         """The methods to run."""
         if self.method is None:
-            return [published(METHODS[name].config(), self) for name in OURS]
+            return [published(find_method(name).config(), self) for name in self.methods or OURS]
         return [self.method]
 
     @property
     def run_name(self) -> str:
         """`<problem>_<method>_s<seed>_<hash>`: runs that differ in anything but where they lie differ in name."""
         digits = mapping_hash(self.to_mapping(), NAMELESS)
-        return f"{self.problem}_{'all' if self.method is None else self.method.name}_s{self.seed}_{digits}"
+        names = [self.method.name] if self.method is not None else self.methods or ["all"]
+        return f"{self.problem}_{'-'.join(names) if len(names) <= 4 else 'several'}_s{self.seed}_{digits}"
 
     @property
     def num_steps(self) -> int:
@@ -139,13 +141,18 @@ def validate(settings: ToySettings) -> None:
     """Checks every key.
 
     Raises:
-        VisionError: naming the key, its value and what it may be.
+        VisionError, MethodError: naming the key, its value and what it may be.
     """
     check_choice("problem", settings.problem, PROBLEMS)
     check_choice("sign", settings.sign, SIGNS)
     check_choice("options", settings.options, OPTIONS)
     if settings.method is not None and not isinstance(settings.method, MethodConfig):
         raise VisionError(f"method={settings.method!r} is no method; choices: all, {', '.join(METHODS)}")
+    if settings.methods and settings.method is not None:
+        raise VisionError(f"methods={settings.methods}: beside method={settings.method.name}; give method=[...] alone")
+    chosen = [find_method(name).name for name in settings.methods]
+    if len(set(chosen)) < len(chosen):
+        raise VisionError(f"methods={settings.methods}: each must be there once")
     if isinstance(settings.starts, str):
         check_choice("starts", settings.starts, settings.facts.starts)
     else:

@@ -1,21 +1,15 @@
-"""All starts in one descent: one vectorised Jacobian a step, one method a start, one Adam for all.
-
-The methods see Torch tensors; everything around them is NumPy on a few numbers, at a quarter of Torch's cost a call.
-"""
+"""All starts in one descent: one vectorised Jacobian a step, one call of the method, one Adam for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from experiments_vision.toy.guides import Guide
 from experiments_vision.toy.problems import Array, Problem
-from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
-from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.registry import make_method
 
 _SHOW_EVERY = 250  # steps between two calls of `progress`
 
@@ -35,100 +29,64 @@ class Descent:
     stopped_S: tuple[int, ...]
 
 
-def methods_for(config: MethodConfig, starts: Sequence[int], seed: int) -> list[AnyMethod]:
-    """A method for each start, for they remember; start s draws from the stream (seed, s)."""
-    streams = (np.random.SeedSequence(seed, spawn_key=(start,)) for start in starts)
-    return [make_method(config, 2, int(stream.generate_state(1)[0])) for stream in streams]
-
-
 def descend(
     problem: Problem,
     starts_SP: Array,
-    methods: Sequence[AnyMethod],
+    guide: Guide,
     *,
     steps: int,
     lr: float,
     max_norm: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Descent:
-    """Adam along the methods' directions.
+    """Adam along the method's directions.
 
     What one start does, no other sees: a run of several is that of each alone, to the bit.
 
     Args:
         problem: Losses and Jacobian.
         starts_SP: float64 [S, 2].
-        methods: A fresh one for each start.
+        guide: Tells the directions; a fresh one.
         steps: Of Adam.
         lr: Adam's step size.
         max_norm: Every direction is clipped to it, whatever the method.
         progress: Told now and then how many steps are done.
     """
-    num_starts = len(methods)
+    num_starts = len(starts_SP)
     theta_TSP = np.empty((steps + 1, num_starts, 2))
     theta_TSP[0] = starts_SP
     weights_TSK = np.full((steps, num_starts, 2), np.nan)
-    direction_SP = np.zeros((num_starts, 2))
     stopped_S = np.full(num_starts, -1)
-    active = list(range(num_starts))
-    adam = _Adam(direction_SP.shape, lr)
-    observes = methods[0].needs_losses_after_step
+    going_S: NDArray[np.bool_] = np.ones(num_starts, dtype=np.bool_)
+    adam = _Adam((num_starts, 2), lr)
 
     losses_SK, jacobian_SKP = problem.losses_and_jacobian(theta_TSP[0])
     for step in range(steps):
-        _ask(methods, active, losses_SK, jacobian_SKP, direction_SP, weights_TSK[step])
+        direction_SP, weights_SK = guide.ask(losses_SK, jacobian_SKP, going_S)
         if max_norm is not None:
             norm_S1 = np.sqrt((direction_SP * direction_SP).sum(axis=1, keepdims=True))
-            direction_SP *= np.minimum(max_norm / (norm_S1 + 1e-6), 1.0)
-        if not np.isfinite(direction_SP).all():
-            lost_S: NDArray[np.bool_] = np.logical_not(np.isfinite(direction_SP).all(axis=1))
+            direction_SP = direction_SP * np.minimum(max_norm / (norm_S1 + 1e-6), 1.0)
+        weights_TSK[step] = weights_SK
+        if not (going_S.all() and np.isfinite(direction_SP).all()):
+            weights_TSK[step, ~going_S] = np.nan
+            lost_S = going_S & ~np.isfinite(direction_SP).all(axis=1)
             stopped_S[lost_S] = step
-            direction_SP[lost_S] = 0.0
-            active = [start for start in active if not lost_S[start]]
-        theta_SP = theta_TSP[step] - adam.step(direction_SP)
-        if len(active) < num_starts:
-            theta_SP = np.where(stopped_S[:, None] < 0, theta_SP, theta_TSP[step])  # Adam's momentum moves on
+            going_S = going_S & ~lost_S
+            if not going_S.any():
+                theta_TSP[step + 1 :] = theta_TSP[step]
+                break
+            direction_SP = np.where(going_S[:, None], direction_SP, 0.0)
+            # Adam's momentum would move on.
+            theta_SP = np.where(going_S[:, None], theta_TSP[step] - adam.step(direction_SP), theta_TSP[step])
+        else:
+            theta_SP = theta_TSP[step] - adam.step(direction_SP)
         theta_TSP[step + 1] = theta_SP
         losses_SK, jacobian_SKP = problem.losses_and_jacobian(theta_SP)
-        if observes:
-            seen_SK = torch.from_numpy(losses_SK)
-            for start in active:
-                methods[start].observe(seen_SK[start])
+        if guide.observes:
+            guide.observe(losses_SK, going_S)
         if progress is not None and (step + 1) % _SHOW_EVERY == 0:
             progress(step + 1)
     return Descent(theta_TSP, weights_TSK, tuple(int(stop) for stop in stopped_S))
-
-
-def _ask(
-    methods: Sequence[AnyMethod],
-    active: Sequence[int],
-    losses_SK: Array,
-    jacobian_SKP: Array,
-    direction_SP: Array,
-    weights_SK: Array,
-) -> None:
-    """Writes the active starts' directions and weights."""
-    # Products by hand: the bits of a matrix product depend on how many starts there are.
-    left, right = jacobian_SKP[..., :1], jacobian_SKP[..., 1:]
-    gramian_SKK = left * left.swapaxes(1, 2) + right * right.swapaxes(1, 2)
-    jacobian_S, gramian_S, losses_S = (
-        torch.from_numpy(array).unbind() for array in (jacobian_SKP, gramian_SKK, losses_SK)
-    )
-    for start in active:
-        method = methods[start]
-        if isinstance(method, JacobianMethod):
-            direction_SP[start] = method.direction(jacobian_S[start], gramian_S[start], losses_S[start]).numpy()
-            weights_SK[start] = method.diagnostics()["weights_K"].numpy()
-            continue
-        if isinstance(method, GramianWeighting):
-            weights_SK[start] = method.weights(gramian_S[start], losses_S[start]).numpy()
-        elif isinstance(method, LossWeighting):
-            weights_SK[start] = method.weights(losses_S[start]).numpy()
-        else:
-            raise TypeError(f"{type(method).__name__} is no loss weighting, Gramian weighting or Jacobian method")
-        direction_SP[start] = (
-            weights_SK[start, 0] * jacobian_SKP[start, 0] + weights_SK[start, 1] * jacobian_SKP[start, 1]
-        )
 
 
 class _Adam:

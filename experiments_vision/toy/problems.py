@@ -18,6 +18,7 @@ the two coordinates:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,10 @@ class Problem:
         """The one that was asked for."""
         return cls(settings.facts.bowl, _pair(*settings.scales), _pair(1.0, 1.0 if settings.sign == "paper" else -1.0))
 
+    @cached_property
+    def _constants(self) -> tuple[Array, Array]:
+        return self.scale_K.numpy(), self.sign_K.numpy()
+
     def losses(self, theta_P: Tensor) -> Tensor:
         """Losses [..., K] at the points [..., P], for autograd too."""
         x, y = theta_P[..., :1], theta_P[..., 1:]
@@ -71,14 +76,15 @@ class Problem:
 
         On a handful of numbers a NumPy call costs a quarter of a Torch call, and no graph is built.
         """
-        scale_K, sign_K = self.scale_K.numpy(), self.sign_K.numpy()
+        scale_K, sign_K = self._constants
         x, y = theta_P[..., :1], theta_P[..., 1:]
         bend, share = np.tanh(y), np.tanh(0.5 * y)
-        inside_K = _SHIFT_K.numpy() - 0.5 * x + sign_K * bend
+        inside_K = _SHIFT - 0.5 * x + sign_K * bend
         size_K = np.abs(inside_K)
         upper_K = np.log(np.maximum(size_K, LOWER)) + 6.0
         # At the logarithm's floor the slope is zero.
-        slope_K = np.where(size_K < LOWER, 0.0, 1.0 / np.where(size_K < LOWER, 1.0, inside_K))
+        floored_K = size_K < LOWER
+        slope_K = np.where(floored_K, 0.0, 1.0 / np.where(floored_K, 1.0, inside_K))
         lower_K, lower_dx_K, lower_dy = self._bowl_and_slopes(x, y)
 
         above, below = np.maximum(share, 0.0), np.maximum(-share, 0.0)
@@ -101,9 +107,9 @@ class Problem:
     def _bowl_and_slopes(self, x: Array, y: Array) -> tuple[Array, Array, Array]:
         """g_k, dg_k/dx and dg_k/dy, which is the same for both tasks."""
         if self.bowl == "quadratic":
-            off_K, up = x - _CENTRE_K.numpy(), y + 8.0
+            off_K, up = x - _CENTRE, y + 8.0
             return 0.1 * (off_K * off_K + 0.1 * up * up) - 20.0, 0.2 * off_K, 0.02 * up
-        six_K, four_K = x - _D_K.numpy(), x - _E_K.numpy()
+        six_K, four_K = x - _D, x - _E
         value_K = _sextic(six_K, four_K) + _sextic(y, y) + 1.5
         return value_K, _sextic_slope(six_K, four_K), _sextic_slope(y, y)
 
@@ -111,6 +117,7 @@ class Problem:
 _SHIFT_K = _pair(-3.5, 3.5)
 _CENTRE_K = _pair(7.0, -7.0)
 _D_K, _E_K = _pair(5.45, -5.45), _pair(5.5, -5.5)
+_SHIFT, _CENTRE, _D, _E = (constant_K.numpy() for constant_K in (_SHIFT_K, _CENTRE_K, _D_K, _E_K))
 
 
 def _sextic(six: Any, four: Any) -> Any:

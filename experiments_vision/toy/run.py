@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from experiments_vision.toy.config import ToySettings, validate
-from experiments_vision.toy.descent import Descent, descend, methods_for
+from experiments_vision.toy.descent import Descent, descend
+from experiments_vision.toy.guides import guide_for
 from experiments_vision.toy.measures import Arrival, arrivals
 from experiments_vision.toy.problems import Problem
 from experiments_vision.toy.progress import Line
@@ -132,10 +133,10 @@ def _do(job: _Job, progress: Callable[[int], None]) -> _Answer:
     """A descent and its seconds; or what the method has to say about such losses."""
     settings, begin = job.settings, time.thread_time()
     starts_SP = np.array([settings.points[start] for start in job.starts])
-    methods = methods_for(job.config, job.starts, settings.seed)
     try:
+        guide = guide_for(job.config, job.starts, settings.seed)
         descent = descend(
-            Problem.of(settings), starts_SP, methods,
+            Problem.of(settings), starts_SP, guide,
             steps=settings.num_steps, lr=settings.lr, max_norm=settings.max_norm, progress=progress,
         )  # fmt: skip
     except MethodError as error:

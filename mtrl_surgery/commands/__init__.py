@@ -7,6 +7,7 @@ from mtrl_surgery.cli.entry import Command
 COMMANDS: dict[str, Command] = {
     "train": Command("mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run"),
     "evaluate": Command("mtrl_surgery.commands.evaluate", "success of a checkpoint, task by task"),
+    "report": Command("mtrl_surgery.commands.report", "curves, conflicts and statistics of runs, in one HTML file"),
     "methods": Command("mtrl_surgery.commands.methods", "the surgery methods and their options"),
     "bench": Command("mtrl_surgery.commands.bench", "time the update, the methods and the rollout on this machine"),
     "completion": Command("mtrl_surgery.commands.completion", "tab completion for bash, zsh and fish"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig
 
+from cluster.learner_config import LearnerLost
 from mtrl_surgery.cli.composition import run_all
 from mtrl_surgery.cli.resuming import resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
@@ -36,6 +38,10 @@ FREE = (
     "cluster.max_restarts",
     "cluster.start_timeout",
     "cluster.object_store_mb",
+    "learner.cpus",
+    "learner.gpus",
+    "learner.timeout",
+    "learner.max_restarts",
     "evaluation.",
     "checkpoint.",
     "logger.",
@@ -67,16 +73,25 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     )  # torch takes seconds to import: first everything that needs none
 
     settings = resolve(settings)
+    checkpoint = None
     if config.resume is None:
-        with RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping()) as run:
-            _train_in(run, settings, None)
+        run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
     else:
         # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
         checkpoint = _newest_checkpoint(Path(config.resume), settings)
-        with RunFolder.open(Path(config.resume), writable=True) as run:
-            # A second resume must find what this one was told, or it would stop at the old total_steps.
-            write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
-            _train_in(run, settings, checkpoint)
+        run = RunFolder.open(Path(config.resume), writable=True)
+        # A second resume must find what this one was told, or it would stop at the old total_steps.
+        write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
+    for left in reversed(range(settings.learner.max_restarts + 1)):
+        with run:
+            try:
+                _train_in(run, settings, checkpoint)
+                break
+            except LearnerLost as lost:
+                if left == 0:
+                    raise
+                cause = lost
+        run, checkpoint = _go_on(run.path, settings, cause)
     return run.path
 
 
@@ -93,6 +108,25 @@ def _newest_checkpoint(path: Path, settings: TrainSettings) -> Checkpoint:
     if settings.total_steps < checkpoint.step:
         raise SettingsError(f"total_steps={settings.total_steps}: the run in {path} has done {checkpoint.step} already")
     return checkpoint
+
+
+def _go_on(path: Path, settings: TrainSettings, lost: LearnerLost) -> tuple[RunFolder, Checkpoint | None]:
+    """The run again where its newest checkpoint has it; where there is none, at its beginning."""
+    checkpoint = CheckpointStore(RunFolder.open(path).checkpoints, settings.checkpoint.keep).newest()
+    step, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
+    run = RunFolder.open(path, writable=True)
+    if checkpoint is None:
+        run.rewind({"metrics": 0, "evaluations": 0})
+    redone = {"redone_steps": lost.step - step, "redone_updates": lost.updates - updates}
+    run.health.write(
+        {"step": step, "time": round(time.time(), 3), "event": "learners restarted", **redone, "reason": str(lost)}
+    )
+    print(
+        f"{path}: {lost}; a new group goes on at step {step:,} and does {redone['redone_steps']:,} vector steps and "
+        f"{redone['redone_updates']:,} updates again",
+        file=sys.stderr,
+    )
+    return run, checkpoint
 
 
 def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | None) -> None:

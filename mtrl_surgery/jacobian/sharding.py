@@ -78,7 +78,7 @@ class Sharded(Whole):
 
     def columns(self, parameters: int) -> slice:
         """See `Whole`."""
-        return self._columns_of(self.rank, parameters)
+        return columns_of(self.rank, self.size, parameters)
 
     def total(self, tensor: Tensor) -> Tensor:
         """See `Whole`."""
@@ -99,7 +99,7 @@ class Sharded(Whole):
         parameters = rows.shape[-1]
         out, came = self._room(rows)
         for rank, part in enumerate(out):
-            columns = self._columns_of(rank, parameters)
+            columns = columns_of(rank, self.size, parameters)
             part[..., : columns.stop - columns.start].copy_(rows[..., columns])
         dist.all_to_all_single(came, out, group=self._group)
         # Not `came.sum(0)`: that may add in another order for another shape.
@@ -112,24 +112,27 @@ class Sharded(Whole):
 
     def gather(self, slices: Tensor, parameters: int) -> Tensor:
         """See `Whole`."""
-        width = self._width(parameters)
+        width = _width(self.size, parameters)
         padded = slices.new_zeros(*slices.shape[:-1], width)
         padded[..., : slices.shape[-1]].copy_(slices)
         parts = list(padded.new_empty(self.size, *padded.shape).unbind())
         dist.all_gather(parts, padded, group=self._group)
         return torch.cat(parts, dim=-1)[..., :parameters]
 
-    def _width(self, parameters: int) -> int:
-        return math.ceil(parameters / self.size)
-
-    def _columns_of(self, rank: int, parameters: int) -> slice:
-        width = self._width(parameters)
-        return slice(min(rank * width, parameters), min((rank + 1) * width, parameters))
-
     def _room(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """What is sent and what comes, [N, ..., width] each; fresh pages would cost as much as filling them."""
         key = rows.shape, rows.dtype, rows.device
         if key not in self._rooms:
-            shape = (self.size, *rows.shape[:-1], self._width(rows.shape[-1]))
+            shape = (self.size, *rows.shape[:-1], _width(self.size, rows.shape[-1]))
             self._rooms[key] = rows.new_zeros(shape), rows.new_empty(shape)
         return self._rooms[key]
+
+
+def columns_of(rank: int, size: int, parameters: int) -> slice:
+    """One learner's slice of P columns: all of one width, but for the last ones."""
+    width = _width(size, parameters)
+    return slice(min(rank * width, parameters), min((rank + 1) * width, parameters))
+
+
+def _width(size: int, parameters: int) -> int:
+    return math.ceil(parameters / size)

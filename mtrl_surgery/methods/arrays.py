@@ -31,6 +31,9 @@ class Library:
         at_most: `min(array, number)`.
         solve: Solves `a x = b`; of a singular matrix it gives anything or raises `SingularError`.
         may_look: Whether a Python branch on a value is free (it makes the host wait for a device).
+        settled: Whether to stop, given whether a problem is done: never where looking is not free. Who works on many
+            problems at once stops when all are done; an iteration must leave those that are as they are.
+        tensor: The array for Torch to go on with.
     """
 
     np: Any
@@ -38,6 +41,8 @@ class Library:
     at_most: Callable[[Array, float], Array]
     solve: Callable[[Array, Array], Array]
     may_look: bool
+    settled: Callable[[Array], bool]
+    tensor: Callable[[Array], Tensor] = torch.as_tensor
 
 
 SingularError = np.linalg.LinAlgError
@@ -48,8 +53,8 @@ def _torch_solve(a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True)
-TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False)
+NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True, settled=bool)
+TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False, settled=lambda _: False)
 
 
 @cache
@@ -67,6 +72,11 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limited
 
 
-def library_of(tensor: Tensor) -> tuple[Library, Array]:
-    """NumPy and a view for a tensor on the CPU, Torch and the tensor itself elsewhere."""
+def library_of(tensor: Array) -> tuple[Library, Array]:
+    """NumPy and a view for a tensor on the CPU, Torch and the tensor itself elsewhere.
+
+    An array of another kind, made to stand for a tensor, brings its own functions in its `library`.
+    """
+    if not isinstance(tensor, Tensor):
+        return tensor.library, tensor
     return (NUMPY, tensor.numpy()) if tensor.device.type == "cpu" else (TORCH, tensor)

@@ -44,11 +44,15 @@ def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, 
     np, at_least, at_most = library.np, library.at_least, library.at_most
     cosine_KK, a_K, b_K, unit_K = _scaled(library, gramian_KK)
     size = len(a_K)
+    if size == 2:
+        u_K, gap = _of_two(library, cosine_KK, a_K, b_K, c)
+        return u_K * (c * unit_K), gap
     x_K = 1 / a_K / size
     u_K = 0.9 * x_K / at_least(x_K @ cosine_KK @ x_K, _TINY) ** 0.5
     z_K = at_least(b_K + c * (cosine_KK @ u_K), 0.0) + 0.1
     nu = step = x_K[0] * 0.0
     best_u_K, best_lower, best_upper = u_K, nu - np.inf, nu + np.inf
+    done = nu > np.inf
     for _ in range(_ITERATIONS):
         mx_K, mu_K = cosine_KK @ x_K, cosine_KK @ u_K
         # A step that leaves the ball is drawn back to its surface; what it moved along the surface is kept.
@@ -58,10 +62,12 @@ def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, 
         length = square**0.5
         lower = ((b_K + c * mu_K) / a_K).min()
         # The best so far, so that an iteration spoilt by rounding takes nothing back.
-        better = lower > best_lower
+        better = (lower > best_lower) & ~done
         best_u_K, best_lower = np.where(better, u_K, best_u_K), np.where(better, lower, best_lower)
-        best_upper = np.fmin(best_upper, (b_K @ x_K + c * length) / (a_K @ x_K))
-        if library.may_look and not best_upper - best_lower > _RELATIVE_GAP * abs(best_upper) + _ABSOLUTE_GAP:
+        upper = (b_K @ x_K + c * length) / (a_K @ x_K)
+        best_upper = np.where(done, best_upper, np.fmin(best_upper, upper))
+        done = ~(best_upper - best_lower > _RELATIVE_GAP * abs(best_upper) + _ABSOLUTE_GAP)
+        if library.settled(done):
             break
         # How far to go towards the central path: little after a long step, much after a short one.
         complement = (x_K @ z_K + c * at_least(length - u_K @ mx_K, 0.0)) / (size + 1)
@@ -84,6 +90,35 @@ def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, 
         step = at_most(_FRACTION / at_least(shrink, _TINY), 1.0)
         x_K, z_K, u_K, nu = x_K + step * dx_K, z_K + step * dz_K, u_K + step * du_K, nu + step * d_nu
     return best_u_K * (c * unit_K), (best_upper - best_lower) / abs(best_upper)
+
+
+def _of_two(library: Library, cosine_KK: Array, a_K: Array, b_K: Array, c: float) -> tuple[Array, Array]:
+    """u of the module's docstring for two gradients, without iterations, and the gap.
+
+    If the worst task is task i even where all of the ball's radius is spent on it, then u is e_i. Else both tasks gain
+    alike: d - e_0 ends on the line q.d = 0 with q = a_2 e_1 - a_1 e_2, at the ball's surface.
+    """
+    np, at_least = library.np, library.at_least
+    cosine, swapped_K = cosine_KK[0, 1], np.stack((a_K[1], a_K[0]))
+    signed_K = np.stack((a_K[1], -a_K[0]))  # q by its parts
+    square = (a_K[0] - a_K[1]) ** 2 + 2 * a_K[0] * a_K[1] * (1 - cosine)  # |q|^2
+    along = -(signed_K @ b_K) / c / at_least(square, _TINY)
+    across = at_least(1 - along * along * square, 0.0) ** 0.5
+    # 1 / sine, but less where the gradients are so nearly parallel that the sine is rounding.
+    sine_square = at_least((1 - cosine) * (1 + cosine), 0.0)
+    upright_K = (a_K - cosine * swapped_K) * (sine_square / at_least(square, _TINY)) ** 0.5
+    u_K = along * signed_K + across * upright_K / (sine_square + 1e-15)
+    first_K, second_K = np.stack((square * 0.0 + 1.0, square * 0.0)), np.stack((square * 0.0, square * 0.0 + 1.0))
+    gain_K, other_gain_K = (b_K + c * cosine_KK[0]) / a_K, (b_K + c * cosine_KK[1]) / a_K
+    u_K = np.where(gain_K[0] <= gain_K[1], first_K, np.where(other_gain_K[1] <= other_gain_K[0], second_K, u_K))
+    u_K = u_K / at_least(at_least(u_K @ cosine_KK @ u_K, 0.0) ** 0.5, 1.0)
+    lower = ((b_K + c * (cosine_KK @ u_K)) / a_K).min()
+    # Of opposite gradients the upper bound is where their combination vanishes.
+    x_K = at_least(u_K, 0.0)
+    sum_length = at_least(cosine_KK.sum(), 0.0) ** 0.5
+    upper = (b_K @ x_K + c * at_least(x_K @ cosine_KK @ x_K, 0.0) ** 0.5) / (a_K @ x_K)
+    upper = np.fmin(upper, (b_K.sum() + c * sum_length) / a_K.sum())
+    return u_K, (upper - lower) / abs(upper)
 
 
 def _scaled(library: Library, gramian_KK: Array) -> tuple[Array, Array, Array, Array]:

@@ -36,7 +36,7 @@ def column_chunks(matrix_KP: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """
     tasks, parameters = matrix_KP.shape
     width = chunk_width(matrix_KP)
-    room_KC = torch.empty((tasks, width), dtype=matrix_KP.dtype, device=matrix_KP.device)
+    room_KC = matrix_KP.new_empty(tasks, width)
     for start in range(0, parameters, width):
         columns = slice(start, min(start + width, parameters))
         yield columns, room_KC[:, : columns.stop - start]

@@ -20,6 +20,8 @@ def gramian(matrix_KP: Tensor) -> Tensor:
     sums is 1.1 to 3 times as fast on a CPU core, and several times as accurate in float32.
     """
     tasks, columns = matrix_KP.shape
+    if columns < _COLUMNS and tasks < _MANY:
+        return matrix_KP @ matrix_KP.T
     whole = columns - columns % _COLUMNS
     block_CKN = matrix_KP[:, :whole].unflatten(1, (whole // _COLUMNS, _COLUMNS)).transpose(0, 1)
     rest_KN = matrix_KP[:, whole:]

@@ -32,8 +32,14 @@ class MGDA(RoundedGramianWeighting[MgdaConfig]):
         a_K = self._inverse_lengths(library, norm_K, abs(loss_K))
         # With y_i = w_i / a_i the hull's point of weights w is the sum of y_i unit gradients, and a.y = 1. Asked for by
         # (a.y - 1)^2 / 2 only, that equation fails by a factor, and y is the minimiser up to this factor.
-        q_KK = cosine_KK + a_K[:, None] * a_K + library.np.diag(a_K * 0.0 + len(a_K) * self.eps)
-        y_K = library.at_least(solve_nonnegative(library, q_KK, a_K[None, :])[0], 0.0)
+        if self.num_tasks == 2:
+            # Of two gradients it is known: e_i / a_i is in the hull's shortest vector as far as e_j / a_j - e_i / a_i
+            # points away from it.
+            other_K = library.np.stack((a_K[1], a_K[0]))
+            y_K = library.at_least((1 + 2 * self.eps) * a_K - cosine_KK[0, 1] * other_K, 0.0)
+        else:
+            q_KK = cosine_KK + a_K[:, None] * a_K + library.np.diag(a_K * 0.0 + len(a_K) * self.eps)
+            y_K = library.at_least(solve_nonnegative(library, q_KK, a_K[None, :])[0], 0.0)
         weights_K = a_K * y_K / library.at_least(a_K @ y_K, 1e-300) + spoilt(gramian)
         result_K = torch.as_tensor(weights_K)
         return result_K * self.num_tasks if self.config.reduction == "sum" else result_K

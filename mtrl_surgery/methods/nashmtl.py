@@ -63,4 +63,4 @@ class NashMTL(RoundedGramianWeighting[NashmtlConfig]):
         present_K = norm_K != 0
         gains = (x_K * (cosine_KK @ x_K) * present_K).sum()
         alpha_K = library.np.where(gains < 0.5, 0.0, x_K * reciprocal(library, norm_K)) + spoilt(gramian)
-        return torch.as_tensor(alpha_K), torch.as_tensor(residual)
+        return library.tensor(alpha_K), library.tensor(residual)

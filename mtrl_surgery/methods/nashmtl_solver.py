@@ -46,8 +46,9 @@ def solve_nash(library: Library, cosine_KK: Array, limit: float) -> tuple[Array,
     np, at_least, at_most = library.np, library.at_least, library.at_most
     size = len(cosine_KK)
     one_K = cosine_KK.diagonal()
-    # Equal weights of the right length: exact for orthogonal and for equal gradients.
-    x_K = one_K * (size / at_least(cosine_KK.sum(), 1e-4 * size)) ** 0.5
+    # Equal weights of the right length: exact for orthogonal and for equal gradients, and for any two.
+    least = limit**-2 if size == 2 else 1e-4
+    x_K = one_K * (size / at_least(cosine_KK.sum(), least * size)) ** 0.5
     gain_K = cosine_KK @ x_K
     s_K = np.maximum(gain_K, 0.1 / x_K)
     for _ in range(_ITERATIONS):
@@ -56,7 +57,7 @@ def solve_nash(library: Library, cosine_KK: Array, limit: float) -> tuple[Array,
         # Weights that cancel leave of their gains only what rounding left.
         rounding = 1e-15 * x_K.max() * x_K.sum()
         done = abs(x_K * descent_K).max() <= _TOLERANCE + rounding
-        if library.may_look and done:
+        if library.settled(done):
             break
         newton_KK = cosine_KK + np.diag(s_K / x_K + (_POWER - 1) * bound_K / x_K)
         try:

@@ -46,11 +46,10 @@ def project(library: Library, gramian_KK: Array, order_NK: Array) -> Array:
     # A zero gradient conflicts with nobody: its products are zero, and so must be its share.
     inverse_K = 1 / np.where(square_K == 0, np.inf, square_K)
     inverse_NK = inverse_K[order_NK]
-    rows_K = np.arange(len(square_K)) if library.may_look else np.arange(len(square_K), device=order_NK.device)
+    rows_K = np.arange(len(square_K)) if np is not torch else np.arange(len(square_K), device=order_NK.device)
     inner_KK = gramian_KK * 1.0  # of each projected gradient (a row) with the original ones
-    coefficients_KK = np.eye(len(square_K), dtype=gramian_KK.dtype)
-    if not library.may_look:
-        coefficients_KK = coefficients_KK.to(gramian_KK.device, non_blocking=True)
+    coefficients_KK = np.zeros_like(gramian_KK)
+    coefficients_KK[rows_K, rows_K] = 1.0
     for other_K, factor_K in zip(order_NK, inverse_NK, strict=True):
         share_K = library.at_most(inner_KK[rows_K, other_K], 0.0) * factor_K
         inner_KK -= share_K[:, None] * gramian_KK[other_K]

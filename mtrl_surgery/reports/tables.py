@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 
@@ -42,6 +43,7 @@ class Cell:
         notes: Remarks, numbered by the table; the same remark has the same number everywhere.
         digits: After the point; None: as many as the column has.
         best: Set by the table.
+        interval: The lower and the upper end of an interval, shown in brackets; None or NaN: not shown.
     """
 
     value: int | float | str | None = None
@@ -49,6 +51,7 @@ class Cell:
     notes: tuple[str, ...] = ()
     digits: int | None = None
     best: bool = False
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -144,16 +147,20 @@ class Table:
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         rows = [(section.title, row) for section in self.sections for row in section.rows]
-        shown = [any(_has_error(row[index]) for _, row in rows) for index in range(len(self.columns))]
+        places = range(len(self.columns))
+        errors = [any(_has_error(row[index]) for _, row in rows) for index in places]
+        intervals = [any(_has_interval(row[index]) for _, row in rows) for index in places]
         head = ["section"]
-        for column, has_error in zip(self.columns, shown, strict=True):
+        for column, has_error, has_interval in zip(self.columns, errors, intervals, strict=True):
             head += [column.name, f"{column.name} (standard error)"] if has_error else [column.name]
+            head += [f"{column.name} (low)", f"{column.name} (high)"] if has_interval else []
         writer.writerow([*head, "notes"])
         for title, row in rows:
             line: list[object] = [title]
-            for cell, has_error in zip(row, shown, strict=True):
+            for cell, has_error, has_interval in zip(row, errors, intervals, strict=True):
                 line.append("" if cell.value is None else cell.value)
                 line += [cell.error if _has_error(cell) else ""] if has_error else []
+                line += (cell.interval if _has_interval(cell) and cell.interval else ("", "")) if has_interval else ()
             pairs = zip(self.columns, row, strict=True)
             line.append("; ".join(f"{column.name}: {note}" for column, cell in pairs for note in cell.notes))
             writer.writerow(line)
@@ -178,6 +185,26 @@ class Table:
         foot = self._foot(notes, lambda number: rf"\textsuperscript{{{number}}} ", _latex)
         lines += [r"\par\smallskip\footnotesize", *(rf"{line}\par" for line in foot)] if foot else []
         return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+    def html(self) -> str:
+        """An HTML table without classes of its own but `number`, `best` and `section`."""
+        notes = self._notes()
+        numeric = self._numeric()
+        style = [' class="number"' if right else "" for right in numeric]
+        lines = ["<table>", "<thead><tr>"]
+        lines += [f"<th{own}>{escape(_head(column))}</th>" for column, own in zip(self.columns, style, strict=True)]
+        lines += ["</tr></thead>", "<tbody>"]
+        for section in self.sections:
+            if section.title:
+                title = escape(section.title)
+                lines.append(f'<tr class="section"><th colspan="{len(self.columns)}">{title}</th></tr>')
+            for row in section.rows:
+                cells = zip(row, self.columns, style, strict=True)
+                inner = "".join(f"<td{own}>{_tagged(cell, column, notes)}</td>" for cell, column, own in cells)
+                lines.append(f"<tr>{inner}</tr>")
+        lines += ["</tbody>", "</table>"]
+        foot = self._foot(notes, lambda number: f"<sup>{number}</sup> ", escape)
+        return "\n".join([*lines, *(f'<p class="note">{line}</p>' for line in foot)])
 
     def _with_best(self, section: Section) -> Section:
         rows = [list(row) for row in section.rows]
@@ -225,6 +252,9 @@ def _number(cell: Cell, column: Column, between: str) -> str:
     shown = f"{cell.value:.{digits}f}" if isinstance(cell.value, float) else str(cell.value)
     if shown.startswith("-") and not shown.strip("-0."):
         shown = shown[1:]  # no minus zero
+    if cell.interval is not None and _has_interval(cell):
+        low, high = cell.interval
+        shown = f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
     return f"{shown}{between}{cell.error:.{digits}f}" if _has_error(cell) else shown
 
 
@@ -232,10 +262,20 @@ def _has_error(cell: Cell) -> bool:
     return cell.error is not None and not math.isnan(cell.error)
 
 
+def _has_interval(cell: Cell) -> bool:
+    return cell.interval is not None and not any(map(math.isnan, cell.interval))
+
+
 def _marked(cell: Cell, column: Column, notes: dict[str, int]) -> str:
     shown = _markdown(_number(cell, column, " ± ")) if isinstance(cell.value, str) else _number(cell, column, " ± ")
     marks = ", ".join(str(notes[note]) for note in cell.notes)
     return (f"**{shown}**" if cell.best else shown) + (f"<sup>{marks}</sup>" if marks else "")
+
+
+def _tagged(cell: Cell, column: Column, notes: dict[str, int]) -> str:
+    shown = escape(_number(cell, column, " ± "))
+    marks = ", ".join(str(notes[note]) for note in cell.notes)
+    return (f"<b>{shown}</b>" if cell.best else shown) + (f"<sup>{marks}</sup>" if marks else "")
 
 
 def _typeset(cell: Cell, column: Column, notes: dict[str, int]) -> str:

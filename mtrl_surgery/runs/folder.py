@@ -1,9 +1,10 @@
 """The run folder, which is the truth of a run; only the driver writes it.
 
-    <out>/<run>/{config.yaml, manifest.json, metrics.jsonl, evaluations.jsonl, health.jsonl, checkpoints/}
+    <out>/<run>/{config.yaml, manifest.json, metrics.jsonl, evaluations.jsonl, conflicts.jsonl, health.jsonl,
+                 checkpoints/}
 
-`metrics` and `evaluations` hold nothing that depends on the clock or on the machine, so that sync runs of one
-configuration have the same bytes; clocks, rates and restarts go to `health`.
+`metrics`, `evaluations` and `conflicts` hold nothing that depends on the clock or on the machine, so that sync runs of
+one configuration have the same bytes; clocks, rates and restarts go to `health`.
 """
 
 from __future__ import annotations
@@ -126,6 +127,11 @@ class RunFolder:
         return self._writer("evaluations")
 
     @cached_property
+    def conflicts(self) -> JsonlWriter:
+        """Maps of which tasks' gradients conflict: rows by step and network. The file comes with the first."""
+        return self._writer("conflicts")
+
+    @cached_property
     def health(self) -> JsonlWriter:
         """Everything that depends on the clock or the machine."""
         return self._writer("health")
@@ -136,8 +142,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def positions(self) -> dict[str, int]:
-        """How far metrics and evaluations are on disk; a checkpoint holds it."""
-        return {"metrics": self.metrics.position(), "evaluations": self.evaluations.position()}
+        """How far the files that a resume cuts back are on disk; a checkpoint holds it."""
+        found = {"metrics": self.metrics.position(), "evaluations": self.evaluations.position()}
+        return found | ({"conflicts": self.conflicts.position()} if self._has("conflicts") else {})
 
     def rewind(self, positions: Mapping[str, int]) -> None:
         """Forgets the rows after a checkpoint's `positions`; health stays, it tells what happened.
@@ -147,10 +154,12 @@ class RunFolder:
         """
         self.metrics.truncate(positions["metrics"])
         self.evaluations.truncate(positions["evaluations"])
+        if self._has("conflicts"):
+            self.conflicts.truncate(positions.get("conflicts", 0))  # it came after the checkpoint, if that has none
 
     def close(self) -> None:
         """Closes the files and gives the lock back."""
-        for name in ("metrics", "evaluations", "health"):
+        for name in ("metrics", "evaluations", "conflicts", "health"):
             writer = self.__dict__.pop(name, None)
             if writer is not None:
                 writer.close()
@@ -167,6 +176,9 @@ class RunFolder:
     ) -> None:
         """Closes."""
         self.close()
+
+    def _has(self, name: str) -> bool:
+        return name in self.__dict__ or (self.path / f"{name}.jsonl").exists()
 
     def _writer(self, name: str) -> JsonlWriter:
         self._check_writable()

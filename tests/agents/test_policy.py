@@ -94,3 +94,21 @@ def test_log_std_stays_in_its_range(bound: str) -> None:
     values = bound_log_std(torch.tensor([-1e6, -3.0, 0.0, 1e6]), -20.0, 2.0, bound)
     assert values.min() >= -20 and values.max() <= 2
     assert (values.diff() >= 0).all()
+
+
+def test_an_answer_stays_what_it_was_when_the_policy_is_asked_again(build: Build) -> None:
+    learner = build()
+    policy = Policy(learner.problem, learner.config)
+    policy.load(learner.policy_weights())
+    rng = np.random.default_rng(1)
+    asked = [(rng.standard_normal((copies, 4), np.float32), np.ones((copies, 2), np.float32)) for copies in (3, 1, 3)]
+    given = [(policy(0, *one), policy.mode(0, one[0])) for one in asked]
+    kept = [(action.copy(), mode.copy()) for action, mode in given]
+    for one, answers in zip(asked, kept, strict=True):
+        assert (
+            policy(0, *one).tobytes() == answers[0].tobytes()
+            and policy.mode(0, one[0]).tobytes() == answers[1].tobytes()
+        )
+    assert [answer.tobytes() for pair in given for answer in pair] == [
+        answer.tobytes() for pair in kept for answer in pair
+    ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from cluster.collect import ChunkOrder, Collector, CollectSpec
+from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
 from envs.config import EnvConfig
 from envs.rollout import Chunk, merge_chunks
 from envs.suite import TaskSuite, build_suite
@@ -63,16 +63,16 @@ def order_of(suite: TaskSuite, index: int, steps: int = 30) -> ChunkOrder:
 
 
 def collect_chunk(collector: Collector, order: ChunkOrder) -> Chunk:
-    for group in range(len(collector.groups)):
-        collector.submit(group, order)
-    return receive_chunk(collector)
+    tasks = sorted({task for task, _ in collector.positions()})
+    collector.submit(order, tasks)
+    return receive_chunk(collector, len(tasks))
 
 
-def receive_chunk(collector: Collector) -> Chunk:
-    chunks = []
-    for _ in collector.groups:
+def receive_chunk(collector: Collector, tasks: int) -> Chunk:
+    chunks: list[Chunk] = []
+    while sum(len(chunk.tasks) for chunk in chunks) < tasks:
         collected = collector.receive()
-        assert collected is not None and hasattr(collected, "chunk"), collected
+        assert isinstance(collected, Collected), collected
         chunks.append(collected.chunk)
     return merge_chunks(chunks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from agents.policy import Policy
-from cluster.collect import ChunkOrder, Collected, CollectSpec, Evaluated, EvaluationOrder, GroupWorker
+from cluster.collect import ChunkOrder, Collected, CollectSpec
 from cluster.config import ClusterConfig, ClusterError
-from cluster.contracts import Positions
 from cluster.driver import Trainer
-from envs.streams import Position
+from cluster.inline import InlineCollector
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from tests.cluster.parts import classic_suite, factory_suite
@@ -56,58 +57,31 @@ def test_an_async_checkpoint_is_no_sync_one(tmp_path: Path) -> None:
             other.run(checkpoint)
 
 
-class Unfair:
-    """Two groups in this process; the first always answers first. Notes how far ahead each order reaches."""
+class Unfair(InlineCollector):
+    """Two tasks, each as if it had a worker of its own; the first always answers first. Notes how far orders reach."""
 
     def __init__(self, spec: CollectSpec) -> None:
-        self.groups = ((0,), (1,))
-        self.replaced: list[str] = []
+        super().__init__(spec)
         self.collected = [0, 0]
         self.leads: list[int] = []
-        self._workers = [GroupWorker(spec, tasks) for tasks in self.groups]
-        self._orders: dict[int, ChunkOrder] = {}
-        self._positions: dict[tuple[int, int], Position] = {}
-        self._evaluations: list[EvaluationOrder] = []
 
-    def start(self, positions: Positions | None) -> None:
-        for worker in self._workers:
-            self._positions |= worker.build(positions)
+    def idle(self) -> list[tuple[int, ...]]:
+        return [(0,), (1,)]
 
-    def submit(self, group: int, order: ChunkOrder) -> None:
-        assert group not in self._orders
-        self._orders[group] = order
-        self.leads.append(self.collected[group] + order.steps - min(self.collected))
+    def submit(self, order: ChunkOrder, tasks: Sequence[int]) -> None:
+        super().submit(order, tasks)
+        (task,) = tasks
+        self.leads.append(self.collected[task] + order.steps - min(self.collected))
+        self._orders = deque(sorted(self._orders, key=lambda one: one[1]))
 
     def receive(self, timeout: float | None = None) -> Collected:
-        group = min(self._orders)
-        order = self._orders.pop(group)
-        worker = self._workers[group]
-        collected = worker.collect(group, order.index, order.steps, order.version, order.weights, None)
-        self.collected[group] += order.steps
-        self._positions |= collected.positions
-        return collected
-
-    def evaluate(self, order: EvaluationOrder) -> None:
-        self._evaluations.append(order)
-
-    def evaluations(self) -> list[Evaluated]:
-        orders, self._evaluations = self._evaluations, []
-        done = []
-        for order in orders:
-            answers = [worker.evaluate(order.weights, order.episodes, order.protocol) for worker in self._workers]
-            done.append(Evaluated(order, [row for rows, _ in answers for row in rows], 0.0))
-        return done
-
-    def positions(self) -> dict[tuple[int, int], Position]:
-        return dict(self._positions)
-
-    def close(self) -> None:
-        for worker in self._workers:
-            worker.close()
+        received = super().receive(timeout)
+        self.collected[received.chunk.tasks[0]] += received.chunk.reward_KTN.shape[1]
+        return received
 
 
 @pytest.mark.parametrize("max_lead", [1, 3])
-def test_a_fast_group_leads_by_at_most_the_limit(tmp_path: Path, max_lead: int) -> None:
+def test_a_fast_task_leads_by_at_most_the_limit(tmp_path: Path, max_lead: int) -> None:
     setup = Setup(classic_suite(), replace(INLINE, max_lead=max_lead))
     with RunFolder.create(tmp_path, "unfair", {"seed": 0}) as folder:
         policy = partial(Policy, problem_of(setup.suite), setup.agent)
@@ -143,5 +117,5 @@ def test_a_dead_workers_chunk_is_dropped_told_and_made_up_for(tmp_path: Path, ra
     assert_exact(trainer, setup, folder.path)
     health = read_rows(folder.path / "health.jsonl")
     (lost,) = [row for row in health if row.get("event") == "chunk lost"]
-    assert lost["group"] == 0 and lost["steps_lost"] == 20 and "ActorDiedError" in lost["reason"]
+    assert lost["tasks"] == [0] and lost["steps_lost"] == 20 and "ActorDiedError" in lost["reason"]
     assert [row["restarts"] for row in health if "restarts" in row][-1] == 1

@@ -16,10 +16,10 @@ from cluster.collect import (
     CollectSpec,
     Evaluated,
     EvaluationOrder,
-    InlineCollector,
     Lost,
 )
 from cluster.config import ClusterConfig, ClusterError
+from cluster.inline import InlineCollector
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from envs.rollout import Chunk
 from tests.cluster.parts import (
@@ -90,13 +90,13 @@ def test_an_evaluation_touches_no_training_stream(spec: CollectSpec, chunks: lis
         assert_same_chunk(collect_chunk(collector, order_of(spec.suite, index)), chunks[index])
 
 
-def test_a_group_has_one_chunk_in_flight(spec: CollectSpec) -> None:
+def test_a_task_has_one_chunk_in_flight(spec: CollectSpec) -> None:
     collector = InlineCollector(spec)
     with pytest.raises(RuntimeError, match="no chunk is in flight"):
         collector.receive()
-    collector.submit(0, order_of(spec.suite, 0))
-    with pytest.raises(RuntimeError, match="chunk 1 of group 0 ordered while chunk 0 is in flight"):
-        collector.submit(0, order_of(spec.suite, 1))
+    collector.submit(order_of(spec.suite, 0), [0, 1])
+    with pytest.raises(RuntimeError, match="chunk 1 of task 1 ordered while chunk 0 is in flight"):
+        collector.submit(order_of(spec.suite, 1), [1])
 
 
 @pytest.mark.cluster
@@ -108,7 +108,7 @@ def test_workers_collect_and_evaluate_the_same_bits(
     inline.evaluate(evaluation(spec))
     (expected,) = inline.evaluations()
     with opened(spec, ClusterConfig(workers=workers)) as collector:
-        assert len(collector.groups) == workers
+        assert len(collector.workers()) == workers
         for index in range(CHUNKS):
             assert_same_chunk(collect_chunk(collector, order_of(spec.suite, index)), chunks[index])
             if index == 1:
@@ -133,7 +133,7 @@ def test_a_killed_worker_is_replaced_and_changes_no_bit(tmp_path: Path, ray_sess
             assert_same_chunk(collect_chunk(collector, order_of(spec.suite, index)), expected[index])
         assert marker.exists()
         assert len(collector.replaced) == 1
-        assert "rollout worker 0" in collector.replaced[0]
+        assert "rollout worker 0 (tasks kill@75" in collector.replaced[0]
 
 
 @pytest.mark.cluster
@@ -157,13 +157,14 @@ def test_an_evaluation_is_done_again_when_its_worker_dies(tmp_path: Path, ray_se
 
 
 @pytest.mark.cluster
-def test_an_environment_that_raises_is_told_and_not_tried_again(tmp_path: Path, ray_session: None) -> None:
+def test_an_environment_that_raises_is_tried_once_more_and_told(tmp_path: Path, ray_session: None) -> None:
     spec = make_spec(factory_suite(TOYS, [trap("raise", 10, tmp_path / "never")]), copies=1)
     with opened(spec, ClusterConfig(workers=1)) as collector:
-        collector.submit(0, order_of(spec.suite, 0))
+        collector.submit(order_of(spec.suite, 0), [0])
         with pytest.raises(EnvironmentFailure, match=r"episode 0, step 9.*the motor burnt out"):
             collector.receive()
-        assert not collector.replaced
+        assert len(collector.replaced) == 1
+        assert collector.ledger.dropped == {"environment failed": 1}
 
 
 @pytest.mark.cluster
@@ -172,10 +173,10 @@ def test_async_tells_a_lost_chunk_and_goes_on_from_before_it(tmp_path: Path, ray
     spec = make_spec(factory_suite(TOYS, [trap("kill", 45, marker)]), copies=1)
     with opened(spec, ClusterConfig(workers=1, mode="async")) as collector:
         first = collect_chunk(collector, order_of(spec.suite, 0))
-        collector.submit(0, order_of(spec.suite, 1))
+        collector.submit(order_of(spec.suite, 1), [0])
         lost = collector.receive()
         assert isinstance(lost, Lost)
-        assert (lost.group, lost.index, lost.steps) == (0, 1, 30)
+        assert (lost.tasks, lost.index, lost.steps) == ((0,), 1, 30)
         second = collect_chunk(collector, order_of(spec.suite, 1))
         assert second.obs_KTNO[0, 0].tobytes() == first.next_obs_KTNO[0, -1].tobytes()
 

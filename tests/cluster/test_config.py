@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.config import ClusterConfig, ClusterError, count_workers, split_tasks
+from cluster.config import ClusterConfig, ClusterError, count_workers
 from cluster.schedule import Schedule
 from mtrl_surgery.runs.signals import StopSignals
 
@@ -27,6 +27,7 @@ from mtrl_surgery.runs.signals import StopSignals
         ({"max_lead": 0}, r"cluster.max_lead=0"),
         ({"max_restarts": -1}, r"cluster.max_restarts=-1"),
         ({"start_timeout": 0}, r"cluster.start_timeout=0"),
+        ({"hang_timeout": -1.0}, r"cluster.hang_timeout=-1.0 must be positive"),
         ({"object_store_mb": 1}, r"cluster.object_store_mb=1"),
         ({"kind": "ray"}, r"needs cluster.address"),
         ({"address": "auto"}, r"cluster.address='auto' is only for cluster.kind=ray"),
@@ -43,19 +44,8 @@ def test_workers_leave_a_core_to_the_learner_and_have_a_task_each() -> None:
     assert count_workers(ClusterConfig(), tasks=3, cores=1) == 1
     assert count_workers(ClusterConfig(workers=5), tasks=50, cores=2) == 5
     assert count_workers(ClusterConfig(kind="inline", workers=5), tasks=50) == 1
-
-
-@given(st.integers(1, 60), st.data())
-def test_groups_are_contiguous_even_and_hold_every_task_once(tasks: int, data: st.DataObject) -> None:
-    groups = split_tasks(tasks, data.draw(st.integers(1, tasks)))
-    assert [task for group in groups for task in group] == list(range(tasks))
-    sizes = [len(group) for group in groups]
-    assert max(sizes) - min(sizes) <= 1
-
-
-def test_more_groups_than_tasks_are_refused() -> None:
-    with pytest.raises(ClusterError, match="2 tasks can't be split over 3"):
-        split_tasks(2, 3)
+    assert count_workers(ClusterConfig(kind="ray", address="auto"), tasks=50, cores=2) == 50
+    assert count_workers(ClusterConfig(kind="ray", address="auto", workers=4), tasks=3, cores=2) == 3
 
 
 @given(st.integers(1, 2000), st.integers(1, 300), st.integers(1, 2000))

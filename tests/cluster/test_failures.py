@@ -82,7 +82,7 @@ def test_workers_that_keep_dying_end_the_run_with_a_checkpoint(tmp_path: Path, r
     ):
         build(setup, folder).run()
     newest = CheckpointStore(folder.checkpoints, 100).newest()
-    assert newest is not None and newest.step == 60
+    assert newest is not None and newest.step + newest.state["inserted"] == 60  # it may come within a round
 
 
 def test_a_nan_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:

@@ -32,9 +32,10 @@ from agents.config import AgentConfig
 from agents.policy import Policy
 from agents.problem import Problem
 from cluster.assembly import make_collector
-from cluster.collect import ChunkOrder, CollectSpec, InlineCollector
+from cluster.collect import ChunkOrder, CollectSpec
 from cluster.config import ClusterConfig
 from envs.config import EnvConfig
+from envs.rollout import merge_chunks
 from envs.suite import build_suite
 
 suite = build_suite(EnvConfig(kind="gymnasium", tasks=["Pendulum-v1", "MountainCarContinuous-v0"], horizon=20))
@@ -44,10 +45,9 @@ answers = []
 for config in (ClusterConfig(kind="ray", address=sys.argv[1], workers=2), ClusterConfig(kind="inline")):
     collector = make_collector(spec, config)
     collector.start(None)
-    for group in range(len(collector.groups)):
-        collector.submit(group, ChunkOrder(0, 30, 0, None))
-    received = sorted((collector.receive() for _ in collector.groups), key=lambda one: one.group)
-    answers.append("".join(one.chunk.next_obs_KTNO.tobytes().hex() for one in received))
+    collector.submit(ChunkOrder(0, 30, 0, None), [0, 1])
+    received = [collector.receive() for _ in range(2 if config.kind == "ray" else 1)]
+    answers.append(merge_chunks([one.chunk for one in received]).next_obs_KTNO.tobytes())
     if config.kind == "ray":
         import ray
         from ray._private.state import actors

@@ -1,13 +1,14 @@
 """Pendulums with a trap: real simulators that die, raise or explode when their task's name says so.
 
 A task is `<trap>@<step>@<marker file>`: the trap springs at that step of its process's life, unless the marker file is
-there; the trap that kills leaves the marker behind, so that it springs once.
+there; the trap that kills leaves the marker behind, so that it springs once. `<trap>.<anything>` tells tasks apart.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def make(task: str) -> gymnasium.Env[Any, Any]:
 class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gymnasium.Env[Any, Any], trap: str, step: str, marker: str) -> None:
         super().__init__(env)
-        self._trap, self._step, self._marker = trap, int(step), Path(marker)
+        self._trap, self._step, self._marker = trap.partition(".")[0], int(step), Path(marker)
         self._steps = 0
 
     def step(self, action: Any) -> Any:
@@ -36,8 +37,13 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
                     os.kill(os.getpid(), signal.SIGKILL)
                 case "raise":
                     raise RuntimeError("the motor burnt out")
+                case "raise-once":
+                    self._marker.touch()
+                    raise RuntimeError("the motor got stuck")
                 case "explode":
                     reward = 1e38
+                case "slow":
+                    time.sleep(0.002)
         return observation, reward, terminated, truncated, info
 
 

@@ -3,11 +3,15 @@
 usage: mtrl-surgery bench update [tasks=10 batch=128 width=400 updates=20 methods=[ls,samgs,pcgrad,cagrad] ...]
        mtrl-surgery bench methods [tasks=[2,10,50] methods=[samgs,pcgrad] seconds=120 json=FILE ...]
        mtrl-surgery bench rollout [tasks=[reach-v3,...] steps=200 ...]
+       mtrl-surgery bench learners [learners=[2,3] methods=[samgs,pcgrad] json=FILE ...]
+       mtrl-surgery bench scaling [learners=[1,2] methods=[ls,cagrad,samgs] tasks=10 json=FILE ...]
 
 `update` times whole SAC updates (critics, actor, temperatures, targets) on random data, the methods taking turns in
 one process, and says what each costs relative to the first. `methods` times the critics' update alone, with every
 method, as a ratio to the plain update of the summed losses, and holds our own methods to their targets; seconds= is
-the time for each number of tasks. `rollout` times simulators, without and with the policy. All print a table; `update`
+the time for each number of tasks. `rollout` times simulators, without and with the policy. `learners` compares several
+learners, each with its share of the batch, with one that has all of it, for every method, and ends with 1 if any
+differs; `scaling` times them and counts what they tell each other. All print a table; `update`
 and `rollout` write it with the machine's facts as JSON into <out>/bench/ (out=runs), `methods` into json=.
 """
 
@@ -18,8 +22,10 @@ from typing import Any, NamedTuple
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, unknown
+from mtrl_surgery.commands.bench.learners import LearnersArguments, bench_learners
 from mtrl_surgery.commands.bench.methods import MethodsArguments, bench_methods
 from mtrl_surgery.commands.bench.rollout import RolloutArguments, bench_rollout
+from mtrl_surgery.commands.bench.scaling import ScalingArguments, bench_scaling
 from mtrl_surgery.commands.bench.update import UpdateArguments, bench_update
 
 
@@ -34,6 +40,8 @@ BENCHES: dict[str, Bench] = {
     "update": Bench(UpdateArguments, bench_update),
     "methods": Bench(MethodsArguments, bench_methods),
     "rollout": Bench(RolloutArguments, bench_rollout),
+    "learners": Bench(LearnersArguments, bench_learners),
+    "scaling": Bench(ScalingArguments, bench_scaling),
 }
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
+from mtrl_surgery.commands.bench.processes import together
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 
@@ -36,7 +34,8 @@ class LearnersArguments:
     methods: list[str] = field(default_factory=list)  # empty: all
     tasks: int = 5
     batch: int = 12  # transitions a task, of all learners together
-    width: int = 16  # of each of two hidden layers
+    width: int = 16  # of each hidden layer
+    layers: int = 2  # hidden ones
     updates: int = 3
     json: str | None = None  # also write the results to this file
 
@@ -63,7 +62,7 @@ class Difference:
 
 def bench_learners(arguments: LearnersArguments) -> int:
     """Compares in float64, for every method; 1 if any differs by more than the limit."""
-    for key in ("tasks", "batch", "width", "updates"):
+    for key in ("tasks", "batch", "width", "layers", "updates"):
         at_least_one(key, getattr(arguments, key))
     if not arguments.learners or min(arguments.learners) < 2:
         raise SettingsError(
@@ -105,38 +104,15 @@ def bench_learners(arguments: LearnersArguments) -> int:
 
 def compare(arguments: LearnersArguments, names: list[str], learners: int) -> dict[str, Difference | str]:
     """Method -> what its learners differ by, or why it can't run."""
-    context = multiprocessing.get_context("spawn")
-    answers = context.SimpleQueue()
-    with tempfile.TemporaryDirectory() as folder:
-        processes = [
-            context.Process(target=_learner, args=(arguments, names, rank, learners, folder, answers))
-            for rank in range(learners)
-        ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            raise RuntimeError(f"a learner's process ended with {[process.exitcode for process in processes]}")
-        result: dict[str, Difference | str] = answers.get()
-    return result
+    return together(_compare, learners, (arguments, names))
 
 
-def _learner(
-    arguments: LearnersArguments, names: list[str], rank: int, learners: int, folder: str, answers: Any
-) -> None:
-    """One process; the first also is the one learner that all are compared with."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # nothing listens beyond this machine
+def _compare(sharding: Whole, asked: tuple[LearnersArguments, list[str]]) -> dict[str, Difference | str]:
+    """In every process; the first also is the one learner that all are compared with."""
     import torch
-    import torch.distributed as dist
-
-    from mtrl_surgery.jacobian.sharding import Sharded
 
     torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=learners)
-    assert dist.group.WORLD is not None
-    sharding = Sharded(dist.group.WORLD)
+    arguments, names = asked
     found: dict[str, Difference | str] = {}
     for name in names:
         try:
@@ -150,18 +126,24 @@ def _learner(
         for _ in range(arguments.updates):
             batch, noise_2KBA = random_batch(arguments, generator)
             mine.step(*share(batch, noise_2KBA, sharding))
-            if rank == 0:
+            if sharding.rank == 0:
                 whole.step(batch, noise_2KBA)
-        if rank == 0:
+        if sharding.rank == 0:
             found[name] = _difference(whole, mine, start)
-    if rank == 0:
-        answers.put(found)
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
-def build_agent(arguments: LearnersArguments, name: str, sharding: Whole | None) -> SACLearner:
-    """A small agent, in torch's default dtype.
+class Sizes(Protocol):
+    """What decides an agent's and a batch's shapes."""
+
+    tasks: int
+    batch: int
+    width: int
+    layers: int
+
+
+def build_agent(arguments: Sizes, name: str, sharding: Whole | None) -> SACLearner:
+    """An agent of these sizes, in torch's default dtype.
 
     Raises:
         MethodError: the method has no defaults.
@@ -175,7 +157,7 @@ def build_agent(arguments: LearnersArguments, name: str, sharding: Whole | None)
     tasks = arguments.tasks
     problem = Problem(tuple(f"task{k}" for k in range(tasks)), OBSERVATION, ACTION, np.ones((tasks, ACTION)))
     config = AgentConfig(
-        hidden_sizes=[arguments.width] * 2, batch_size=arguments.batch, replay_capacity=arguments.batch
+        hidden_sizes=[arguments.width] * arguments.layers, batch_size=arguments.batch, replay_capacity=arguments.batch
     )
     entry = find_method(name)
     methods = [make_method(entry.config(), tasks, network) for network in range(2)]
@@ -185,7 +167,7 @@ def build_agent(arguments: LearnersArguments, name: str, sharding: Whole | None)
     return agent
 
 
-def random_batch(arguments: LearnersArguments, generator: Any) -> tuple[Batch, Tensor]:
+def random_batch(arguments: Sizes, generator: Any) -> tuple[Batch, Tensor]:
     """Transitions whose rewards differ between tasks, and the noise for the actions."""
     import torch
 

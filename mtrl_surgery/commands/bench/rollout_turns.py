@@ -1,0 +1,110 @@
+"""What `bench rollout` times: the same number of steps of the same tasks, by Meta-World, by this process and by Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import count
+
+import gymnasium
+import metaworld  # noqa: F401  registers its environments
+import numpy as np
+import torch
+
+from agents.config import AgentConfig
+from agents.networks import initial_mlp
+from agents.policy import Policy, actor_sizes
+from cluster.bench_rollout import collect_chunk
+from cluster.collect import ChunkOrder, CollectSpec
+from cluster.config import ClusterConfig
+from cluster.raysession import RaySession
+from envs.rollout import Rollout
+from envs.suite import TaskSuite
+from mtrl_surgery.assembly import build_problem
+from mtrl_surgery.commands.bench.common import take_turns
+
+_SEED = 1  # Meta-World takes 0 for no seed
+
+
+def take_rollout_turns(
+    suite: TaskSuite, workers: Sequence[int], steps: int, rounds: int, width: int, reference: str
+) -> dict[str, list[float]]:
+    """Milliseconds of `steps` vector steps, round by round.
+
+    Args:
+        suite: Meta-World tasks, one copy each.
+        workers: Numbers of Ray workers to time.
+        steps: Vector steps of a chunk.
+        rounds: Chunks that are timed; one more before them is not, and simulators are built in it.
+        width: Of the policy's hidden layers.
+        reference: What Meta-World's own vector environment is called in the result.
+
+    Raises:
+        ClusterError: Ray can't be started.
+    """
+    torch.set_num_threads(1)  # as rollout workers do
+    problem, agent = build_problem(suite), AgentConfig(hidden_sizes=[width] * 3)
+    actor = initial_mlp(1, actor_sizes(problem, agent), agent.initializer, torch.Generator().manual_seed(0))
+    weights_P = actor.vector_P.numpy()
+    spec = CollectSpec(suite, 1, _SEED, partial(Policy, problem, agent))
+    with ExitStack() as opened:
+        turns = {reference: _reference(opened, suite, steps)}
+        turns |= _in_this_process(opened, spec, weights_P, steps)
+        if workers:
+            session = RaySession(ClusterConfig(kind="local"), sum(workers))
+            opened.callback(session.close)
+        for number in workers:
+            name = f"{number} Ray worker{'s' * (number > 1)}"
+            turns[name] = _ray_workers(opened, spec, weights_P, number, steps)
+        return take_turns(turns, rounds, 1, "cpu")
+
+
+def _reference(opened: ExitStack, suite: TaskSuite, steps: int) -> Callable[[], object]:
+    """Meta-World as it comes; the actions are drawn beforehand."""
+    envs = gymnasium.make_vec(
+        "Meta-World/custom-mt-envs", vector_strategy="sync", envs_list=list(suite.tasks), seed=_SEED
+    )
+    opened.callback(envs.close)
+    envs.reset(seed=_SEED)
+    shape = (steps, len(suite.tasks), suite.action_dim)
+    actions_TKA = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+    def run() -> None:
+        for action_KA in actions_TKA:
+            envs.step(action_KA)
+
+    return run
+
+
+def _in_this_process(
+    opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, steps: int
+) -> dict[str, Callable[[], object]]:
+    """A rollout without Ray, random and with the policy: what the simulators cost, and what the policy adds."""
+    rollout = Rollout(spec.suite, range(len(spec.suite.tasks)), spec.copies, spec.seed)
+    opened.callback(rollout.close)
+    policy = spec.policy_factory()
+    policy.load(weights_P)
+    index = count()
+    return {
+        "this process, random actions": lambda: rollout.collect(None, next(index), steps),
+        "this process, policy": lambda: rollout.collect(policy, next(index), steps),
+    }
+
+
+def _ray_workers(
+    opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, workers: int, steps: int
+) -> Callable[[], object]:
+    """Chunks by real workers: weights of a new version out, transitions back and merged."""
+    from cluster.assembly import make_collector
+
+    collector = make_collector(spec, ClusterConfig(kind="local", workers=workers))
+    opened.callback(collector.close)
+    collector.start(None)
+    index = count()
+
+    def run() -> None:
+        number = next(index)
+        collect_chunk(collector, ChunkOrder(number, steps, number, weights_P + np.float32(0)))
+
+    return run

@@ -1,0 +1,95 @@
+"""A report on runs: one HTML file that opens without a network, and PNG, CSV and LaTeX of its parts beside it.
+
+usage: mtrl-surgery report runs [RUN ...] [out=report.html] [KEY=VALUE ...]
+
+RUN         run folders, folders of run folders at any depth, or patterns such as 'runs/mt10_*'; reinforcement learning
+            and supervised runs alike; runs of the same tasks are compared, others have a chapter each
+out         the HTML file; its parts go to the folder of the same name, report/
+title       over the page; left out: what was named
+success     any | last: whether an episode counts that succeeded at any step, or only at its last one
+aggregate   over seeds and tasks: iqm (the interquartile mean) | mean | median
+last        how many evaluations the mean of the last ones takes
+confidence  of all intervals
+published   whose numbers to lay beside: mt10 | mt25 | mt50 | none; left out: those of the runs' own benchmark
+png, parts  png=false leaves out the pictures, parts=false the whole folder
+
+Nothing is changed in the run folders; runs may still be running.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.schema import SettingsError, check_choice
+
+if TYPE_CHECKING:
+    from mtrl_surgery.reports.report import Chapter
+
+_MOST_STEPS = 240
+"""Rows of metrics over time that figures can show."""
+
+
+@dataclass
+class Arguments:
+    """Options of `report`."""
+
+    out: str = "report.html"
+    title: str = ""
+    success: str = "any"
+    aggregate: str = "iqm"
+    last: int = 5
+    confidence: float = 0.95
+    published: str = ""
+    png: bool = True
+    parts: bool = True
+
+
+def main(words: Sequence[str]) -> int:
+    """Read the runs, write the page and its parts, say where."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
+    arguments = parse([word for word in words if word not in paths], Arguments)
+    from mtrl_surgery.commands.report_vision import judge, paper_tables
+    from mtrl_surgery.reports.benchmarks import SUCCESSES, benchmarks
+    from mtrl_surgery.reports.page import page
+    from mtrl_surgery.reports.records import open_runs
+    from mtrl_surgery.reports.report import Options, chapter, remarks
+    from mtrl_surgery.reports.writing import write_parts
+
+    check_choice("success", arguments.success, SUCCESSES)
+    out = Path(arguments.out)
+    if out.suffix not in (".html", ".htm"):
+        raise SettingsError(f"out={out}: must end in .html")
+    options = Options(arguments.aggregate, arguments.last, arguments.confidence, arguments.published)
+    records, said = open_runs(paths, most_steps=_MOST_STEPS)
+    found, left_out = benchmarks(records, arguments.success, judge)  # type: ignore[arg-type]  # checked above
+    chapters = [chapter(own, options, paper_tables(own)) for own in found]
+    title = arguments.title or f"Report on {', '.join(paths)}"
+    text = page(title, _facts(chapters), chapters, remarks(chapters, [*said, *left_out]))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+        written = write_parts(chapters, out.with_suffix(""), arguments.png) if arguments.parts else 0
+    except OSError as error:
+        raise SettingsError(f"out={out}: cannot write there: {error.strerror}") from error
+    for own in chapters:
+        print(own.tables["summary"].text(), end="\n\n")
+    for remark in remarks(chapters, [*said, *left_out]):
+        print(remark)
+    print(f"written to {out}" + (f", and {written} files to {out.with_suffix('')}{os.sep}" if written else ""))
+    return 0
+
+
+def _facts(chapters: Sequence[Chapter]) -> str:
+    runs = sum(len(own.benchmark.records) for own in chapters)
+    methods = {group.label for own in chapters for group in own.benchmark.groups}
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{runs} runs of {len(methods)} method{'s' * (len(methods) != 1)}, {made}"

@@ -1,0 +1,234 @@
+"""What figures are made of: panels side by side, lines with bands, heat maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtrl_surgery.reports.benchmarks import Group
+from mtrl_surgery.reports.palette import Style, faint, style
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+
+SEQUENTIAL = "Cividis"
+DIVERGING = [[0.0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#2166ac"]]
+"""Red is bad, blue is good, white is neither; told apart with every common colour-vision deficiency."""
+
+MARGIN = {"l": 64, "r": 24, "t": 40, "b": 52}
+WIDTH = 960
+"""Pixels that panels are laid out for; the page stretches them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a report: figures of the same thing, and the numbers behind them.
+
+    Attributes:
+        name: Of its files.
+        title: Over it.
+        caption: What is seen and how to read it, in a sentence or two.
+        figures: By what a button calls them; a single one needs no name.
+        columns: Of the CSV file.
+        rows: Its cells; None and NaN are left empty.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figures: dict[str, Figure] = field(repr=False)
+    columns: tuple[str, ...] = ()
+    rows: Sequence[Sequence[Any]] = field(default=(), repr=False)
+
+
+class Panels:
+    """A figure of panels in rows and columns, each with a title of its own, and axes that are numbered as Plotly does.
+
+    Args:
+        titles: One a panel, in reading order; None leaves the place empty.
+        columns: Side by side.
+        height: Of one panel, in pixels.
+        gap: Between columns, as a share of the width, for what stands left of an axis.
+        below: Pixels between rows, for axis labels and titles.
+        left: Pixels left of the first column.
+        right: Pixels right of the last one, for a colour bar or a legend.
+        top: Pixels above the first row.
+    """
+
+    def __init__(
+        self,
+        titles: Sequence[str | None],
+        columns: int = 1,
+        height: int = 320,
+        gap: float = 0.07,
+        below: int = 74,
+        left: int = MARGIN["l"],
+        right: int = MARGIN["r"],
+        top: int = MARGIN["t"],
+    ) -> None:
+        rows = max(1, -(-len(titles) // columns))
+        inner = rows * height + (rows - 1) * below
+        self.data: list[Trace] = []
+        self.layout: dict[str, Any] = {
+            "height": inner + top + MARGIN["b"],
+            "margin": {**MARGIN, "l": left, "r": right, "t": top},
+            "annotations": [],
+            "showlegend": False,
+        }
+        width = (1 - gap * (columns - 1)) / columns
+        for place, title in enumerate(titles):
+            row, column = divmod(place, columns)
+            above = 1 - row * (height + below) / inner
+            x, y = [column * (width + gap), column * (width + gap) + width], [above - height / inner, above]
+            number = "" if place == 0 else str(place + 1)
+            self.layout[f"xaxis{number}"] = {"domain": [max(0.0, x[0]), min(1.0, x[1])], "anchor": f"y{number}"}
+            self.layout[f"yaxis{number}"] = {"domain": [max(0.0, y[0]), min(1.0, y[1])], "anchor": f"x{number}"}
+            if title:
+                self.layout["annotations"].append(
+                    {
+                        "text": _bold(title),
+                        "x": x[0],
+                        "y": y[1],
+                        "xref": "paper",
+                        "yref": "paper",
+                        "xanchor": "left",
+                        "yanchor": "bottom",
+                        "showarrow": False,
+                        "yshift": 4,
+                    }
+                )
+
+    def add(self, place: int, *traces: Trace) -> None:
+        """Puts traces into the panel of that number, from 0."""
+        number = "" if place == 0 else str(place + 1)
+        self.data += [{**trace, "xaxis": f"x{number}", "yaxis": f"y{number}"} for trace in traces]
+
+    def axis(self, place: int, letter: str, **options: Any) -> None:
+        """Sets options of a panel's x or y axis; `title` may be a string."""
+        if isinstance(options.get("title"), str):
+            options["title"] = {"text": options["title"]}
+        self.layout[f"{letter}axis{'' if place == 0 else place + 1}"] |= options
+
+    def figure(self, **layout: Any) -> Figure:
+        """The figure, with more layout."""
+        return {"data": self.data, "layout": {**self.layout, **layout}}
+
+
+def _bold(title: str) -> str:
+    """The first line bold; what follows a break is a smaller one."""
+    first, *more = title.split("<br>")
+    return "<br>".join([f"<b>{first}</b>", *more])
+
+
+def legend(entries: int) -> dict[str, Any]:
+    """A legend right of the panels; of very many entries it scrolls by itself."""
+    return {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": 11 if entries > 12 else 12}}
+
+
+def line(x: ArrayLike, y: ArrayLike, look: Style, name: str, **options: Any) -> Trace:
+    """A line; few points have markers too, since a single one would not be seen."""
+    marked = len(np.atleast_1d(np.asarray(x))) <= 12
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if marked else "lines",
+        "x": numbers(x),
+        "y": numbers(y),
+        "name": name,
+        "legendgroup": name,
+        "line": {"color": look.colour, "dash": look.dash, "width": 2},
+        "marker": {"color": look.colour, "symbol": look.marker, "size": 6},
+        **options,
+    }
+
+
+def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) -> Trace:
+    """The area between two lines, where there are both."""
+    x, low, high = (np.asarray(values, np.float64) for values in (x, low, high))
+    there = np.isfinite(low) & np.isfinite(high)
+    x, low, high = x[there], low[there], high[there]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": numbers(np.concatenate([x, x[::-1]])),
+        "y": numbers(np.concatenate([high, low[::-1]])),
+        "fill": "toself",
+        "fillcolor": faint(look.colour),
+        "line": {"width": 0, "color": look.colour},
+        "name": name,
+        "legendgroup": name,
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
+
+
+def heat(x: Sequence[Any], y: Sequence[str], z: ArrayLike, **options: Any) -> Trace:
+    """A heat map on the figure's common colour axis; NaN is left blank."""
+    rows = np.asarray(z, np.float64)
+    return {
+        "type": "heatmap",
+        "x": list(x),
+        "y": list(y),
+        "z": [numbers(row) for row in rows],
+        "coloraxis": "coloraxis",
+        "xgap": 1 if rows.shape[1] <= 60 else 0,
+        "ygap": 1,
+        "hoverongaps": False,
+        **options,
+    }
+
+
+def colours(low: float, high: float, title: str, panels: Panels, diverging: bool = False) -> dict[str, Any]:
+    """A colour axis with its bar, at the top right of the panels and no longer than needed."""
+    room = panels.layout["height"] - panels.layout["margin"]["t"] - panels.layout["margin"]["b"]
+    return {
+        "colorscale": DIVERGING if diverging else SEQUENTIAL,
+        "cmin": low,
+        "cmax": high,
+        "colorbar": {
+            "title": {"text": title, "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "lenmode": "pixels",
+            "len": min(240, room),
+            "x": 1.01,
+            "xpad": 4,
+            "ypad": 0,
+            "y": 1,
+            "yanchor": "top",
+            "nticks": 5,
+        },
+    }
+
+
+def look_of(group: Group) -> Style:
+    """The style of a group's method."""
+    return style(group.method, group.variant)
+
+
+def numbers(values: ArrayLike) -> list[float | int | None]:
+    """Plain numbers for JSON, with six significant digits; None for NaN and infinities."""
+    flat = np.asarray(values)
+    if flat.dtype.kind in "iu":
+        return [int(value) for value in flat]
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in flat.astype(np.float64).tolist()]
+
+
+def step_title(kind: str) -> str:
+    """What the time axis counts."""
+    return "updates" if kind == "supervised" else "vector steps (steps of each copy of each task)"
+
+
+def thin_steps(count: int, most: int) -> np.ndarray:
+    """Places of at most about `most` of `count` points, evenly spread, the last among them."""
+    stride = max(1, -(-count // most))
+    return np.arange(count - 1, -1, -stride)[::-1] if count else np.arange(0)
+
+
+def rows_for(panel_tasks: int, least: int = 110, each: int = 18) -> int:
+    """Pixels of a panel with that many labelled rows."""
+    return max(least, each * panel_tasks)

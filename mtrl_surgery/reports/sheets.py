@@ -1,0 +1,187 @@
+"""The tables of a report: summaries, published numbers, runs, configuration differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtrl_surgery.reports.benchmarks import Benchmark, Group
+from mtrl_surgery.reports.bootstrap import AGGREGATES, interval
+from mtrl_surgery.reports.figures.curves import NAMES, whole
+from mtrl_surgery.reports.figures.health import durations
+from mtrl_surgery.reports.figures.tasks import pooled
+from mtrl_surgery.reports.labels import differences, shown
+from mtrl_surgery.reports.published import metaworld
+from mtrl_surgery.reports.summaries import SUMMARIES, Summary, summarise, title
+from mtrl_surgery.reports.tables import Cell, Column, Section, Table
+
+_WIDEST = 14
+"""Tasks that fit side by side."""
+
+
+def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", confidence: float = 0.95) -> Table:
+    """A row a method: the aggregate of each summary with its interval, the best final one first."""
+    columns = [Column("method"), Column("seeds")]
+    columns += [Column(title(how, last), 3, "higher") for how in SUMMARIES]
+    columns += [Column("minutes a run", 1)]
+    hours: dict[str, list[float]] = {}
+    for run in durations(benchmark):
+        if run["hours"] is not None:
+            hours.setdefault(run["method"], []).append(run["hours"])
+    rows: list[tuple[Cell, ...]] = []
+    for group in benchmark.groups:
+        cells = [_aggregate(group, how, last, aggregate, confidence) for how in SUMMARIES]
+        own = hours.get(group.label)
+        rows.append(
+            (Cell(group.label), Cell(len(group.seeds_R)), *cells, Cell(60 * float(np.mean(own)) if own else None))
+        )
+    # Single-task learning is no method to compare: it stands before the others.
+    rows.sort(key=lambda row: (row[0].value != "stl", -row[2].value if isinstance(row[2].value, float) else np.inf))
+    apart = sum(row[0].value == "stl" for row in rows)
+    remarks = (
+        f"{NAMES[aggregate].capitalize()} over seeds and tasks of the {benchmark.score}; in brackets the "
+        f"{confidence:.0%} stratified bootstrap interval, none for a single seed.",
+        "final: the last evaluation. max over training: the evaluation with the greatest mean over tasks, chosen by "
+        "the scores that it reports and so biased upwards; most published numbers are of this kind.",
+    )
+    return Table(f"{benchmark.name}: summary", tuple(columns), (Section("", tuple(rows), apart),), remarks)
+
+
+def task_table(benchmark: Benchmark, confidence: float = 0.95) -> Table:
+    """Each task's last evaluation, all seeds pooled; methods as columns where there are many tasks."""
+    columns = (Column("method"), *(Column(task, 2, "higher") for task in benchmark.tasks))
+    rows = []
+    for group in benchmark.groups:
+        found = pooled(group, confidence)
+        ends = zip(found["rate"].tolist(), found["low"].tolist(), found["high"].tolist(), strict=True)
+        rows.append((Cell(group.label), *(Cell(rate, interval=(low, high)) for rate, low, high in ends)))
+    kind = (
+        f"{confidence:.0%} Wilson intervals of the pooled episodes"
+        if benchmark.kind == "rl"
+        else "the worst and the best seed"
+    )
+    table = Table(
+        f"{benchmark.name}: last evaluation, task by task",
+        columns,
+        (Section("", tuple(rows)),),
+        (f"In brackets: {kind}.",),
+    )
+    return (
+        table.transposed() if len(benchmark.tasks) > _WIDEST or len(benchmark.tasks) > len(benchmark.groups) else table
+    )
+
+
+def published_table(benchmark: Benchmark, of: str, last: int = 5) -> Table | None:
+    """Our means over seeds beside published success rates, each under its protocol; None where there are none."""
+    theirs = metaworld.published(of)
+    if not theirs:
+        return None
+    columns = (Column("method"), Column("success", 3), Column("seeds"), Column("source"))
+    sections = []
+    for how in SUMMARIES:
+        rows = []
+        for group in benchmark.groups:
+            scores_RK = whole(group, how, last)
+            if len(scores_RK):
+                means_R = scores_RK.mean(1)
+                error = float(means_R.std(ddof=1) / np.sqrt(len(means_R))) if len(means_R) > 1 else None
+                rows.append(
+                    (Cell(group.label), Cell(float(means_R.mean()), error), Cell(len(means_R)), Cell("this report"))
+                )
+        if rows:
+            sections.append(Section(f"our runs, {title(how, last)}: {our_protocol(benchmark)}", tuple(rows)))
+    for name in dict.fromkeys(row.protocol for row in theirs):
+        own = [row for row in theirs if row.protocol == name]
+        cells = [
+            (
+                Cell(row.method, notes=(row.remark,) if row.remark else ()),
+                Cell(row.success, row.error),
+                Cell(),
+                Cell(row.source),
+            )
+            for row in own
+        ]
+        sections.append(Section(str(metaworld.protocols()[name]), tuple(cells)))
+    remark = (
+        "Only numbers under the same protocol may be compared: fixed goals, short episodes, V1 rewards and the maximum "
+        "over training each lift the figure."
+    )
+    return Table(f"{benchmark.name}: published success rates beside ours", columns, tuple(sections), (remark,))
+
+
+def our_protocol(benchmark: Benchmark) -> str:
+    """How our own numbers were measured, from the configurations."""
+    found = [_protocol(record.config) for record in benchmark.records]
+    return "; ".join(dict.fromkeys(found))
+
+
+def runs_table(benchmark: Benchmark) -> Table:
+    """A row a run: how it stands, how long it took, what happened to it."""
+    rows = durations(benchmark)
+    columns = (
+        Column("run"), Column("method"), Column("seed"), Column("status"), Column("steps"), Column("hours", 2),
+        Column("steps/s", 1), Column("lag", 1), Column("restarts"), Column("resumes"),
+    )  # fmt: skip
+    body = tuple(tuple(Cell(run[column.name]) for column in columns) for run in rows)
+    remarks = (
+        "steps/s: the median over training. lag: updates between the weights that collected a chunk and the newest, on "
+        "average. A run that was killed still says running.",
+    )
+    return Table(f"{benchmark.name}: runs", columns, (Section("", body),), remarks)
+
+
+def differences_table(benchmark: Benchmark) -> Table | None:
+    """A row a configuration key in which the groups differ, a column a group; None where there is none."""
+    configs = [record.config for record in benchmark.records]
+    found = differences(configs)
+    if not found:
+        return None
+    labels = [group.label for group in benchmark.groups for _ in group.records]
+    columns = (Column("key"), *(Column(label) for label in dict.fromkeys(labels)))
+    rows = []
+    for key, values in found.items():
+        by_label: dict[str, dict[str, None]] = {}
+        for label, value, config in zip(labels, values, configs, strict=True):
+            by_label.setdefault(label, {})[shown(value) if _has(config, key) else "-"] = None
+        rows.append((Cell(key), *(Cell(", ".join(by_label[label])) for label in by_label)))
+    remark = (
+        "Every key in which two runs differ, seeds and folders left out; - where a run's configuration lacks the key."
+    )
+    return Table(f"{benchmark.name}: configuration differences", columns, (Section("", tuple(rows)),), (remark,))
+
+
+def _aggregate(group: Group, how: Summary, last: int, aggregate: str, confidence: float) -> Cell:
+    scores_RK = summarise(group.scores_TRK, how, last)
+    there_R = np.asarray(np.isfinite(scores_RK).all(1))
+    found = interval(scores_RK[there_R], AGGREGATES[aggregate], confidence)
+    missing = len(there_R) - int(there_R.sum())
+    notes = (f"{missing} of {len(there_R)} seeds have no whole evaluation",) if missing else ()
+    if np.isnan(found.value):
+        return Cell(None, notes=notes)
+    return Cell(found.value, notes=notes, interval=(found.low, found.high))
+
+
+def _protocol(config: Mapping[str, Any]) -> str:
+    env, test = config.get("env") or {}, config.get("evaluation") or {}
+    if not env:
+        return "as configured"
+    goals = env.get("num_goals")
+    facts = (
+        f"{env.get('kind')}, {str(env.get('reward_version')).upper()} rewards",
+        "one fixed goal a task" if goals == 1 else f"{goals} goals a task",
+        f"{env.get('horizon')} steps an episode",
+        f"{config.get('total_steps'):,} vector steps of {env.get('copies', 1)} copies a task",
+        f"{test.get('final_episodes')} deterministic episodes a task at the end",
+    )
+    return "; ".join(facts)
+
+
+def _has(config: Mapping[str, Any], key: str) -> bool:
+    found: Any = config
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return False
+        found = found[part]
+    return True
