@@ -26,6 +26,7 @@ class LocalNodes:
         from ray.cluster_utils import Cluster
 
         self._store = store_mb * 2**20
+        self.wanted = 1  # nodes that there should be; `bench chaos` adds one only where one is missing
         head = {"num_cpus": cpus, "object_store_memory": self._store, "_system_config": _SYSTEM}
         before = signal.getsignal(signal.SIGTERM)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)

@@ -57,7 +57,7 @@ class Difference:
     @property
     def met(self) -> bool:
         """Whether all are below the limit; NaN is not."""
-        return max(self.actor, self.critic, self.temperature) <= LIMIT and self.actor == self.actor
+        return all(difference <= LIMIT for difference in (self.actor, self.critic, self.temperature))
 
 
 def bench_learners(arguments: LearnersArguments) -> int:

@@ -1,0 +1,247 @@
+"""`bench chaos`: a real run on a real cluster of several nodes, whose parts are killed at random while it goes on."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.tables import table
+from mtrl_surgery.commands.bench.chaos_counts import Counts, count
+from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
+from mtrl_surgery.commands.bench.chaos_victims import VICTIMS, Blow, Victim
+from mtrl_surgery.commands.bench.common import at_least_one, write_results
+from mtrl_surgery.runs.folder import read_rows
+
+CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
+SLOW = 120.0  # seconds that a run may take to begin, to recover from one blow, or to stop
+WORDS = (
+    "method=pcgrad", "agent.hidden_sizes=[32,32]", "agent.batch_size=16", "agent.warmup_steps=400",
+    "agent.updates_per_step=0.05", "device=cpu", "threads=1", "log_every=400", "checkpoint.every=2000",
+    "evaluation.every=4000", "evaluation.episodes=1", "evaluation.final_episodes=1", "logger.console=false",
+    f"cluster.chunk_steps={CHUNK}", "cluster.hang_timeout=4",
+)  # fmt: skip
+
+
+@dataclass
+class ChaosArguments:
+    """Options of `bench chaos`."""
+
+    duration: float = 60.0  # seconds of blows, for each mode
+    every: float = 5.0  # seconds between two blows, on average
+    nodes: int = 3  # one CPU each; the head is never lost
+    mode: str = "both"  # sync | async | both
+    env: str = "easy3"  # a choice of the train command's env group
+    seed: int = 0  # of the blows and of the run
+    json: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What one mode's run went through.
+
+    Attributes:
+        mode: sync or async.
+        steps: Vector steps of the run.
+        blows: What was done, seconds into the run, and the seconds until the run had got over it; None: it hadn't.
+        counts: Of its replay.
+        equal: Sync: whether its rows are an undisturbed run's to the bit.
+        dropped: Chunks ordered again, by reason.
+    """
+
+    mode: str
+    steps: int
+    blows: list[tuple[str, float, float | None]]
+    counts: Counts
+    equal: bool | None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the run is what it would have been."""
+        return self.counts.exact and self.equal is not False and all(seconds is not None for *_, seconds in self.blows)
+
+    @property
+    def recoveries(self) -> list[float]:
+        """Seconds of every recovery."""
+        return [seconds for *_, seconds in self.blows if seconds is not None]
+
+
+def bench_chaos(arguments: ChaosArguments) -> int:
+    """Strike, recover, count; 1 if a transition was lost or is there twice, or a sync run's rows differ."""
+    at_least_one("nodes", arguments.nodes)
+    check_choice("mode", arguments.mode, ("sync", "async", "both"))
+    for key in ("duration", "every"):
+        if not getattr(arguments, key) > 0:
+            raise SettingsError(f"{key}={getattr(arguments, key)} must be positive (seconds)")
+    modes = ("sync", "async") if arguments.mode == "both" else (arguments.mode,)
+    with tempfile.TemporaryDirectory(prefix="mtrl-chaos-") as folder:
+        outcomes = [_disturb(arguments, mode, Path(folder)) for mode in modes]
+    print(report(outcomes))
+    if arguments.json is not None:
+        results = {one.mode: asdict(one) | {"sound": one.sound} for one in outcomes}
+        write_results(Path(arguments.json), vars(arguments), results)
+    return 0 if all(one.sound for one in outcomes) else 1
+
+
+def report(outcomes: list[Outcome]) -> str:
+    """A table of the blows, and one of what they did to the runs."""
+    blows = [
+        (one.mode, f"{at:.1f}", what, "never" if seconds is None else f"{seconds:.1f}")
+        for one in outcomes
+        for what, at, seconds in one.blows
+    ]
+    sums = [
+        (
+            one.mode,
+            f"{one.steps:,}",
+            f"{len(one.blows)}",
+            f"{statistics.median(one.recoveries):.1f}" if one.recoveries else "-",
+            f"{max(one.recoveries):.1f}" if one.recoveries else "-",
+            f"{sum(one.dropped.values())}",
+            f"{one.counts.lost}",
+            f"{one.counts.duplicated}",
+            "-" if one.equal is None else "yes" if one.equal else "NO",
+        )
+        for one in outcomes
+    ]
+    header = ("mode", "steps", "blows", "median s", "max s", "chunks redone", "lost", "duplicated", "equal to the bit")
+    return "\n\n".join(
+        [
+            table(("mode", "at, s", "what", "recovered in, s"), blows, numbers=(1, 3)),
+            table(header, sums, numbers=(1, 2, 3, 4, 5, 6, 7)),
+        ]
+    )
+
+
+def _disturb(arguments: ChaosArguments, mode: str, folder: Path) -> Outcome:
+    """One run: disturbed for as long as asked, stopped by a signal, finished without blows, and counted."""
+    out = folder / mode
+    with _nodes(arguments.nodes) as nodes:
+        words = [f"env={arguments.env}", f"seed={arguments.seed}", *WORDS, f"out={out}", f"cluster.mode={mode}"]
+        joins = ["cluster=ray", f"cluster.address={nodes.address}"]
+        driver = _train([*words, *joins, "total_steps=100000000"])
+        try:
+            run = _begun(driver, out)
+            blows = _strike_for(arguments, nodes, driver, run)
+            driver.terminate()
+            _ended(driver, 143, "the disturbed run")
+        finally:
+            driver.kill()
+            driver.wait()
+        steps = _next_chunk(run)
+        _ended(_train([f"resume={run}", f"total_steps={steps}"]), 0, "its resume")
+    equal = None
+    if mode == "sync":
+        plain = folder / "undisturbed"
+        _ended(_train([*words, f"out={plain}", "cluster=inline", f"total_steps={steps}"]), 0, "the undisturbed run")
+        (other,) = plain.iterdir()
+        equal = all(
+            (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "evaluations.jsonl")
+        )
+    return Outcome(mode, steps, blows, count(run, steps, copies=1), equal, _dropped(run))
+
+
+def _strike_for(
+    arguments: ChaosArguments, nodes: LocalNodes, driver: subprocess.Popen[str], run: Path
+) -> list[tuple[str, float, float | None]]:
+    """Blows at random times, then time to get over the last ones."""
+    rng, started = random.Random(arguments.seed), time.time()
+    done: list[tuple[Victim, Blow]] = []
+    while time.time() - started < arguments.duration:
+        time.sleep(rng.uniform(0.5, 1.5) * arguments.every)
+        _check_alive(driver)
+        for victim in rng.sample(VICTIMS, len(VICTIMS)):
+            blow = victim.attack(nodes, rng)
+            if blow is not None:
+                print(f"{blow.at - started:6.1f} s  {blow.what}", file=sys.stderr)
+                done.append((victim, blow))
+                break
+    if len(nodes.nodes) < nodes.wanted:
+        nodes.add()  # whoever waits for a CPU gets one
+    deadline = time.time() + SLOW
+    while True:
+        rows = read_rows(run / "health.jsonl")
+        ends = [victim.recovered(blow, rows) for victim, blow in done]
+        if None not in ends or time.time() > deadline:
+            return [
+                (blow.what, blow.at - started, None if end is None else max(0.0, end - blow.at))
+                for (_, blow), end in zip(done, ends, strict=True)
+            ]
+        _check_alive(driver)
+        time.sleep(0.5)
+
+
+@contextmanager
+def _nodes(number: int) -> Iterator[LocalNodes]:
+    from cluster.raysession import keep_to_this_machine
+
+    keep_to_this_machine()
+    nodes = LocalNodes(cpus=1)
+    try:
+        for _ in range(number - 1):
+            nodes.add()
+        nodes.wanted = number
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def _train(words: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mtrl_surgery", "train", *words]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def _begun(driver: subprocess.Popen[str], out: Path) -> Path:
+    """The run's folder, once the policy collects chunks."""
+    deadline = time.monotonic() + SLOW
+    while time.monotonic() < deadline:
+        _check_alive(driver)
+        for file in out.glob("*/metrics.jsonl"):
+            if any(row["updates"] > 0 for row in read_rows(file)):
+                return file.parent
+        time.sleep(0.2)
+    raise SettingsError(f"the run did not begin within {SLOW:.0f} s")
+
+
+def _check_alive(driver: subprocess.Popen[str]) -> None:
+    if driver.poll() is not None:
+        _ended(driver, -1, "the disturbed run")
+
+
+def _ended(driver: subprocess.Popen[str], code: int, name: str) -> None:
+    """Wait for the driver's end.
+
+    Raises:
+        SettingsError: it ended with another exit code; with the last lines that it said.
+    """
+    _, said = driver.communicate()
+    if driver.returncode != code:
+        last = "\n".join(said.strip().splitlines()[-12:])
+        raise SettingsError(f"{name} ended with exit code {driver.returncode}:\n{last}")
+
+
+def _next_chunk(run: Path) -> int:
+    """The end of the first chunk that the run's checkpoint doesn't hold whole."""
+    from mtrl_surgery.runs.checkpoint import CheckpointStore
+
+    checkpoint = CheckpointStore(run / "checkpoints", keep=1).newest()
+    if checkpoint is None:
+        raise SettingsError(f"{run} has no whole checkpoint")
+    done = max([checkpoint.step + checkpoint.state.get("inserted", 0), *checkpoint.state.get("steps", [])])
+    return CHUNK * (done // CHUNK + 1)
+
+
+def _dropped(run: Path) -> dict[str, int]:
+    """Chunks of the disturbed run that were dropped, by reason, but for those in flight when it was stopped."""
+    ends = [row for row in read_rows(run / "health.jsonl") if row.get("event") == "end"]
+    return {reason: number for reason, number in ends[0]["chunks_dropped"].items() if reason != "run ended"}

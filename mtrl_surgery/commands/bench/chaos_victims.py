@@ -1,0 +1,111 @@
+"""What `bench chaos` strikes, and how it's seen in health.jsonl that the run has got over it."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes, strike
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What was done.
+
+    Attributes:
+        what: For the table.
+        at: Seconds since the epoch, as health.jsonl's `time`.
+        processes: Those that ended or stopped with it.
+    """
+
+    what: str
+    at: float
+    processes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Victim:
+    """One kind of trouble. Others may be added to `VICTIMS`.
+
+    Attributes:
+        name: A word for it.
+        attack: Does it, and says what it did; None if there is nothing to strike now.
+        recovered: When the run had got over a blow, by the rows of health.jsonl; None if it hasn't yet.
+    """
+
+    name: str
+    attack: Callable[[LocalNodes, random.Random], Blow | None]
+    recovered: Callable[[Blow, Sequence[dict[str, Any]]], float | None]
+
+
+def workers_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
+    """When every task of every struck worker had delivered a chunk again."""
+    ends = [_worker_recovered(pid, rows) for pid in blow.processes]
+    known = [end for end in ends if end is not None]
+    return max(known, default=blow.at) if len(known) == len(ends) else None
+
+
+def worker_joined(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
+    """When the first worker after the blow was ready."""
+    return _first(row["time"] for row in rows if row.get("event") == "worker joined" and row["time"] > blow.at)
+
+
+def _worker_recovered(pid: int, rows: Sequence[dict[str, Any]]) -> float | None:
+    """A worker's tasks go to others when it's late or lost, whichever is noticed first."""
+    noticed = ("worker late", "worker replaced", "worker left")
+    found = _first(i for i, row in enumerate(rows) if row.get("pid") == pid and row.get("event") in noticed)
+    if found is None:
+        return None
+    lost = rows[found]
+    if not lost["tasks"]:
+        return float(lost["time"])
+    after = rows[found:]
+    return _first(row["time"] for row in after if row.get("event") == "recovered" and row["worker"] == lost["worker"])
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next(iter(values), None)
+
+
+def _signal(number: signal.Signals, what: str) -> Callable[[LocalNodes, random.Random], Blow | None]:
+    def attack(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+        workers = nodes.all_workers()
+        if not workers:
+            return None
+        pid = rng.choice(workers)
+        at = time.time()
+        return Blow(f"{what} ({pid})", at, (pid,)) if strike(pid, number) else None
+
+    return attack
+
+
+def _remove_node(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+    others = nodes.nodes[1:]
+    if not others:
+        return None
+    node = rng.choice(others)
+    workers = tuple(nodes.workers(node))
+    at = time.time()
+    nodes.remove(node)
+    return Blow(f"node lost, with {len(workers)} workers", at, workers)
+
+
+def _add_node(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+    if len(nodes.nodes) >= nodes.wanted:
+        return None
+    at = time.time()
+    nodes.add()
+    return Blow("node added", at)
+
+
+VICTIMS: list[Victim] = [
+    Victim("worker killed", _signal(signal.SIGKILL, "worker killed"), workers_recovered),
+    Victim("worker hung", _signal(signal.SIGSTOP, "worker stopped"), workers_recovered),
+    Victim("node lost", _remove_node, workers_recovered),
+    Victim("node added", _add_node, worker_joined),
+]
+"""What may be struck; a blow is drawn from those that find something to strike."""
