@@ -5,10 +5,13 @@
 #
 # TORCH picks the torch to install when .venv is built, say TORCH="torch==2.13.0". Without an NVIDIA GPU, Linux gets
 # PyPI's CUDA build by default: it works, and is several GB that a CPU never uses.
+#
+# JOBS says how many processes test: one a core, four at most.
 
 PYTHON ?= python3
 TORCH ?=
 ARGS ?=
+JOBS ?= -n auto --maxprocesses=4
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,11 +29,11 @@ help: ## show this list
 train: $(RUN_STAMP) ## train; ARGS="env=mt10 method=samgs seed=1" (ARGS=--help lists every key)
 	@$(PY) -m mtrl_surgery train $(ARGS)
 
-test: $(DEV_STAMP) ## the quick tests; ARGS="-k samgs" picks some
-	$(PY) -m pytest $(ARGS)
+test: $(DEV_STAMP) ## the quick tests; ARGS="-k samgs" picks some, ARGS="-n0 --pdb" stays in one process
+	$(PY) -m pytest $(JOBS) $(ARGS)
 
 test-slow: $(DEV_STAMP) ## every test that needs no GPU
-	$(PY) -m pytest -m "not gpu" $(ARGS)
+	$(PY) -m pytest -m "not gpu" $(JOBS) $(ARGS)
 
 test-gpu: $(DEV_STAMP) ## the tests that need a CUDA device
 	$(PY) -m pytest -m gpu $(ARGS)
