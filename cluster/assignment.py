@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-GAIN = 0.2
-"""A task moves only if the slower of the two workers gets this much faster: a move rebuilds environments."""
+GAIN = 0.1
+"""Tasks move only if the last worker then ends this much sooner: a move rebuilds environments."""
 
+_SOONER = 1e-6  # rounding must not look like a gain
 _RATE = 0.3  # weight of the newest measurement in the running means
 _FASTEST = 0.05  # lower bound of a worker's slowness: a clock that stood still must not attract every task
 
@@ -20,14 +21,14 @@ def assign(
     """Share out tasks so that the workers finish at about the same time, moving few.
 
     Tasks without a worker are placed the longest first, each where it ends soonest (Graham, "Bounds on Multiprocessing
-    Timing Anomalies", 1969: at most 4/3 of the best possible end on equal workers). Then single tasks move away from
-    the workers that finish last, as long as a move pays.
+    Timing Anomalies", 1969: at most 4/3 of the best possible end on equal workers). Then tasks move, one by one, away
+    from the worker that ends last, as long as that helps; all these moves are done if together they help enough.
 
     Args:
         cost_K: Seconds of each task's chunk on a worker of slowness 1, all positive.
         slowness: The workers there are, and how many times as long each takes.
         current: Where the tasks are; workers that are no more, and missing tasks, leave a task without a worker.
-        gain: Least share of its finish time that the slower worker of a move must win.
+        gain: Share of the last worker's end that the moves must win.
 
     Returns:
         The worker of every task, in the order of the tasks.
@@ -38,41 +39,39 @@ def assign(
     if not slowness:
         raise ValueError("no worker to assign tasks to")
     workers = sorted(slowness)
-    tasks: dict[int, set[int]] = {worker: set() for worker in workers}
-    for task, worker in current.items():
-        if worker in tasks:
-            tasks[worker].add(task)
-    finish = {worker: slowness[worker] * sum(cost_K[task] for task in sorted(tasks[worker])) for worker in workers}
-
-    def put(task: int, worker: int) -> None:
-        tasks[worker].add(task)
+    owner = {task: worker for task, worker in sorted(current.items()) if worker in slowness}
+    finish = dict.fromkeys(workers, 0.0)
+    for task, worker in owner.items():
         finish[worker] += slowness[worker] * cost_K[task]
 
-    homeless = set(range(len(cost_K))).difference(*tasks.values())
-    for task in sorted(homeless, key=lambda task: (-cost_K[task], task)):
-        put(task, min(workers, key=lambda worker: (finish[worker] + slowness[worker] * cost_K[task], worker)))
+    def put(task: int, worker: int) -> None:
+        before = owner.get(task)
+        if before is not None:
+            finish[before] -= slowness[before] * cost_K[task]
+        owner[task] = worker
+        finish[worker] += slowness[worker] * cost_K[task]
 
-    def best_move(worker: int) -> tuple[float, int, int] | None:
-        """The move away from a worker after which the slower of the two ends soonest: (that end, task, to)."""
+    def end(task: int, worker: int) -> float:
+        return finish[worker] + slowness[worker] * cost_K[task]
+
+    homeless = set(range(len(cost_K))).difference(owner)
+    for task in sorted(homeless, key=lambda task: (-cost_K[task], task)):
+        put(task, min(workers, key=lambda worker: (end(task, worker), worker)))
+    settled, settled_end = dict(owner), max(finish.values())
+    while True:
+        last = min(workers, key=lambda worker: (-finish[worker], worker))
         moves = [
-            (max(finish[worker] - slowness[worker] * cost_K[task], finish[to] + slowness[to] * cost_K[task]), task, to)
-            for task in tasks[worker]
-            for to in workers
-            if to != worker
+            (max(finish[last] - slowness[last] * cost_K[task], end(task, worker)), task, worker)
+            for task, own in owner.items()
+            for worker in workers
+            if own == last != worker
         ]
         best = min(moves, default=None)
-        return best if best is not None and best[0] < finish[worker] * (1 - gain) else None
-
-    while True:
-        # Every move lowers the finish times in the order of size, so this ends.
-        latest_first = sorted(workers, key=lambda worker: (-finish[worker], worker))
-        found = next(((worker, move) for worker in latest_first if (move := best_move(worker))), None)
-        if found is None:
-            return {task: worker for task, worker in sorted((t, w) for w, own in tasks.items() for t in own)}
-        source, (_, task, to) = found
-        tasks[source].remove(task)
-        finish[source] -= slowness[source] * cost_K[task]
-        put(task, to)
+        if best is None or best[0] >= finish[last] * (1 - _SOONER):
+            break  # every move before this one lowered the ends in the order of size, so here it does come
+        put(*best[1:])
+    better = max(finish.values()) < settled_end * (1 - gain)
+    return dict(sorted((owner if better else settled).items()))
 
 
 class Speeds:

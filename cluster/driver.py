@@ -221,7 +221,8 @@ class Trainer(ABC):
         self.recorder.progress(self.step, self.limiter.updates)
 
     def _evaluate(self, order: EvaluationOrder) -> None:
-        self._write_evaluations(block=True, most=PENDING_EVALUATIONS - 1)
+        if len(self._pending) >= PENDING_EVALUATIONS:
+            self._write_evaluations(block=True, most=PENDING_EVALUATIONS - 1)
         self._pending.append(order)
         self.collector.evaluate(order)
 

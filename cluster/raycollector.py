@@ -30,6 +30,7 @@ from cluster.collect import (
 )
 from cluster.config import ClusterConfig, ClusterFailure
 from cluster.contracts import Positions
+from cluster.happenings import Happenings
 from cluster.ledger import DIED, FAILED, LATE, Ledger
 from cluster.memory import check_store, most_bytes
 from cluster.pieces import Evaluation, Piece
@@ -65,8 +66,7 @@ class RayCollector:
         self._evaluations: list[Evaluation] = []
         self._losses: Counter[tuple[str, int]] = Counter()  # in a row, of pieces of a kind of a task
         self._raised: set[tuple[str, str]] = set()  # kind and task whose environment raised, and is tried again
-        self._recoveries: list[tuple[int, float, set[int]]] = []  # worker, when it was lost, tasks to come
-        self._events: list[dict[str, Any]] = []
+        self._happenings = Happenings()
         self._newest: tuple[int, Any] | None = None  # version and ObjectRef of the weights last put
         self._acts = False  # the policy does: its chunks take longer than random ones
 
@@ -106,12 +106,12 @@ class RayCollector:
         if order.weights is not None and not self._acts:
             self._acts = True
             self._placement.speeds.restart()
-        self._tell_moved(self._placement.balance_now_and_then())
+        self._happenings.moved(self._placement.balance_now_and_then())
         self._place(Piece(tuple(tasks), order, self._put(order)))
 
     def idle(self) -> list[tuple[int, ...]]:
         """See `Collector`."""
-        self._tell_moved(self._placement.balance_now_and_then())
+        self._happenings.moved(self._placement.balance_now_and_then())
         free = [member.number for member in self.pool.able if not any(p.kind == "chunk" for p in member.pieces)]
         return [tasks for number in free if (tasks := self._placement.tasks_of(number))]
 
@@ -165,16 +165,13 @@ class RayCollector:
 
     def events(self) -> list[dict[str, Any]]:
         """See `Collector`."""
-        events, self._events = self._events, []
-        return events
+        return self._happenings.take()
 
     def close(self) -> None:
         """See `Collector`."""
         self.ledger.close()
         self.pool.close()
         self._session.close()
-
-    # Pieces: given to workers, answered, given again.
 
     def _place(self, piece: Piece) -> None:
         """Cut a piece by the workers of its tasks and send it; without any worker it waits for one."""
@@ -250,7 +247,7 @@ class RayCollector:
             case ChunkOrder():
                 self.ledger.collect(len(piece.tasks))
                 self._arrived.append(answer)
-                self._note_recovered(piece.tasks)
+                self._happenings.delivered(piece.tasks)
             case Evaluation() as evaluation:
                 rows, seconds = answer
                 evaluation.rows |= {row.task: row for row in rows}
@@ -288,7 +285,7 @@ class RayCollector:
         tasks = self._placement.tasks_of(member.number)
         name = f"rollout worker {member.number} ({self._name(tasks)})"
         self.replaced.append(f"{name}: {text}")
-        self._tell("worker replaced", member, reason=reason, text=text)
+        self._happenings.note("worker replaced", member, tasks, reason=reason, text=text)
         for key in {(piece.kind, task) for piece in owed for task in piece.tasks}:
             self._losses[key] += 1
             if self._losses[key] > self._config.max_restarts:
@@ -310,12 +307,11 @@ class RayCollector:
             piece.withdrawn = True
         member.holds.difference_update(*(piece.tasks for piece in member.pieces))
         text = f"{waited:.1f} s for a chunk that should take {expected:.1f} s"
-        self._tell("worker late", member, reason=LATE, text=text)
+        self._happenings.note("worker late", member, tasks, reason=LATE, text=text)
         self._give_again(member.number, tasks, owed, LATE, text)
 
     def _give_again(self, number: int, tasks: Sequence[int], owed: Sequence[Piece], reason: str, text: str) -> None:
-        if tasks:
-            self._recoveries.append((number, time.monotonic(), set(tasks)))
+        self._happenings.lost(number, tasks)
         self._balance()
         for piece in owed:
             if isinstance(piece.work, ChunkOrder):
@@ -325,18 +321,16 @@ class RayCollector:
                     continue
             self._place(piece)
 
-    # Workers: who joined, who left, who does what.
-
     def _look_after(self) -> None:
         joined, gone = self.pool.look()
         for one in gone:
             self._lose(one.member, one.reason, one.text)
         for member in list(self.pool.members.values()):
             if member.leaving and not member.pieces:
-                self._tell("worker left", member, text="its node is being drained")
+                self._happenings.note("worker left", member, (), text="its node is being drained")
                 self.pool.replace(member)
         for member in joined:
-            self._tell("worker joined", member)
+            self._happenings.note("worker joined", member, self._placement.tasks_of(member.number))
         late = self._placement.late()
         if late is not None:
             self._withdraw(*late)
@@ -348,7 +342,7 @@ class RayCollector:
                 self._place(piece)
 
     def _balance(self) -> None:
-        self._tell_moved(self._placement.balance())
+        self._happenings.moved(self._placement.balance())
 
     def _put(self, order: ChunkOrder) -> Any:
         """One copy of a version's weights in the object store serves all workers of the machine."""
@@ -357,24 +351,6 @@ class RayCollector:
         if self._newest is None or self._newest[0] != order.version:
             self._newest = order.version, ray.put(order.weights)
         return self._newest[1]
-
-    def _note_recovered(self, tasks: Sequence[int]) -> None:
-        now, left = time.monotonic(), []
-        for number, since, missing in self._recoveries:
-            missing.difference_update(tasks)
-            if missing:
-                left.append((number, since, missing))
-            else:
-                self._events.append({"event": "recovered", "worker": number, "seconds": round(now - since, 3)})
-        self._recoveries = left
-
-    def _tell_moved(self, tasks: Sequence[int]) -> None:
-        if tasks:
-            self._events.append({"event": "tasks moved", "tasks": list(tasks)})
-
-    def _tell(self, event: str, member: Member, **more: Any) -> None:
-        facts = {"worker": member.number, "node": member.address, "pid": member.pid}
-        self._events.append({"event": event, **facts, "tasks": list(self._placement.tasks_of(member.number)), **more})
 
     def _name(self, tasks: Sequence[int]) -> str:
         names = [self._spec.suite.tasks[task] for task in tasks]

@@ -30,7 +30,7 @@ class RaySession:
             ClusterError: there is no cluster at the address, or it refuses us.
         """
         if config.kind == "local":
-            _keep_to_this_machine()
+            keep_to_this_machine()
         import ray
 
         self._owned = not ray.is_initialized()
@@ -168,7 +168,7 @@ def _repository() -> Path:
     return Path(__file__).resolve().parent.parent
 
 
-def _keep_to_this_machine() -> None:
+def keep_to_this_machine() -> None:
     """Environment of a private Ray; Ray reads it once, when it's imported, and its processes inherit it.
 
     Ray listens on every interface of a Linux machine unless multi-node clusters are off, a switch that is named after

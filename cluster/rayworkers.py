@@ -189,7 +189,10 @@ class WorkerPool:
         joined, gone = self._read_answers(now)
         if now - self._surveyed >= _SURVEY:
             self._surveyed = now
-            self._survey()
+            try:
+                self._survey()
+            except RayError as error:
+                raise ClusterFailure(f"the cluster's head node doesn't answer: {explain(error)}") from error
         return joined, gone
 
     def _read_answers(self, now: float) -> tuple[list[Member], list[Gone]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,7 @@ from envs.errors import EnvironmentFailure, NotDeterministicError
 from envs.streams import ACTIONS, GOALS, Position, seed_sequence, stream
 from envs.suite import Step, TaskEnvironment, TaskSuite, check_actions, checked_step
 
-__all__ = ["Chunk", "Episode", "Policy", "Rollout", "merge_chunks"]
+__all__ = ["Chunk", "Episode", "Policy", "Rollout", "collect_together", "merge_chunks"]
 
 
 class Policy(Protocol):
@@ -86,23 +87,7 @@ class Rollout:
                 streams then stand in the middle of the chunk: `restore` before going on.
             ValueError: The policy's actions have another shape, or a value that is NaN or outside [-1, 1].
         """
-        self._start()
-        shape, suite = (len(self.tasks), steps, self.copies), self.suite
-        chunk = Chunk(
-            index=index,
-            tasks=tuple(self.tasks),
-            obs_KTNO=np.empty((*shape, suite.observation_dim), np.float32),
-            action_KTNA=np.empty((*shape, suite.action_dim), np.float32),
-            reward_KTN=np.empty(shape, np.float32),
-            next_obs_KTNO=np.empty((*shape, suite.observation_dim), np.float32),
-            terminated_KTN=np.zeros(shape, np.bool_),
-            ended_KTN=np.zeros(shape, np.bool_),
-            episodes=[],
-        )
-        for k in range(len(self.tasks)):
-            self._collect_task(policy, chunk, k)
-        chunk.episodes.sort(key=by_end)
-        return chunk
+        return collect_together([self], policy, index, steps)[0]
 
     def positions(self) -> dict[tuple[int, int], Position]:
         """Where every stream stands now, by (task, copy); what `restore` needs to stand there again."""
@@ -154,40 +139,21 @@ class Rollout:
                 at.environment.close()
         self._streams.clear()
 
-    def _collect_task(self, policy: Policy | None, chunk: Chunk, k: int) -> None:
-        task, suite = chunk.tasks[k], self.suite
-        streams = [self._streams[task, copy] for copy in range(self.copies)]
+    def _lanes(self, chunk: Chunk, first: int, policy: Policy | None) -> list[_Lane]:
+        """This rollout's tasks, ready to fill the chunk's rows from `first` on."""
+        self._start()
         steps = chunk.reward_KTN.shape[1]
-        noise_TNA = self._noise(task, chunk.index, steps, uniform=policy is None)
-        obs_TNO, action_TNA, reward_TN = chunk.obs_KTNO[k], chunk.action_KTNA[k], chunk.reward_KTN[k]
-        next_obs_TNO = chunk.next_obs_KTNO[k]
-        mask_A = suite.action_mask_KA[task]
-        padded = not mask_A.all()
-        for t in range(steps):
-            obs_NO, action_NA = obs_TNO[t], action_TNA[t]
-            for n, at in enumerate(streams):
-                obs_NO[n] = at.obs_O
-            if policy is None:
-                action_NA[:] = noise_TNA[t]
-            else:
-                answer_NA = policy(task, obs_NO, noise_TNA[t])
-                check_actions(answer_NA, action_NA.shape, suite.tasks[task])
-                action_NA[:] = answer_NA
-            if padded:
-                action_NA *= mask_A
-            for n, at in enumerate(streams):
-                action_A = at.actions_TA[at.length]
-                action_A[:] = action_NA[n]
-                step = self._step(at, action_A)
-                next_obs_TNO[t, n] = at.obs_O = step.obs_O
-                reward_TN[t, n] = step.reward
-                at.count(step)
-                if step.terminated or step.truncated:
-                    chunk.terminated_KTN[k, t, n] = step.terminated
-                    chunk.ended_KTN[k, t, n] = True
-                    chunk.episodes.append(_finished(at, t + 1))
-                    at.episode += 1
-                    self._reset(at)
+        return [
+            _Lane(
+                self,
+                task,
+                [self._streams[task, copy] for copy in range(self.copies)],
+                self._noise(task, chunk.index, steps, uniform=policy is None),
+                chunk,
+                first + k,
+            )
+            for k, task in enumerate(self.tasks)
+        ]
 
     def _noise(self, task: int, index: int, steps: int, *, uniform: bool) -> np.ndarray:
         """The chunk's noise, [step, copy, action] float32: each copy has a stream of its own."""
@@ -236,6 +202,115 @@ class Rollout:
     def _failure(self, at: _Stream, error: Exception) -> EnvironmentFailure:
         cause = f"{type(error).__name__}: {error}"
         return EnvironmentFailure(self.suite.tasks[at.task], at.copy, at.episode, at.length, cause)
+
+
+@dataclass(eq=False)
+class _Lane:
+    """One task's row of a chunk while it is being collected.
+
+    Attributes:
+        rollout: Whose task it is.
+        task: Its index.
+        streams: Its copies.
+        noise_TNA: What acts, or what the policy's actions are made with.
+        chunk: Where everything is written.
+        row: The task's index in the chunk.
+        seconds: Time that the task has taken.
+    """
+
+    rollout: Rollout
+    task: int
+    streams: list[_Stream]
+    noise_TNA: np.ndarray
+    chunk: Chunk
+    row: int
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        suite, chunk, row = self.rollout.suite, self.chunk, self.row
+        self.obs_TNO, self.action_TNA = chunk.obs_KTNO[row], chunk.action_KTNA[row]
+        self.next_obs_TNO, self.reward_TN = chunk.next_obs_KTNO[row], chunk.reward_KTN[row]
+        self.name, self.mask_A = suite.tasks[self.task], suite.action_mask_KA[self.task]
+        self.padded = not self.mask_A.all()
+
+    def act(self, policy: Policy | None, t: int) -> None:
+        """Writes the observations and the actions of step t."""
+        started = time.perf_counter()
+        obs_NO, action_NA = self.obs_TNO[t], self.action_TNA[t]
+        for n, at in enumerate(self.streams):
+            obs_NO[n] = at.obs_O
+        if policy is None:
+            action_NA[:] = self.noise_TNA[t]
+        else:
+            answer_NA = policy(self.task, obs_NO, self.noise_TNA[t])
+            check_actions(answer_NA, action_NA.shape, self.name)
+            action_NA[:] = answer_NA
+        if self.padded:
+            action_NA *= self.mask_A
+        self.seconds += time.perf_counter() - started
+
+    def step(self, t: int) -> None:
+        """Takes step t in every copy."""
+        started = time.perf_counter()
+        rollout, action_NA = self.rollout, self.action_TNA[t]
+        for n, at in enumerate(self.streams):
+            action_A = at.actions_TA[at.length]
+            action_A[:] = action_NA[n]
+            step = rollout._step(at, action_A)
+            self.next_obs_TNO[t, n] = at.obs_O = step.obs_O
+            self.reward_TN[t, n] = step.reward
+            at.count(step)
+            if step.terminated or step.truncated:
+                self.chunk.terminated_KTN[self.row, t, n] = step.terminated
+                self.chunk.ended_KTN[self.row, t, n] = True
+                self.chunk.episodes.append(_finished(at, t + 1))
+                at.episode += 1
+                rollout._reset(at)
+        self.seconds += time.perf_counter() - started
+
+
+def collect_together(
+    rollouts: Sequence[Rollout], policy: Policy | None, index: int, steps: int
+) -> tuple[Chunk, tuple[float, ...]]:
+    """One chunk of several rollouts of a suite: the bits of each `Rollout.collect`, in less time.
+
+    With a policy, all tasks act before all tasks step: a simulator's step leaves little of the policy's weights in the
+    caches, and so they're fetched once a vector step instead of once a task. Random actions have no weights: there
+    each task is stepped to the end, and its simulator stays in the caches.
+
+    Args:
+        rollouts: Of one suite, seed and number of copies, each with other tasks; the chunk has them in this order.
+        policy: See `Rollout.collect`, and there for the errors too.
+        index: Number of the chunk in its run.
+        steps: Vector steps, T.
+
+    Returns:
+        The chunk, and the seconds that each of its tasks took.
+    """
+    tasks = tuple(task for rollout in rollouts for task in rollout.tasks)
+    suite, shape = rollouts[0].suite, (len(tasks), steps, rollouts[0].copies)
+    chunk = Chunk(
+        index=index,
+        tasks=tasks,
+        obs_KTNO=np.empty((*shape, suite.observation_dim), np.float32),
+        action_KTNA=np.empty((*shape, suite.action_dim), np.float32),
+        reward_KTN=np.empty(shape, np.float32),
+        next_obs_KTNO=np.empty((*shape, suite.observation_dim), np.float32),
+        terminated_KTN=np.zeros(shape, np.bool_),
+        ended_KTN=np.zeros(shape, np.bool_),
+        episodes=[],
+    )
+    lanes: list[_Lane] = []
+    for rollout in rollouts:
+        lanes += rollout._lanes(chunk, len(lanes), policy)
+    for together in [[lane] for lane in lanes] if policy is None else [lanes]:
+        for t in range(steps):
+            for lane in together:
+                lane.act(policy, t)
+            for lane in together:
+                lane.step(t)
+    chunk.episodes.sort(key=by_end)
+    return chunk, tuple(lane.seconds for lane in lanes)
 
 
 def _finished(at: _Stream, end: int) -> Episode:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mtrl_surgery.reports.frames import load_runs as load_runs
     from mtrl_surgery.surgery import Surgery as Surgery
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Imports `Surgery`, and torch with it, when it is first asked for."""
+    """Imports `Surgery`, and torch with it, or `load_runs`, when it is first asked for."""
+    if name == "load_runs":
+        from mtrl_surgery.reports.frames import load_runs
+
+        return load_runs
     if name == "Surgery":
         from mtrl_surgery.surgery import Surgery
 

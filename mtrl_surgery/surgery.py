@@ -101,7 +101,8 @@ class Surgery:
             shared_parameters: What the method's direction is for. By default, the parameters that two tasks or more
                 reach in the first batch.
             task_parameters: K collections of parameters. By default, those that one task only reaches.
-            features: Where the trunk ends: the method sees the gradients by these tensors instead.
+            features: Where the trunk ends: the method sees the gradients by these tensors instead. Shared parameters
+                past them get the tasks' gradients by the same weights.
             scaler: Scales the losses; `.grad` is left scaled.
             look: Also measure conflicts for a loss weighting, which then costs a Jacobian.
 
@@ -232,7 +233,7 @@ class Surgery:
         scaled = scaler is not None and scaler.is_enabled()
         scale = scaler.scale(torch.ones((), device=device)) if scaled and scaler is not None else None
         engine = (
-            FeatureEngine(graph, given, present, self.chunk_size, scale)
+            FeatureEngine(graph, given, self.method, present, self.chunk_size, scale, self._fast)
             if given is not None
             else SharedEngine(graph, present, self.chunk_size, scale, self._fast)
         )

@@ -24,7 +24,8 @@ class Case:
         model: In train mode.
         objective: Whose losses.
         inputs, targets: The batch.
-        by_features: Whether all shared parameters are behind the model's features.
+        by_features: Whether all shared parameters are behind the model's features; where they are not, only methods
+            that weight the tasks work there.
     """
 
     model: MultiTaskModel

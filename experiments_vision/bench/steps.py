@@ -70,10 +70,10 @@ def make_steps(
         steps[method] = _surgery(case, method, None, features=False)
         for chunk in chunks:
             steps[f"{method} chunk_size={chunk}"] = _surgery(case, method, chunk, features=False)
-        if isinstance(Surgery(method, case.num_tasks).method, GramianWeighting):
-            for bound in bounds:
-                steps[f"{method} bound={bound:g}"] = _bounded(case, method, int(bound * sum(p.nbytes for p in shared)))
-        if case.by_features:
+        weighs = isinstance(Surgery(method, case.num_tasks).method, GramianWeighting)
+        for bound in bounds if weighs else ():
+            steps[f"{method} bound={bound:g}"] = _bounded(case, method, int(bound * sum(p.nbytes for p in shared)))
+        if case.by_features or weighs:
             steps[f"{method} features="] = _surgery(case, method, None, features=True)
     return steps
 

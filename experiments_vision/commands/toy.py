@@ -1,4 +1,4 @@
-"""`toy`: one method, some (`method=[samgs,ls]`) or all (`method=all`) on a problem of two parameters: table and figures."""
+"""`toy`: one method, some (`method=[samgs,ls]`) or all (`method=all`) on a problem of two parameters."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class MTAN(MultiTaskModel):
     well, 2,984,576 a task, though one task alone reaches each.
 
     Outputs as `SegNet`'s. The features are the 20 maps of the trunk that the branches read. `down` and `up` are not
-    behind them, nor could they be behind any: they read what a task's own masks have made. So surgery on features
-    can't be done for this model unless those are left out.
+    behind them, nor could they be behind any: they read what a task's own masks have made. `Surgery` on the features
+    gives them their tasks' gradients by the weights that the method finds there.
 
     Args:
         tasks: Among segmentation, depth and normal.

@@ -91,7 +91,7 @@ class ToySettings:
     seed: int = 0
     plot: bool = True
     gif: bool = False
-    workers: int | None = None  # processes that the starts are shared out to; null: one a core
+    workers: int | None = None  # processes for several methods, or one's starts; null: one a core, where that is faster
     out: str = "runs/toy"
 
     @property

@@ -33,7 +33,12 @@ def guide_for(config: MethodConfig, starts: Sequence[int], seed: int) -> Guide:
     if config.name == "upgrad":
         return SideBySide(config, len(starts))
     methods = methods_for(config, starts, seed)
-    return Together(methods) if find_method(config.name).origin == "ours" else OneByOne(methods)
+    return Together(methods) if asks_once(config) else OneByOne(methods)
+
+
+def asks_once(config: MethodConfig) -> bool:
+    """Whether one call serves all starts, so that many cost hardly more than one."""
+    return find_method(config.name).origin == "ours"
 
 
 def methods_for(config: MethodConfig, starts: Sequence[int], seed: int) -> list[AnyMethod]:
@@ -58,7 +63,7 @@ class Guide(ABC):
             going_S: Those that have not stopped; the others' answers don't count.
         """
 
-    def observe(self, losses_SK: Array, going_S: Going) -> None:
+    def observe(self, losses_SK: Array, going_S: Going) -> None:  # noqa: B027 - most want none
         """Shows the losses after the step."""
 
 
@@ -71,7 +76,7 @@ class Together(Guide):
 
     def __init__(self, methods: Sequence[AnyMethod]) -> None:
         method = methods[0]
-        method.uniform = _Draws([one.generator for one in methods])  # type: ignore[method-assign, assignment]
+        method.uniform = _Draws([one.generator for one in methods])  # type: ignore[method-assign]
         # Whole numbers count calls, which all starts have in common.
         state: dict[str, Any] = {
             name: Lanes(np.stack([one.state[name].numpy() for one in methods], axis=-1))

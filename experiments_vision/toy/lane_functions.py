@@ -22,7 +22,7 @@ def matmul(left: Data, right: Data) -> Data:
     return _add_up(left[:, :, None] * right, axis=1)  # type: ignore[no-any-return]
 
 
-def clamp(data: Data, min: float | None = None, max: float | None = None) -> Data:  # noqa: A002
+def clamp(data: Data, min: float | None = None, max: float | None = None) -> Data:
     """Between numbers; NaN stays NaN."""
     data = data if min is None else np.maximum(data, min)
     return data if max is None else np.minimum(data, max)

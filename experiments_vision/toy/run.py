@@ -16,14 +16,14 @@ import torch
 
 from experiments_vision.toy.config import ToySettings, validate
 from experiments_vision.toy.descent import Descent, descend
-from experiments_vision.toy.guides import guide_for
+from experiments_vision.toy.guides import asks_once, guide_for
 from experiments_vision.toy.measures import Arrival, arrivals
 from experiments_vision.toy.problems import Problem
 from experiments_vision.toy.progress import Line
 from experiments_vision.toy.targets import Targets, targets_of
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 
-_WORTH_A_PROCESS = 20_000  # steps of single starts: what a process does in the time that it takes to start
+_WORTH_A_PROCESS = 20_000  # calls of a method: what a process does in the time that it takes to start
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run_toy(settings: ToySettings) -> ToyResult:
     problem = Problem.of(settings)
     targets = targets_of(problem)
     configs = settings.configs
-    workers = _workers(settings, len(configs))
+    workers = _workers(settings, configs)
     shares = [_share(len(settings.points), workers if len(configs) == 1 else 1)] * len(configs)
     jobs = [_Job(settings, config, part) for config, parts in zip(configs, shares, strict=True) for part in parts]
     answers = _answers(jobs, workers, Line(settings.run_name, settings.num_steps * len(jobs)))
@@ -108,12 +108,15 @@ def run_toy(settings: ToySettings) -> ToyResult:
     return ToyResult(settings, problem, targets, runs, refused)
 
 
-def _workers(settings: ToySettings, num_methods: int) -> int:
+def _workers(settings: ToySettings, configs: Sequence[MethodConfig]) -> int:
     starts = len(settings.points)
-    parts = starts if num_methods == 1 else num_methods
+    parts = starts if len(configs) == 1 else len(configs)
     if settings.workers is not None:
         return min(settings.workers, parts)
-    work = settings.num_steps * starts * num_methods
+    calls = [1 if asks_once(config) else starts for config in configs]
+    if calls == [1]:
+        return 1  # a part of the starts would take as long as all
+    work = settings.num_steps * sum(calls)
     return max(1, min(len(os.sched_getaffinity(0)), parts, work // _WORTH_A_PROCESS))
 
 

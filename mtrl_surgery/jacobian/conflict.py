@@ -62,32 +62,43 @@ MAPS = 64
 
 
 @torch.no_grad()
-def conflict_map(gramian_KK: Tensor, inner_K: Tensor, direction_norm: Tensor) -> dict[str, Tensor]:
-    """Who fights whom, and what the method made of it; without waiting for the device.
+def conflict_map(gramian_KK: Tensor) -> dict[str, Tensor]:
+    """Who fights whom: the measures of each pair of tasks, [K, K] in float64, without waiting for the device.
 
     Args:
         gramian_KK: Inner products of the task gradients, [K, K].
-        inner_K: Inner products of the task gradients with the method's direction, [K].
-        direction_norm: The norm of that direction.
 
     Returns:
-        cosine_KK: Of each pair of task gradients, [K, K]; 0 with a zero gradient.
-        similarity_KK: Their magnitude similarity, [K, K].
-        conflict_KK: 1 where their inner product is negative, [K, K].
-        alignment_K: The cosine between the direction and each task's gradient, [K]: below 0, a step against it raises
-            that task's loss.
+        cosine_KK: In [-1, 1]; 0 with a zero gradient.
+        similarity_KK: Magnitude similarity, in [0, 1].
+        conflict_KK: 1 where the inner product is negative, else 0; its mean over looks is the share in conflict.
+
+        A NaN gradient makes NaN of its row and column.
     """
     gramian_KK = gramian_KK.double()
     norm_K = gradient_norms(gramian_KK)
     norms_KK = norm_K[:, None] * norm_K
     cosine_KK = torch.where(norms_KK == 0, 0.0, gramian_KK / norms_KK)
-    lengths_K = norm_K * direction_norm.double()
     return {
         "cosine_KK": cosine_KK,
         "similarity_KK": magnitude_similarity(norm_K),
         "conflict_KK": torch.where(cosine_KK.isnan(), cosine_KK, (cosine_KK < 0).double()),
-        "alignment_K": torch.where(lengths_K == 0, 0.0, inner_K.double() / lengths_K),
     }
+
+
+@torch.no_grad()
+def alignment(gramian_KK: Tensor, inner_K: Tensor, direction_norm: Tensor) -> Tensor:
+    """The cosine between a method's direction and each task's gradient, [K] in float64; 0 where either is zero.
+
+    Below 0, a step against the direction raises that task's loss to first order.
+
+    Args:
+        gramian_KK: Inner products of the task gradients, [K, K].
+        inner_K: Inner products of the task gradients with the direction, [K].
+        direction_norm: The norm of that direction, [].
+    """
+    lengths_K = gradient_norms(gramian_KK.double()) * direction_norm.double()
+    return torch.where(lengths_K == 0, 0.0, inner_K.double() / lengths_K)
 
 
 def map_due(number: int) -> bool:

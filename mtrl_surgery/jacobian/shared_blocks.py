@@ -73,3 +73,8 @@ class Blocks:
     def rows(self, tasks: Sequence[int]) -> Blocks:
         """Those of some tasks only."""
         return Blocks([None if block is None else block[list(tasks)] for block in self.blocks], self.sizes)
+
+
+def added(first: Block, second: Block) -> Block:
+    """The sum of two blocks of the same shape."""
+    return second if first is None else first if second is None else first + second

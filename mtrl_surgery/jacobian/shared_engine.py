@@ -6,19 +6,18 @@ batched pass carries the gradients of all tasks through the trunk.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Piece, added
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_leaf
+from mtrl_surgery.jacobian.shared_heads import pass_heads
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
 from mtrl_surgery.jacobian.shared_team import Team
-from mtrl_surgery.jacobian.shared_trunk import Trunk
+from mtrl_surgery.jacobian.shared_trunk import Passage
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.gramian import gramian
 
@@ -198,8 +197,12 @@ class SharedEngine:
         places = {task: row for row, task in enumerate(tasks)}
         blocks = []
         for node in nodes:
-            found = pieces.pop(node, []) + [p for p in self._direct.get(node, []) if places.keys() & p[0]]
-            renamed = [([places[task] for task in numbers], grad) for numbers, grad in found]
+            renamed = []
+            for numbers, grad in pieces.pop(node, []) + self._direct.get(node, []):
+                kept = [row for row, task in enumerate(numbers) if task in places]
+                if kept:
+                    part = grad if len(kept) == len(numbers) else grad[kept]
+                    renamed.append(([places[numbers[row]] for row in kept], part))
             blocks.append(self._block(renamed, len(tasks)))
         return blocks
 
@@ -212,14 +215,16 @@ class SharedEngine:
         found = dict(zip(leaves, through_trunk, strict=True))
         row: list[Block] = []
         for node in self._shared:
-            direct = self._block(self._direct.get(node, []))
-            parts = [] if direct is None else [(weights_K.to(self.dtype) @ direct)[None]]
             through = found.get(node)
-            if through is not None:
-                parts.append(cast(Tensor, self._block([([0], through[None])], 1)))
-            row.append(torch.stack(parts).sum(0) if parts else None)
+            passed = None if through is None else self._block([([0], through[None])], 1)
+            row.append(added(passed, self._weighted_direct(node, weights_K)))
         self._release()
         return Blocks(row, self.shared_sizes)
+
+    def _weighted_direct(self, node: Node, weights_K: Tensor) -> Block:
+        """`weights @ jacobian`, one row, of what the heads say of a shared parameter themselves."""
+        direct = self._block(self._direct.get(node, []))
+        return None if direct is None else (weights_K.to(self.dtype) @ direct)[None]
 
     def _weighted_cotangent(self, edge: Edge, weights_K: Tensor) -> Tensor:
         tasks = [task for task, cotangents in enumerate(self._cotangents) if edge in cotangents]
@@ -233,40 +238,12 @@ class SharedEngine:
 
     def _run_heads(self) -> None:
         """Every loss to the frontier, and to the parameters that its head uses."""
-        self._cut = found = self._find_cut()
-        self._cotangents = [{} for _ in range(self.num_tasks)]
-        with self._stop_at_frontier(found):
-            for task, edges in enumerate(found.edges_by_task):
-                root = self._graph.roots[task]
-                seed = self._seed(task)
-                arrived: list[Tensor | None] = [seed]
-                if edges != [root]:
-                    arrived = gradients([root], [seed], edges, retain=found.nested)
-                for edge, grad in zip(edges, arrived, strict=True):
-                    if grad is None:
-                        continue
-                    if not is_leaf(edge[0]):
-                        self._cotangents[task][edge] = grad
-                    elif edge[0] in self._shared:
-                        self._direct.setdefault(edge[0], []).append(([task], grad[None]))
-                    elif edge[0] in self._own[task]:
-                        self.own_gradients[task].append((self._own[task][edge[0]], grad))
-
-    @contextlib.contextmanager
-    def _stop_at_frontier(self, found: Cut) -> Iterator[None]:
-        """Where the frontier's edges lie behind each other, keeps a head's gradient from flowing from one to the next.
-
-        The gradient is captured before the hook takes it away; operations on no gradient cost nothing.
-        """
-        nodes = (
-            {node for edges in found.edges_by_task for node, _ in edges if not is_leaf(node)} if found.nested else ()
-        )
-        handles = [node.register_prehook(lambda grads: (None,) * len(grads)) for node in nodes]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        self._cut = self._find_cut()
+        seeds = [self._seed(task) for task in range(self.num_tasks)]
+        self._cotangents, by_leaf = pass_heads(self._graph, self._cut, seeds, self._shared, gradients, self._fast)
+        self._direct = {node: by_leaf[node] for node in self._shared if node in by_leaf}
+        for own, found in zip(self._own, self.own_gradients, strict=True):
+            found += [(own[node], grad[0]) for node in own if node in by_leaf for _, grad in by_leaf[node]]
 
     def _through_trunk(
         self, leaves: Sequence[Node], last: bool, only: Sequence[int] | None = None
@@ -275,10 +252,10 @@ class SharedEngine:
         groups: dict[tuple[Edge, ...], list[int]] = {}
         for task in range(self.num_tasks) if only is None else only:
             groups.setdefault(tuple(self._cotangents[task]), []).append(task)
-        chunks: list[tuple[Trunk, list[int]]] = []
+        chunks: list[tuple[Passage, list[int]]] = []
         for edges, tasks in groups.items():
             if edges:
-                trunk = Trunk(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
+                trunk = Passage(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
                 size = self._chunk_size or (TASKS_AT_ONCE if trunk.convolutions else self.num_tasks)
                 chunks += [(trunk, tasks[start : start + size]) for start in range(0, len(tasks), size)]
         if last and chunks and chunks[-1][0].is_tangled:  # one task by autograd alone, which frees the graph
@@ -298,7 +275,7 @@ class SharedEngine:
             columns = [[self._cotangents[task][edge] for task in tasks] for edge in edges]
             if trunk.convolutions and (retain or not trunk.is_tangled):
                 into = {node: rows[tasks[0] : tasks[0] + len(tasks)] for node, rows in filters.items()}
-                by_leaf = trunk.run(columns, into, retain)
+                by_leaf, _ = trunk.run(columns, into, retain)
                 found = [by_leaf.get(node) for node in leaves]
             elif len(tasks) == 1:
                 found = gradients(edges, [column[0] for column in columns], [(node, 0) for node in leaves], retain)

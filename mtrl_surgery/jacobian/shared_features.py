@@ -1,4 +1,9 @@
-"""Surgery on the gradients by features: one pass through the trunk, whatever the number of tasks."""
+"""Surgery on the gradients by features: one pass through the trunk, whatever the number of tasks.
+
+Shared parameters that a loss reaches past the features (*late* ones, such as MTAN's convolutions between the levels of
+its branches) have exact gradients of every task from the heads' passes. The method does not see them, but its weights
+combine them too: with the trunk, they get the gradient of one weighted loss.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, added
 from mtrl_surgery.jacobian.shared_engine import SharedEngine, gradients
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Walk, edge_of, is_nested, walk
 from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_team import Team
-from mtrl_surgery.methods.base import JacobianMethod
+from mtrl_surgery.methods.base import AnyMethod, JacobianMethod
 from mtrl_surgery.methods.config import MethodError
 
 
@@ -47,22 +52,35 @@ class FeatureEngine(SharedEngine):
     Args:
         heads: The walk from the losses down to the features.
         features: The tensors.
-        roles, chunk_size, scale: See `SharedEngine`.
+        method: What will be asked.
+        roles, chunk_size, scale, fast_convolutions: See `SharedEngine`.
 
     Raises:
-        MethodError: if a loss reaches a shared parameter past the features, or a task's own through them.
+        MethodError: if a loss reaches a task's own parameter through the features, or a shared one past them and the
+            method has no weights to combine its gradients by.
     """
 
     def __init__(
-        self, heads: Walk, features: Sequence[Tensor], roles: Roles, chunk_size: int | None, scale: Tensor | None
+        self,
+        heads: Walk,
+        features: Sequence[Tensor],
+        method: AnyMethod,
+        roles: Roles,
+        chunk_size: int | None,
+        scale: Tensor | None,
+        fast_convolutions: bool = True,
     ) -> None:
-        super().__init__(heads, roles, chunk_size, scale)
+        super().__init__(heads, roles, chunk_size, scale, fast_convolutions)
         self._values = [tensor.detach() for tensor in features]
         self._features = feature_edges(features)
         self._trunk = walk(self._features)
         for node in heads.leaves:
-            if node in self._shared:
-                raise MethodError(f"a loss reaches a shared parameter {tuple(node.variable.shape)} past the features")
+            if node in self._shared and isinstance(method, JacobianMethod):
+                raise MethodError(
+                    f"{method.name}: a loss reaches a shared parameter {tuple(node.variable.shape)} past the features; "
+                    "only methods that weight the tasks can combine its gradients: take one of them, or leave such "
+                    "parameters out by shared_parameters and task_parameters"
+                )
         for node in self._trunk.leaves:
             if any(node in own for own in self._own):
                 raise MethodError(f"a task's own parameter {tuple(node.variable.shape)} is reached by the features")
@@ -82,9 +100,10 @@ class FeatureEngine(SharedEngine):
         by_task: list[list[Edge]] = []
         for task, own in enumerate(self._own):
             reached = [edge for edge, tasks in self._graph.stopped.items() if tasks >> task & 1]
-            leaves = [(node, 0) for node, tasks in self._graph.leaves.items() if tasks >> task & 1 and node in own]
-            by_task.append(reached + leaves)
-        return Cut(by_task, [], is_nested(self._trunk, [node for node, _ in self._features]))
+            leaves = [node for node, tasks in self._graph.leaves.items() if tasks >> task & 1]
+            by_task.append(reached + [(node, 0) for node in leaves if node in own or node in self._shared])
+        ends = {node for edges in [self._features, *by_task] for node, _ in edges}
+        return Cut(by_task, [], is_nested(self._trunk, ends))
 
     def jacobian(self) -> Blocks:
         """Every task's gradient by the features, [K, Z]; the trunk's graph stays for `through`."""
@@ -138,8 +157,14 @@ class FeatureEngine(SharedEngine):
         rows = direction_BZ.split([value.shape[1] for value in values], dim=1)
         return torch.cat([row.flatten() for row in rows])
 
-    def through(self, direction: Blocks) -> Blocks:
-        """A direction by the features, one row, as the gradient by the shared parameters; frees the graph."""
+    def through(self, direction: Blocks, weights_K: Tensor | None) -> Blocks:
+        """A direction by the features as the gradient by the shared parameters; frees the graph.
+
+        Args:
+            direction: One row.
+            weights_K: What it weights this process's tasks with, for the late parameters; None where it is no sum of
+                the tasks' rows, which only is where there are none.
+        """
         edges, cotangents = [], []
         for (node, number), block in zip(self._features, direction.blocks, strict=True):
             if block is None:
@@ -149,6 +174,9 @@ class FeatureEngine(SharedEngine):
             edges.append((node, number))
             cotangents.append(scaled.to(meta.dtype).reshape(tuple(meta.shape)))
         found = gradients(edges, cotangents, [(node, 0) for node in self._shared], retain=self._cut.nested)
-        row = [None if grad is None else self._block([([0], grad[None])], 1) for grad in found]
+        row: list[Block] = []
+        for node, grad in zip(self._shared, found, strict=True):
+            passed = None if grad is None else self._block([([0], grad[None])], 1)
+            row.append(added(passed, None if weights_K is None else self._weighted_direct(node, weights_K)))
         self._release()
         return Blocks(row, self.shared_sizes)

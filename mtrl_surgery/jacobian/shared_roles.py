@@ -71,8 +71,8 @@ def find_roles(
         heads: The walk from the losses (down to the features where there are any).
         tasks: The walk's tasks, by number.
         num_tasks: K.
-        shared: The shared parameters, where given; else those reached by two tasks or more (all, where K is 1), or
-            through the features.
+        shared: The shared parameters, where given; else those reached by two tasks or more (all, where K is 1); where
+            there are features, first those reached through them, and last those that two tasks reach past them.
         features: The features' edges, where given.
         own: The tasks' own parameters, where given; else those reached by one task only.
 
@@ -88,7 +88,9 @@ def find_roles(
     reached = {leaf.variable: bits for leaf, bits in heads.leaves.items()}
     given = {id(tensor) for group in own or [] for tensor in group}
     if shared is None and features is not None:
-        shared = [leaf.variable for leaf in walk(features).leaves if id(leaf.variable) not in given]
+        behind = [leaf.variable for leaf in walk(features).leaves]
+        late = [leaf for leaf, bits in reached.items() if is_shared(bits)]
+        shared = [leaf for leaf in dict.fromkeys([*behind, *late]) if id(leaf) not in given]
     elif shared is None:
         everyone = num_tasks == 1
         shared = [leaf for leaf, bits in reached.items() if (everyone or is_shared(bits)) and id(leaf) not in given]
@@ -99,10 +101,9 @@ def find_roles(
             if id(leaf) in known:
                 continue
             if is_shared(bits):
-                past = "past the features" if features is not None else "but is not in shared_parameters"
                 raise MethodError(
-                    f"a parameter of shape {tuple(leaf.shape)} is reached by several tasks {past}: "
-                    "give task_parameters to leave it out"
+                    f"a parameter of shape {tuple(leaf.shape)} is reached by several tasks but is not in "
+                    "shared_parameters: give task_parameters to leave it out"
                 )
             own[tasks[bits.bit_length() - 1]].append(leaf)
     if not shared:

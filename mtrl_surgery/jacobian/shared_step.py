@@ -118,9 +118,10 @@ class SharedStep:
         if isinstance(method, LossWeighting) and not look:
             self._weigh_losses(batch)
         elif isinstance(engine, FeatureEngine):
-            direction, own_weights_K = self._solve(batch, team.share(engine.jacobian()))
-            direction, own = team.sum(engine.through(direction), team.share_own(engine.own_gradients))
-            self._write(batch, direction, own, own_weights_K)
+            direction, weights_K = self._solve(batch, team.share(engine.jacobian()))
+            by_parameters = engine.through(direction, None if weights_K is None else team.weights(weights_K))
+            direction, own = team.sum(by_parameters, team.share_own(engine.own_gradients))
+            self._write(batch, direction, own, weights_K)
         elif isinstance(method, GramianWeighting) and engine.jacobian_bytes > self.max_jacobian_bytes:
             weights_K = self._gramian_weights(batch, engine.gramian(self.max_jacobian_bytes, team))
             direction = engine.combined(team.weights(weights_K))
@@ -136,8 +137,8 @@ class SharedStep:
     def _from_jacobian(self, batch: Batch, blocks: Blocks, own: Sequence[Gradients]) -> None:
         team = batch.team
         blocks, own = team.sum(team.share(blocks), team.share_own(own), rows=len(team.tasks))
-        direction, own_weights_K = self._solve(batch, blocks)
-        self._write(batch, direction, own, own_weights_K)
+        direction, weights_K = self._solve(batch, blocks)
+        self._write(batch, direction, own, weights_K)
 
     def _weigh_losses(self, batch: Batch) -> None:
         """One plain backward of the weighted sum, which gives the tasks' own parameters weighted gradients too."""
@@ -154,7 +155,7 @@ class SharedStep:
             self._flag(batch, torch.where(finite_K.all(), torch.isfinite(self.direction_norm), finite_K))
 
     def _solve(self, batch: Batch, blocks: Blocks) -> tuple[Blocks, Tensor | None]:
-        """The direction, and what the own gradients are to be multiplied with.
+        """The direction, and the tasks' weights in it where it is a weighted sum of the blocks' rows.
 
         The blocks are the whole batch's over the shared parameters, or this process's over its features.
         """
@@ -163,7 +164,8 @@ class SharedStep:
         if isinstance(engine, FeatureEngine):
             gramian_KK = batch.team.total(gramian_KK)
         if isinstance(self.method, GramianWeighting):
-            return blocks.weighted(self._gramian_weights(batch, gramian_KK)), None
+            weights_K = self._gramian_weights(batch, gramian_KK)
+            return blocks.weighted(weights_K), weights_K
         self.gramian_KK = gramian_KK
         finite_K = torch.isfinite(losses_K + gramian_KK.diagonal())
         if isinstance(self.method, LossWeighting):
@@ -212,6 +214,7 @@ class SharedStep:
         self, batch: Batch, direction: Blocks, own: Sequence[Gradients], weights_K: Tensor | None = None
     ) -> None:
         self.direction_norm = write_shared(batch.roles.shared, direction, self.max_norm, batch.scale)
+        weighs_own = isinstance(self.method, LossWeighting)
         for place, gradients in enumerate(own):
-            weight = None if weights_K is None else weights_K[place]
+            weight = weights_K[place] if weighs_own and weights_K is not None else None
             write_own((tensor, grad if weight is None else grad * weight) for tensor, grad in gradients)

@@ -1,6 +1,6 @@
-"""The trunk's backward pass for several tasks, with convolutions of our own; torch's autograd does all the rest.
+"""The backward pass of several tasks through a part of the graph, with convolutions of our own; autograd does the rest.
 
-The trunk is cut at its convolutions, and where several edges meet. What lies between two cuts autograd passes once for
+The part is cut at its convolutions, and where several edges meet. What lies between two cuts autograd passes once for
 each task, and the gradients that arrive at a cut are added up there until all have come. So every node is passed once.
 """
 
@@ -19,15 +19,17 @@ Gradients = Callable[[Sequence[Edge], Sequence[Tensor], Sequence[Edge], bool], l
 """Products of cotangents with a Jacobian, from edges to edges; and whether the graph is kept."""
 
 
-class Trunk:
-    """One graph, for tasks that begin at the same edges.
+class Passage:
+    """A part of the graph, for tasks that begin at the same edges: the trunk, or one task's head.
 
     Args:
         graph: The walk from the losses.
-        begin: The edges where the heads end.
+        begin: The edges where it begins: where the heads end, or a loss.
         leaves: The parameters' nodes whose gradients are wanted.
         gradients: What passes the rest.
         take_over: Whether any convolution is to be.
+        ends: Edges that are not passed, but whose gradients are wanted: a head's to the trunk.
+        alone: Whether one task only will go through it.
 
     Attributes:
         begin: As given.
@@ -43,14 +45,17 @@ class Trunk:
         leaves: Sequence[Node],
         gradients: Gradients,
         take_over: bool,
+        ends: Sequence[Edge] = (),
+        alone: bool = False,
     ) -> None:
-        self._gradients, self._leads = gradients, _leading(graph, leaves)
-        self.begin = tuple(begin)
+        self.begin, self._ends = tuple(begin), dict.fromkeys(ends)
+        end_nodes = {node for node, _ in ends}
+        self._gradients, self._leads = gradients, _leading(graph, [*leaves, *end_nodes])
         self._order: list[Node] = []
         arriving: dict[Node, int] = {}
         behind = {node for node, _ in begin}
         for node in graph.children:
-            if node not in behind or node not in self._leads:
+            if node not in behind or node not in self._leads or node in end_nodes:
                 continue
             self._order.append(node)
             for child, _ in self._children(node):
@@ -58,9 +63,10 @@ class Trunk:
                 arriving[child] = arriving.get(child, 0) + 1
         for node, _ in begin:
             arriving[node] = arriving.get(node, 0) + 1
-        self.convolutions = {node for node in self._order if take_over and is_eligible(node)}
-        self._stops = self.convolutions | {n for n, count in arriving.items() if count > 1 and not is_leaf(n)}
-        self.is_tangled = bool(self.convolutions) and any(count > 1 for count in arriving.values())
+        self.convolutions = {node for node in self._order if take_over and is_eligible(node, alone)}
+        meetings = {node for node, count in arriving.items() if count > 1 and node not in end_nodes}
+        self._stops = self.convolutions | end_nodes | {node for node in meetings if not is_leaf(node)}
+        self.is_tangled = bool(self.convolutions and meetings)
         self._open: Node | None = None
 
     @property
@@ -79,8 +85,8 @@ class Trunk:
 
     def run(
         self, columns: Sequence[Sequence[Tensor]], into: Mapping[Node, Tensor] | None = None, retain: bool = True
-    ) -> dict[Node, Tensor]:
-        """All tasks' gradients by the leaves, a row a task; none for those that are not reached.
+    ) -> tuple[dict[Node, Tensor], dict[Edge, list[Tensor]]]:
+        """All tasks' gradients by the leaves, a row a task, and by the ends; none for those that are not reached.
 
         Args:
             columns: For each edge of the beginning, the tasks' cotangents.
@@ -97,7 +103,7 @@ class Trunk:
             if starts:
                 self._pass(list(starts), list(starts.values()))
             for node in self._order:
-                if node not in self._stops:
+                if node not in self._stops:  # the ends are not in this order: what arrived at them stays
                     continue
                 edges = [edge for edge in self._waiting if edge[0] is node]
                 cotangents = [self._waiting.pop(edge) for edge in edges]
@@ -110,7 +116,8 @@ class Trunk:
         for rows in self._into.values():  # no gradient came so far
             rows.zero_()
         found, self._found = self._found, {}
-        return found
+        at_ends, self._waiting = self._waiting, {}
+        return found, at_ends
 
     def _children(self, node: Node) -> list[Edge]:
         return [edge for edge in node.next_functions if edge[0] in self._leads]
@@ -173,14 +180,9 @@ class Trunk:
             if filters is None:
                 filters = cotangents[0].new_empty(self._tasks, *node._saved_weight.shape)
         biases = [grad.sum((0, 2, 3)) for grad in cotangents] if by_bias is not None else []
+        inputs = convolution.backward(cotangents, by_input is not None, filters)
         nothing = cotangents[0].new_zeros(()).expand(cotangents[0].shape)
-        inputs: list[Tensor] = []
-        for task in range(self._tasks):
-            into = None if filters is None else filters[task]
-            grad = convolution.backward(cotangents[task], by_input is not None, into)
-            cotangents[task] = nothing  # lets go of it
-            if grad is not None:
-                inputs.append(grad)
+        cotangents.clear()  # lets go of them
         if not self._retain:  # frees what the node saved: its hook takes the gradient away, so nothing is computed
             self._gradients([(node, 0)], [nothing], [node.next_functions[1]], False)
         if by_bias is not None:

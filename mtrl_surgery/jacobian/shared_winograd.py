@@ -11,6 +11,7 @@ task's samples, Q the 36 products of a tile.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -22,8 +23,12 @@ from mtrl_surgery.jacobian.shared_graph import Node, is_leaf
 TILE, REACH = 4, 6  # of outputs, and of the inputs that they see, along an axis
 LEAST_CHANNELS, LEAST_PIXELS = 16, 256
 """Below (pixels of all of a task's samples), the transforms cost more than the products that they save."""
+LEAST_ALONE = 64 * 128
+"""The same of input times output channels, where one task goes through a convolution alone."""
 PRODUCTS_BYTES = 2**23
 """Products of filters before they are transformed back: what stays in a core's cache."""
+BAND_BYTES, BAND_FILTERS = 6 * 2**20, 4
+"""Transforms of a band: so many bytes, or so many times the filter's, which every band reads anew."""
 
 # For the points 0, 1, -1, 2, -2 and infinity; an output tile is A.T [(G filter G.T) * (B.T input B)] A.
 _B = (
@@ -47,11 +52,15 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return inputs, filters, outputs
 
 
-def is_eligible(node: Node) -> bool:
+def is_eligible(node: Node, alone: bool = False) -> bool:
     """Whether a node of the graph is a convolution that this can take over.
 
     It is 3 x 3 with stride and padding 1, on a CPU, of some size; and its filter is a parameter without hooks, which
     would not be called.
+
+    Args:
+        node: Any.
+        alone: Whether one task only goes through it, so that no transform serves two.
     """
     if type(node).__name__ != "ConvolutionBackward0":
         return False
@@ -62,6 +71,7 @@ def is_eligible(node: Node) -> bool:
     return (
         tuple(filter_OIhw.shape[2:]) == (3, 3)
         and min(filter_OIhw.shape[:2]) >= LEAST_CHANNELS
+        and (not alone or filter_OIhw.shape[:2].numel() >= LEAST_ALONE)
         and input_NIHW.numel() // input_NIHW.shape[1] >= LEAST_PIXELS
         and input_NIHW.dtype in (torch.float32, torch.float64)
         and input_NIHW.dtype == filter_OIhw.dtype
@@ -75,6 +85,8 @@ def is_eligible(node: Node) -> bool:
 class Convolution:
     """One convolution of the graph.
 
+    The maps are passed in bands of tile rows, or of whole samples, whose transforms stay near the core.
+
     Args:
         node: An eligible one.
     """
@@ -82,44 +94,69 @@ class Convolution:
     def __init__(self, node: Node) -> None:
         self._filter_OIhw: Tensor = node._saved_weight.detach()
         self._input_SIHW: Tensor = node._saved_input.detach()
-        self._filter_QOI: Tensor | None = None
-        self._input_QTI: Tensor | None = None
 
     @torch.no_grad()
-    def backward(self, cotangent_SOHW: Tensor, by_input: bool, filter_OIhw: Tensor | None) -> Tensor | None:
-        """One task's gradients.
+    def backward(self, cotangents: Sequence[Tensor], by_input: bool, filters_KOIhw: Tensor | None) -> list[Tensor]:
+        """Several tasks' gradients.
 
         Args:
-            cotangent_SOHW: By the convolution's outputs.
-            by_input: Whether that by the inputs is wanted.
-            filter_OIhw: Filled with that by the filter; None if it is not wanted.
+            cotangents: By the convolution's outputs, [S, O, H, W] for each of the K tasks.
+            by_input: Whether those by the inputs are wanted.
+            filters_KOIhw: Filled with those by the filter; None if they are not wanted.
 
         Returns:
-            The gradient by the inputs, [S, I, H, W].
+            The gradients by the inputs, [S, I, H, W] a task; none if they are not wanted.
         """
-        cotangent_QTO = _spread_outputs(_channels_last(cotangent_SOHW))
-        if filter_OIhw is not None:
-            self._by_filter(cotangent_QTO, filter_OIhw)
-        if not by_input:
-            return None
-        if self._filter_QOI is None:
-            outputs, inputs = self._filter_OIhw.shape[:2]
-            filters = _matrices(cotangent_QTO.dtype)[1]
-            self._filter_QOI = (filters @ self._filter_OIhw.reshape(-1, 9).T).view(-1, outputs, inputs)
-        products_QTI = torch.bmm(cotangent_QTO, self._filter_QOI)
-        return _gather_inputs(products_QTI, self._input_SIHW.shape)
+        outputs, inputs = self._filter_OIhw.shape[:2]
+        across = _tiles(self._input_SIHW.shape[3])
+        tile_bytes = REACH * REACH * (outputs + inputs) * self._filter_OIhw.element_size()
+        filter_bytes = REACH * REACH * outputs * inputs * self._filter_OIhw.element_size()
+        room = max(BAND_BYTES, BAND_FILTERS * filter_bytes) // tile_bytes
+        bands = _bands(self._input_SIHW.shape, room)
+        tasks_at_once = max(1, room // (len(bands[0][0]) * len(bands[0][1]) * across))
+        filter_QOI = self._spread_filter() if by_input else None
+        sums_KQOI: Tensor | None = None
+        if filters_KOIhw is not None and len(bands) > 1:
+            sums_KQOI = filters_KOIhw.new_zeros(len(cotangents), REACH * REACH, outputs, inputs)
+        results = [torch.empty_like(self._input_SIHW) for _ in cotangents] if by_input else []
+        above: dict[int, Tensor] = {}
+        for samples, rows in bands:
+            input_QTI = None if filters_KOIhw is None else self._spread_input(samples, rows)
+            for first in range(0, len(cotangents), tasks_at_once):
+                tasks = range(first, min(first + tasks_at_once, len(cotangents)))
+                cotangent_QTO = _spread_outputs([cotangents[task] for task in tasks], samples, rows)
+                if filters_KOIhw is not None and input_QTI is not None:
+                    by_task = cotangent_QTO.unflatten(1, (len(tasks), -1)).unbind(1)
+                    for task, part_QTO in zip(tasks, by_task, strict=True):
+                        if sums_KQOI is not None:
+                            sums_KQOI[task].baddbmm_(part_QTO.transpose(1, 2), input_QTI)
+                        else:
+                            _filter_at_once(part_QTO, input_QTI, filters_KOIhw[task])
+                if filter_QOI is not None:
+                    products_QTI = torch.bmm(cotangent_QTO, filter_QOI)
+                    parts = [results[task] for task in tasks]
+                    above[first] = _gather_inputs(products_QTI, parts, samples, rows, above.get(first))
+        if filters_KOIhw is not None and sums_KQOI is not None:
+            for sums_QOI, result_OIhw in zip(sums_KQOI, filters_KOIhw, strict=True):
+                torch.mm(sums_QOI.flatten(1).T, _matrices(sums_QOI.dtype)[1], out=result_OIhw.view(-1, 9))
+        return results
 
-    def _by_filter(self, cotangent_QTO: Tensor, result_OIhw: Tensor) -> None:
-        if self._input_QTI is None:
-            self._input_QTI = _spread_inputs(_channels_last(self._input_SIHW))
-        outputs, inputs = result_OIhw.shape[:2]
-        flat = result_OIhw.view(outputs * inputs, 9)
-        band = max(1, PRODUCTS_BYTES // (REACH * REACH * inputs * flat.element_size()))
-        for first in range(0, outputs, band):
-            channels = slice(first, min(first + band, outputs))
-            products_QOI = torch.bmm(cotangent_QTO[:, :, channels].transpose(1, 2), self._input_QTI)
-            rows = slice(first * inputs, channels.stop * inputs)
-            torch.mm(products_QOI.flatten(1).T, _matrices(flat.dtype)[1], out=flat[rows])
+    def _spread_filter(self) -> Tensor:
+        """[36, O, I]."""
+        outputs, inputs = self._filter_OIhw.shape[:2]
+        filters = _matrices(self._filter_OIhw.dtype)[1]
+        return (filters @ self._filter_OIhw.reshape(-1, 9).T).view(-1, outputs, inputs)
+
+    def _spread_input(self, samples: range, rows: range) -> Tensor:
+        """A band's inputs -> factors of the products, [36, tiles, I]; its tiles see a pixel around them."""
+        height, width = self._input_SIHW.shape[2:]
+        before, after = TILE * rows.start - 1, TILE * rows.stop + 1
+        seen = slice(max(before, 0), min(after, height))
+        x_NHWC = _channels_last([self._input_SIHW[samples.start : samples.stop, :, seen]])
+        padding = (0, 0, 1, _tiles(width) * TILE - width + 1, seen.start - before, after - seen.stop)
+        tiles = F.pad(x_NHWC, padding).unfold(1, REACH, TILE).unfold(2, REACH, TILE).permute(4, 5, 0, 1, 2, 3)
+        inputs = _matrices(x_NHWC.dtype)[0]
+        return (inputs @ tiles.reshape(REACH * REACH, -1)).view(REACH * REACH, -1, x_NHWC.shape[3])
 
 
 def _has_hooks(leaf: Node) -> bool:
@@ -130,54 +167,93 @@ def _tiles(pixels: int) -> int:
     return -(-pixels // TILE)
 
 
-def _channels_last(x_NCHW: Tensor) -> Tensor:
-    """[N, C, H, W] -> [N, H, W, C], contiguous; a matrix at a time, which torch transposes fast."""
-    samples, channels, height, width = x_NCHW.shape
-    x_NCP = x_NCHW.reshape(samples, channels, height * width)
-    last_NPC = x_NCHW.new_empty(samples, height * width, channels)
-    for sample in range(samples):
-        last_NPC[sample].copy_(x_NCP[sample].T)
-    return last_NPC.view(samples, height, width, channels)
-
-
-def _spread_outputs(x_NHWC: Tensor) -> Tensor:
-    """Cotangents of outputs -> of the products, [36, tiles, C]."""
-    samples, height, width, channels = x_NHWC.shape
+def _bands(shape: torch.Size, room: int) -> list[tuple[range, range]]:
+    """Samples and rows of tiles that go together: about `room` tiles, whole samples if one has room."""
+    samples, _, height, width = shape
     down, across = _tiles(height), _tiles(width)
-    x_NHWC = F.pad(x_NHWC, (0, 0, 0, across * TILE - width, 0, down * TILE - height))
-    tiles = x_NHWC.view(samples, down, TILE, across, TILE, channels).permute(2, 4, 0, 1, 3, 5)
+    together = max(1, min(samples, room // (down * across)))
+    pieces = -(-down // max(1, room // across)) if together == 1 else 1
+    rows = -(-down // pieces)
+    return [
+        (range(first, min(first + together, samples)), range(top, min(top + rows, down)))
+        for first in range(0, samples, together)
+        for top in range(0, down, rows)
+    ]
+
+
+def _channels_last(parts: Sequence[Tensor]) -> Tensor:
+    """Several [N, C, H, W] -> [all N, H, W, C], contiguous; a matrix at a time, which torch transposes fast."""
+    samples, channels, height, width = parts[0].shape
+    last_NPC = parts[0].new_empty(len(parts) * samples, height * width, channels)
+    for part, x_NCHW in enumerate(parts):
+        for sample, x_CP in enumerate(x_NCHW.reshape(samples, channels, height * width)):
+            last_NPC[part * samples + sample].copy_(x_CP.T)
+    return last_NPC.view(-1, height, width, channels)
+
+
+def _spread_outputs(parts: Sequence[Tensor], samples: range, rows: range) -> Tensor:
+    """A band of several tasks' cotangents of outputs [S, C, H, W] -> of the products, [36, tiles, C]."""
+    height, width = parts[0].shape[2:]
+    across = _tiles(width)
+    seen = slice(TILE * rows.start, min(TILE * rows.stop, height))
+    x_NHWC = _channels_last([part[samples.start : samples.stop, :, seen] for part in parts])
+    channels = x_NHWC.shape[3]
+    padding = (0, 0, 0, across * TILE - width, 0, TILE * rows.stop - height if rows.stop * TILE > height else 0)
+    x_NHWC = F.pad(x_NHWC, padding) if any(padding) else x_NHWC
+    tiles = x_NHWC.view(-1, len(rows), TILE, across, TILE, channels).permute(2, 4, 0, 1, 3, 5)
     outputs = _matrices(x_NHWC.dtype)[2]
     return (outputs @ tiles.reshape(TILE * TILE, -1)).view(REACH * REACH, -1, channels)
 
 
-def _spread_inputs(x_NHWC: Tensor) -> Tensor:
-    """Inputs -> factors of the products, [36, tiles, C]."""
-    height, width, channels = x_NHWC.shape[1:]
-    down, across = _tiles(height), _tiles(width)
-    padding = (0, 0, 1, across * TILE - width + 1, 1, down * TILE - height + 1)
-    tiles = F.pad(x_NHWC, padding).unfold(1, REACH, TILE).unfold(2, REACH, TILE).permute(4, 5, 0, 1, 2, 3)
-    inputs = _matrices(x_NHWC.dtype)[0]
-    return (inputs @ tiles.reshape(REACH * REACH, -1)).view(REACH * REACH, -1, channels)
+def _filter_at_once(cotangent_QTO: Tensor, input_QTI: Tensor, result_OIhw: Tensor) -> None:
+    """One task's gradient by the filter where all tiles are at hand; by some of the output channels at a time."""
+    outputs, inputs = result_OIhw.shape[:2]
+    flat = result_OIhw.view(outputs * inputs, 9)
+    band = max(1, PRODUCTS_BYTES // (REACH * REACH * inputs * flat.element_size()))
+    for first in range(0, outputs, band):
+        channels = slice(first, min(first + band, outputs))
+        products_QOI = torch.bmm(cotangent_QTO[:, :, channels].transpose(1, 2), input_QTI)
+        rows = slice(first * inputs, channels.stop * inputs)
+        torch.mm(products_QOI.flatten(1).T, _matrices(flat.dtype)[1], out=flat[rows])
 
 
-def _gather_inputs(products_QTC: Tensor, shape: torch.Size) -> Tensor:
-    """Cotangents of the products -> of the inputs, [N, C, H, W]: the tiles overlap by 2 pixels, which add up."""
-    samples, channels, height, width = shape
-    down, across = _tiles(height), _tiles(width)
+def _gather_inputs(
+    products_QTC: Tensor, results: Sequence[Tensor], samples: range, rows: range, above: Tensor | None
+) -> Tensor:
+    """A band of several tasks' cotangents of products -> of inputs, [S, C, H, W] a task: tiles overlap by 2 pixels.
+
+    Args:
+        products_QTC: The band.
+        results: Its rows are filled.
+        samples: Of the band.
+        rows: Of the band.
+        above: What the band above says of this one's first two rows; only used if this one is not a sample's first.
+
+    Returns:
+        The same for the band below, [N, 2, W, C].
+    """
+    channels, height, width = results[0].shape[1:]
+    down, across = len(rows), _tiles(width)
     inputs = _matrices(products_QTC.dtype)[0]
     spread = inputs.T @ products_QTC.reshape(REACH * REACH, -1)
-    tiles = spread.view(REACH, REACH, samples, down, across, channels)
+    tiles = spread.view(REACH, REACH, -1, down, across, channels)
     tiles[:2, :, :, 1:] += tiles[TILE:, :, :, :-1]
     tiles[:, :2, :, :, 1:] += tiles[:, TILE:, :, :, :-1]
-    padded = tiles.new_empty(samples, down + 1, TILE, across + 1, TILE, channels)
+    padded = tiles.new_empty(tiles.shape[2], down + 1, TILE, across + 1, TILE, channels)
     to = padded.permute(2, 4, 0, 1, 3, 5)
     to[:, :, :, :down, :across] = tiles[:TILE, :TILE]
     to[:2, :, :, down, :across] = tiles[TILE:, :TILE, :, -1]
     to[:, :2, :, :down, across] = tiles[:TILE, TILE:, :, :, -1]
     to[:2, :2, :, down, across] = tiles[TILE:, TILE:, :, -1, -1]
-    pixels = padded.view(samples, (down + 1) * TILE, (across + 1) * TILE, channels)
-    found = pixels[:, 1 : height + 1, 1 : width + 1].reshape(samples, height * width, channels)
-    result = found.new_empty(samples, channels, height * width)
-    for sample in range(samples):
-        result[sample].copy_(found[sample].T)
-    return result.view(shape)
+    pixels = padded.view(-1, (down + 1) * TILE, (across + 1) * TILE, channels)[:, :, 1 : width + 1]
+    if above is not None and rows.start:
+        pixels[:, :2] += above
+    first = TILE * rows.start - 1  # the pixels' first row is this one of the map
+    last = TILE * rows.stop
+    filled = slice(max(first, 0), height if last >= height else last - 1)
+    found = pixels[:, filled.start - first : filled.stop - first].unflatten(0, (len(results), -1))
+    for result, part in zip(results, found, strict=True):
+        for sample, x_HWC in zip(samples, part, strict=True):
+            to_CP = result[sample].view(channels, -1)[:, filled.start * width : filled.stop * width]
+            to_CP.copy_(x_HWC.reshape(-1, channels).T)
+    return pixels[:, TILE * down : TILE * down + 2].clone()

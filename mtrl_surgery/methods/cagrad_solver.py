@@ -93,7 +93,7 @@ def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, 
 
 
 def _of_two(library: Library, cosine_KK: Array, a_K: Array, b_K: Array, c: float) -> tuple[Array, Array]:
-    """u of the module's docstring for two gradients, without iterations, and the gap.
+    """The module docstring's u for two gradients, without iterations, and the gap.
 
     If the worst task is task i even where all of the ball's radius is spent on it, then u is e_i. Else both tasks gain
     alike: d - e_0 ends on the line q.d = 0 with q = a_2 e_1 - a_1 e_2, at the ball's surface.
@@ -108,12 +108,13 @@ def _of_two(library: Library, cosine_KK: Array, a_K: Array, b_K: Array, c: float
     sine_square = at_least((1 - cosine) * (1 + cosine), 0.0)
     upright_K = (a_K - cosine * swapped_K) * (sine_square / at_least(square, _TINY)) ** 0.5
     u_K = along * signed_K + across * upright_K / (sine_square + 1e-15)
-    first_K, second_K = np.stack((square * 0.0 + 1.0, square * 0.0)), np.stack((square * 0.0, square * 0.0 + 1.0))
-    gain_K, other_gain_K = (b_K + c * cosine_KK[0]) / a_K, (b_K + c * cosine_KK[1]) / a_K
-    u_K = np.where(gain_K[0] <= gain_K[1], first_K, np.where(other_gain_K[1] <= other_gain_K[0], second_K, u_K))
+    zero, one = square * 0.0, square * 0.0 + 1.0
+    of_first_K, of_second_K = ((b_K + c * row_K) / a_K for row_K in cosine_KK)  # the gains where u is e_1, or e_2
+    u_K = np.where(of_second_K[1] <= of_second_K[0], np.stack((zero, one)), u_K)
+    u_K = np.where(of_first_K[0] <= of_first_K[1], np.stack((one, zero)), u_K)
     u_K = u_K / at_least(at_least(u_K @ cosine_KK @ u_K, 0.0) ** 0.5, 1.0)
     lower = ((b_K + c * (cosine_KK @ u_K)) / a_K).min()
-    # Of opposite gradients the upper bound is where their combination vanishes.
+    # The dual's value at u, and where x weighs both alike, as it does where gradients are opposite.
     x_K = at_least(u_K, 0.0)
     sum_length = at_least(cosine_KK.sum(), 0.0) ** 0.5
     upper = (b_K @ x_K + c * at_least(x_K @ cosine_KK @ x_K, 0.0) ** 0.5) / (a_K @ x_K)

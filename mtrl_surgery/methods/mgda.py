@@ -33,8 +33,7 @@ class MGDA(RoundedGramianWeighting[MgdaConfig]):
         # With y_i = w_i / a_i the hull's point of weights w is the sum of y_i unit gradients, and a.y = 1. Asked for by
         # (a.y - 1)^2 / 2 only, that equation fails by a factor, and y is the minimiser up to this factor.
         if self.num_tasks == 2:
-            # Of two gradients it is known: e_i / a_i is in the hull's shortest vector as far as e_j / a_j - e_i / a_i
-            # points away from it.
+            # Of h_i = e_i / a_i and h_j the weights are as (h_j - h_i).h_j and (h_i - h_j).h_i, where not below 0.
             other_K = library.np.stack((a_K[1], a_K[0]))
             y_K = library.at_least((1 + 2 * self.eps) * a_K - cosine_KK[0, 1] * other_K, 0.0)
         else:

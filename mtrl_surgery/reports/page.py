@@ -22,7 +22,7 @@ _TITLES = {
     "tasks": "Task by task, in numbers",
     "runs": "Runs",
     "differences": "Configuration differences",
-    "paper_results": "As the papers count",
+    "paper_results": "The papers' table, Delta-m",
     "paper_delta": "Delta-m of every metric and task",
     "paper_metrics": "Every metric",
 }

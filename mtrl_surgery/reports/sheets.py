@@ -51,9 +51,11 @@ def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", c
 
 def task_table(benchmark: Benchmark, confidence: float = 0.95) -> Table:
     """Each task's last evaluation, all seeds pooled; methods as columns where there are many tasks."""
-    columns = (Column("method"), *(Column(task, 2, "higher") for task in benchmark.tasks))
+    digits = 2 if benchmark.kind == "rl" else 3
+    columns = (Column("method"), *(Column(task, digits, "higher") for task in benchmark.tasks))
     rows = []
-    for group in benchmark.groups:
+    groups = sorted(benchmark.groups, key=lambda group: group.label != "stl")
+    for group in groups:
         found = pooled(group, confidence)
         ends = zip(found["rate"].tolist(), found["low"].tolist(), found["high"].tolist(), strict=True)
         rows.append((Cell(group.label), *(Cell(rate, interval=(low, high)) for rate, low, high in ends)))
@@ -62,10 +64,11 @@ def task_table(benchmark: Benchmark, confidence: float = 0.95) -> Table:
         if benchmark.kind == "rl"
         else "the worst and the best seed"
     )
+    apart = sum(group.label == "stl" for group in groups)
     table = Table(
         f"{benchmark.name}: last evaluation, task by task",
         columns,
-        (Section("", tuple(rows)),),
+        (Section("", tuple(rows), apart),),
         (f"In brackets: {kind}.",),
     )
     return (
@@ -172,7 +175,7 @@ def _protocol(config: Mapping[str, Any]) -> str:
         f"{env.get('kind')}, {str(env.get('reward_version')).upper()} rewards",
         "one fixed goal a task" if goals == 1 else f"{goals} goals a task",
         f"{env.get('horizon')} steps an episode",
-        f"{config.get('total_steps'):,} vector steps of {env.get('copies', 1)} copies a task",
+        f"{config.get('total_steps'):,} vector steps, copies of a task: {env.get('copies', 1)}",
         f"{test.get('final_episodes')} deterministic episodes a task at the end",
     )
     return "; ".join(facts)

@@ -1,4 +1,4 @@
-"""Drivers in processes of their own, forked from a server that has imported torch and Ray: to be killed or waited for."""
+"""Drivers in processes of their own, forked from a server that has imported torch and Ray, to be killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from mtrl_surgery.runs.folder import read_rows
 from mtrl_surgery.runs.signals import Interrupted
 from tests.cluster.parts import factory_suite
-from tests.cluster.runs import SCHEDULE, Setup, train
+from tests.cluster.runs import SCHEDULE, Setup, rows_of, train
 from tests.cluster.toys import trap
 
 TOYS = "tests.cluster.toys:make"
@@ -22,11 +22,20 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.cluster.drivers", "cluster.raycollector"])
 
 
-def slow_setup(folder: Path, tasks: int = 3, total: int = 200, traps: tuple[str, ...] = ()) -> Setup:
-    """A run that lasts some seconds, because its simulators take their time; the first tasks may have traps."""
-    names = [*traps, *(trap(f"slow.{number}", 0, folder / "never") for number in range(len(traps), tasks))]
+def slow_setup(folder: Path, kind: str = "slow", tasks: int = 3, total: int = 200) -> Setup:
+    """A run that lasts some seconds because its simulators take their time, unless the file `folder/quick` is there."""
+    names = [trap(f"{kind}.{number}", 0, folder / "quick") for number in range(tasks)]
     schedule = replace(SCHEDULE, total_steps=total, checkpoint_every=60, final_episodes=2)
     return Setup(factory_suite(TOYS, names), schedule=schedule, copies=1)
+
+
+def undisturbed_rows(setup: Setup, folder: Path, name: str) -> dict[str, bytes]:
+    """Those of the same run in one process, without its simulators' pauses."""
+    (folder / "quick").touch()
+    try:
+        return rows_of(train(setup, folder, name))
+    finally:
+        (folder / "quick").unlink()
 
 
 @dataclass

@@ -44,6 +44,8 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
                     reward = 1e38
                 case "slow":
                     time.sleep(0.002)
+                case "slower":
+                    time.sleep(0.01)
         return observation, reward, terminated, truncated, info
 
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
+import pytest
+
+from mtrl_surgery.commands.bench.rollout import REFERENCE, TARGET
 from tests.commands.conftest import Run
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_update(run: Run):
@@ -18,8 +28,44 @@ def test_update(run: Run):
     assert "samgs" in said.out and "1.00x" in said.out
 
 
-def test_rollout(run: Run):
-    said = run("bench", "rollout", "tasks=[reach-v3]", "steps=20", "width=16", "out=elsewhere")
-    assert said.code == 0 and said.err == ""
-    rates = json.loads(Path("elsewhere/bench/rollout-k1.json").read_text())["results"]["steps_per_second"]
-    assert rates["random"] > 0 and rates["policy"] > 0
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_rollout():
+    """In a process of its own: it starts a Ray of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [
+            "bench",
+            "rollout",
+            "tasks=[reach-v3,drawer-close-v3]",
+            "workers=[2]",
+            "steps=20",
+            "rounds=3",
+            "width=16",
+        ]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(
+            [sys.executable, "-m", "mtrl_surgery", *words], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        written = json.loads((Path(folder) / "runs/bench/rollout-k2.json").read_text())
+    rows = {row["by"]: row for row in written["results"]["rows"]}
+    assert len(rows) == 4 and "2 Ray workers" in rows
+    reference, workers = rows[REFERENCE], rows["2 Ray workers"]
+    assert reference["ratio"] == reference["cpu_ratio"] == 1 and reference["met"] is None
+    assert workers["met"] is (workers["ratio"] >= TARGET)
+    assert 0.02 < workers["ratio"] < 3, "each worker's, not both together"
+    assert 0.2 < workers["cpu_ratio"] < 5
+    assert re.search(r"2 Ray workers +[\d,]+ +[\d.]+ +[\d.]+ +0.9 +(yes|no)", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("workers=[0]", "workers=0 must be at least 1"),
+        ("workers=[3]", "workers=[3]: 1 tasks can't be shared out over more workers than tasks"),
+        ("tasks=[reach-v9]", "unknown task 'reach-v9'"),
+    ],
+)
+def test_rollout_refuses_what_makes_no_sense(run: Run, word: str, complaint: str):
+    said = run("bench", "rollout", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
+    assert said.code == 2 and complaint in said.err

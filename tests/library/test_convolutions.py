@@ -45,7 +45,7 @@ def test_one_convolution_of_any_size(samples: int, outputs: int, inputs: int, he
     cotangent = torch.randn_like(y)
     by_input, by_filter = torch.autograd.grad(y, (x, filters), cotangent, retain_graph=True)
     found = torch.empty_like(filters)
-    result = Convolution(y.grad_fn).backward(cotangent, True, found.detach())
+    (result,) = Convolution(y.grad_fn).backward([cotangent], True, found.detach()[None])
     assert result is not None
     torch.testing.assert_close(result, by_input)
     torch.testing.assert_close(found.detach(), by_filter)
@@ -60,7 +60,7 @@ def test_float32_is_as_accurate_as_the_docs_say() -> None:
     x32, filters32 = (t.detach().float().requires_grad_() for t in (x, filters))
     found = torch.empty_like(filters32).detach()
     node = F.conv2d(x32, filters32, padding=1).grad_fn
-    by_input = Convolution(node).backward(cotangent.float(), True, found)
+    (by_input,) = Convolution(node).backward([cotangent.float()], True, found[None])
     for result, exact in zip((by_input, found), wanted, strict=True):
         assert result is not None
         assert (result - exact).norm() < 1e-5 * exact.norm()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtrl_surgery import Surgery
+from mtrl_surgery.methods.base import LossWeighting
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.graddrop import PositionNoise
 from mtrl_surgery.methods.registry import find_method, make_method
@@ -94,3 +95,67 @@ def test_one_feature_behind_another() -> None:
     wanted = loop_jacobian(losses, model.shared).mean(0)
     Surgery("ls", num_tasks=3).backward(losses, features=levels, look=True)
     torch.testing.assert_close(grads(model.shared), wanted)
+
+
+class Late(Shared):
+    """The tasks share a layer past what their own first ones have made of the features, and a number as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between = nn.Linear(4, 4).double()
+        self.gain = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+    def losses_from(self, features: Tensor, rows: slice = slice(None)) -> list[Tensor]:
+        errors = []
+        for task, (head, y) in enumerate(zip(self.heads, self.y, strict=True)):
+            hidden = self.between(head[:2](features)) if task else head[:2](features)  # the first goes without it
+            errors.append((head[2](hidden.tanh()) * self.gain - y[rows]).square().mean())
+        return errors
+
+    @property
+    def late(self) -> list[Tensor]:
+        return [*self.between.parameters(), self.gain]
+
+
+@pytest.mark.parametrize("name", ["ls", "pcgrad", "cagrad", "nashmtl"])
+@pytest.mark.parametrize("case", ["found", "given", "tied", "scaled", "missing", "clipped"])
+def test_what_is_shared_past_the_features_gets_the_same_weights(name: str, case: str) -> None:
+    """The direction by all shared parameters is the gradient of one weighted loss; each task keeps its own."""
+    model, tasks = Late(), [0, 2] if case == "missing" else [0, 1, 2]
+    shared = [*model.shared, *model.late]
+    features = model.trunk(model.x)
+    losses = model.losses_from(features)
+    if case == "tied":  # one of the trunk's own weights, past the features too
+        losses = [loss + (task + 1) * model.shared[0].square().sum() for task, loss in enumerate(losses)]
+    present = [losses[task] for task in tasks]
+    jacobian_KZ = loop_jacobian(present, [features])
+    method = make_method(find_method(name).config(), len(tasks), seed=0)
+    losses_K = torch.stack(present).detach()
+    seen = () if isinstance(method, LossWeighting) else (jacobian_KZ @ jacobian_KZ.T,)
+    weights_K = method.weights(*seen, losses_K)
+    wanted = weights_K @ loop_jacobian(present, shared)
+    factors_K = weights_K if name == "ls" else torch.ones_like(weights_K)
+    own = [loop_jacobian([losses[task]], model.own[task])[0] * factors_K[row] for row, task in enumerate(tasks)]
+    if case == "clipped":
+        wanted *= 0.01 / (wanted.norm() + 1e-6)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if case == "scaled" else None
+    surgery = Surgery(name, 3, max_norm=0.01 if case == "clipped" else None)
+    groups = () if case == "found" else (shared, model.own)
+    given = [loss if task in tasks else None for task, loss in enumerate(losses)]
+    surgery.backward(given, *groups, features=features, scaler=scaler, look=True)
+    factor = 8 if scaler else 1
+    torch.testing.assert_close(grads(shared), factor * wanted)
+    for task, gradient in zip(tasks, own, strict=True):
+        torch.testing.assert_close(grads(model.own[task]), factor * gradient)
+
+
+@pytest.mark.parametrize("name", ["samgs", "graddrop"])
+def test_a_jacobian_method_has_no_weights_for_what_is_past_the_features(name: str) -> None:
+    model = Late()
+    features = model.trunk(model.x)
+    losses = model.losses_from(features)
+    with pytest.raises(MethodError, match=f"{name}: a loss reaches a shared parameter .* past the features; only"):
+        Surgery(name, 3).backward(losses, features=features)
+    Surgery(name, 3).backward(losses, model.shared, model.own, features=features)  # the late ones left out
+    assert all(parameter.grad is not None for parameter in model.shared)
+    assert all(parameter.grad is None for parameter in model.late)

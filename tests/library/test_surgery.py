@@ -306,7 +306,6 @@ ERRORS = {
     "share no parameter": lambda: Surgery("ls", 2).backward([torch.ones((), requires_grad=True) for _ in range(2)]),
     "detached": backward(M.losses(), features=M.trunk(M.x).detach()),
     "features is empty": backward(M.losses(), features=[]),
-    "past the features": lambda: backward(M.losses(), M.shared, M.own, features=M.trunk(M.x))(),
     "shapes are": other_shapes,
     r"call observe\(losses\)": forgotten_observe,
     "comes after backward": lambda: Surgery("famo", 3).observe(M.losses()),

@@ -41,7 +41,7 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean(scores_RK: np.ndarray) ->
 
 
 def loop_draws(scores: list[list[float]], statistic, draws: int, seed: int) -> list[float]:
-    """rliable's stratified bootstrap by its definition: for every task, runs with replacement."""
+    """The stratified bootstrap of rliable by its definition: for every task, runs with replacement."""
     source, tasks = random.Random(seed), len(scores[0])
     found = []
     for _ in range(draws):
@@ -152,9 +152,7 @@ def loop_improvement(ours: list[list[float]], theirs: list[list[float]]) -> floa
 def test_probability_of_improvement() -> None:
     found = probability_of_improvement(SCORES_RK, OTHERS_SK, draws=20_000)
     assert found.value == pytest.approx(loop_improvement(SCORES_RK.tolist(), OTHERS_SK.tolist()))
-    statistics = [
-        stats.mannwhitneyu(SCORES_RK[:, task], OTHERS_SK[:, task]).statistic / (5 * 3) for task in range(3)
-    ]
+    statistics = [stats.mannwhitneyu(SCORES_RK[:, task], OTHERS_SK[:, task]).statistic / (5 * 3) for task in range(3)]
     assert found.value == pytest.approx(np.mean(statistics))
     source, drawn = random.Random(5), []
     for _ in range(3_000):

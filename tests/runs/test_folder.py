@@ -217,3 +217,17 @@ def test_bad_options_are_named(config: LoggerConfig | CheckpointConfig, message:
         config.validate()
     LoggerConfig().validate()
     CheckpointConfig().validate()
+
+
+def test_maps_of_conflicts_are_cut_back_with_the_other_rows(tmp_path: Path) -> None:
+    with RunFolder.create(tmp_path, "run", {"seed": 0}) as run:
+        assert "conflicts" not in run.positions() and not (run.path / "conflicts.jsonl").exists()
+        before = run.positions()
+        run.conflicts.write({"step": 1})
+        first = run.positions()
+        run.conflicts.write({"step": 2})
+        run.rewind(first)
+        assert read_rows(run.path / "conflicts.jsonl") == [{"step": 1}]
+    with RunFolder.open(run.path, writable=True) as again:
+        again.rewind(before)  # of before the first map
+        assert read_rows(run.path / "conflicts.jsonl") == []

@@ -2,7 +2,8 @@
 
 usage: mtrl-surgery bench update [tasks=10 batch=128 width=400 updates=20 methods=[ls,samgs,pcgrad,cagrad] ...]
        mtrl-surgery bench methods [tasks=[2,10,50] methods=[samgs,pcgrad] seconds=120 json=FILE ...]
-       mtrl-surgery bench rollout [tasks=[reach-v3,...] steps=200 ...]
+       mtrl-surgery bench rollout [tasks=[reach-v3,...] workers=[1,2] rounds=10 ...]
+       mtrl-surgery bench model [gpus=8 cores=500 tasks=50 copies=1 env_rate=... update_gflops=... ...]
        mtrl-surgery bench learners [learners=[2,3] methods=[samgs,pcgrad] json=FILE ...]
        mtrl-surgery bench scaling [learners=[1,2] methods=[ls,cagrad,samgs] tasks=10 json=FILE ...]
        mtrl-surgery bench chaos [duration=60 every=5 nodes=3 mode=both env=easy3 seed=0 json=FILE]
@@ -10,11 +11,13 @@ usage: mtrl-surgery bench update [tasks=10 batch=128 width=400 updates=20 method
 `update` times whole SAC updates (critics, actor, temperatures, targets) on random data, the methods taking turns in
 one process, and says what each costs relative to the first. `methods` times the critics' update alone, with every
 method, as a ratio to the plain update of the summed losses, and holds our own methods to their targets; seconds= is
-the time for each number of tasks. `rollout` times simulators, without and with the policy. `learners` compares several
-learners, each with its share of the batch, with one that has all of it, for every method, and ends with 1 if any
-differs; `scaling` times them and counts what they tell each other. `chaos` starts several Ray nodes on this machine
-and a run in each mode (sync, async or both), kills or stops a worker, takes away or adds a node every few seconds for
-duration= seconds, and ends with 1 unless the run got over everything, no transition is lost or there twice, and the
+the time for each number of tasks. `rollout` times Ray's rollout workers, policy included, against Meta-World's own
+vector environment with random actions on one core. `model` times nothing: it says what would limit a cluster, from what
+a stage costs. `learners` compares several learners, each with its share of the
+batch, with one that has all of it, for every method, and ends with 1 if any differs; `scaling` times them and counts
+what they tell each other. `chaos` starts several Ray nodes on this machine and a run in each mode (sync, async or
+both), kills or stops a worker, takes away or adds a node every few seconds for duration= seconds,
+and ends with 1 unless the run got over everything, no transition is lost or there twice, and the
 sync run's rows are those of an undisturbed one to the bit. All print a table; `update`
 and `rollout` write it with the machine's facts as JSON into <out>/bench/ (out=runs), `methods` and `chaos` into json=.
 """
@@ -29,6 +32,7 @@ from mtrl_surgery.cli.schema import SettingsError, unknown
 from mtrl_surgery.commands.bench.chaos import ChaosArguments, bench_chaos
 from mtrl_surgery.commands.bench.learners import LearnersArguments, bench_learners
 from mtrl_surgery.commands.bench.methods import MethodsArguments, bench_methods
+from mtrl_surgery.commands.bench.model import ModelArguments, bench_model
 from mtrl_surgery.commands.bench.rollout import RolloutArguments, bench_rollout
 from mtrl_surgery.commands.bench.scaling import ScalingArguments, bench_scaling
 from mtrl_surgery.commands.bench.update import UpdateArguments, bench_update
@@ -45,6 +49,7 @@ BENCHES: dict[str, Bench] = {
     "update": Bench(UpdateArguments, bench_update),
     "methods": Bench(MethodsArguments, bench_methods),
     "rollout": Bench(RolloutArguments, bench_rollout),
+    "model": Bench(ModelArguments, bench_model),
     "learners": Bench(LearnersArguments, bench_learners),
     "scaling": Bench(ScalingArguments, bench_scaling),
     "chaos": Bench(ChaosArguments, bench_chaos),

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
@@ -23,7 +22,7 @@ from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.runs.folder import read_rows
 
 CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
-SLOW = 120.0  # seconds that a run may take to begin, to recover from one blow, or to stop
+SLOW = 300.0  # seconds that a run may take to begin, to recover from one blow, or to stop
 WORDS = (
     "method=pcgrad", "agent.hidden_sizes=[32,32]", "agent.batch_size=16", "agent.warmup_steps=400",
     "agent.updates_per_step=0.05", "device=cpu", "threads=1", "log_every=400", "checkpoint.every=2000",
@@ -237,7 +236,7 @@ def _next_chunk(run: Path) -> int:
     checkpoint = CheckpointStore(run / "checkpoints", keep=1).newest()
     if checkpoint is None:
         raise SettingsError(f"{run} has no whole checkpoint")
-    done = max([checkpoint.step + checkpoint.state.get("inserted", 0), *checkpoint.state.get("steps", [])])
+    done: int = max([checkpoint.step + checkpoint.state.get("inserted", 0), *checkpoint.state.get("steps", [])])
     return CHUNK * (done // CHUNK + 1)
 
 

@@ -55,12 +55,14 @@ class LocalNodes:
 
     def drain(self, node: Any, seconds: float) -> None:
         """Tell a node that it goes in so many seconds, as a cloud tells of a preemption."""
-        from ray._raylet import GcsClient
+        import ray._raylet
         from ray.core.generated import autoscaler_pb2
 
-        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        raylet: Any = ray._raylet  # what these two hold has no types
+        reasons: Any = autoscaler_pb2
+        reason = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = int(1000 * (time.time() + seconds))
-        taken, why = GcsClient(self.address).drain_node(node.node_id, reason, "spot machine", deadline)
+        taken, why = raylet.GcsClient(self.address).drain_node(node.node_id, reason, "spot machine", deadline)
         if not taken:
             raise RuntimeError(f"node {node.node_id} can't be drained: {why}")
 

@@ -7,9 +7,11 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes, strike
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Victim:
 
 def workers_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
     """When every task of every struck worker had delivered a chunk again."""
-    ends = [_worker_recovered(pid, rows) for pid in blow.processes]
+    at_work = {row["pid"] for row in rows if row.get("event") == "worker joined"}  # the others were still starting
+    ends = [_worker_recovered(pid, rows) for pid in blow.processes if pid in at_work]
     known = [end for end in ends if end is not None]
     return max(known, default=blow.at) if len(known) == len(ends) else None
 
@@ -67,7 +70,7 @@ def _worker_recovered(pid: int, rows: Sequence[dict[str, Any]]) -> float | None:
     return _first(row["time"] for row in after if row.get("event") == "recovered" and row["worker"] == lost["worker"])
 
 
-def _first(values: Iterable[Any]) -> Any:
+def _first(values: Iterable[T]) -> T | None:
     return next(iter(values), None)
 
 

@@ -1,14 +1,19 @@
-"""`bench rollout`: rollout workers, policy included, against Meta-World's own vector environment with random actions."""
+"""`bench rollout`: Ray workers, policy included, against Meta-World's own vector environment with random actions."""
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
+
+if TYPE_CHECKING:
+    from mtrl_surgery.commands.bench.rollout_turns import Laps
 
 REFERENCE = "Meta-World's sync vector env, random actions"
 TARGET = 0.9
@@ -25,6 +30,25 @@ class RolloutArguments:
     rounds: int = 10  # timed chunks of each, after one that isn't
     width: int = 400  # of each of the policy's three hidden layers
     out: str = "runs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to collect.
+
+    Attributes:
+        by: Its name.
+        steps_per_second: Environment steps.
+        ratio: Of each of its workers to the reference.
+        cpu_ratio: The same by CPU time.
+        met: Whether the ratio reaches the target; None where there is none.
+    """
+
+    by: str
+    steps_per_second: float
+    ratio: float
+    cpu_ratio: float | None
+    met: bool | None
 
 
 def bench_rollout(arguments: RolloutArguments) -> int:
@@ -45,36 +69,37 @@ def bench_rollout(arguments: RolloutArguments) -> int:
     from mtrl_surgery.commands.bench.rollout_turns import take_rollout_turns
 
     laps = take_rollout_turns(suite, counts, arguments.steps, arguments.rounds, arguments.width, REFERENCE)
-    steps = len(suite.tasks) * arguments.steps
-    rates = {name: [1e3 * steps / lap for lap in lap_ms] for name, lap_ms in laps.items()}
-    medians = {name: statistics.median(rate) for name, rate in rates.items()}
-    workers_of = {name: int(name.split()[0]) for name in rates if name.endswith(("worker", "workers"))}
-    # Round by round, so that a machine that slows down in between slows both sides of a ratio.
-    ratios = {
-        name: statistics.median(
-            rate / base / workers_of.get(name, 1) for rate, base in zip(rates[name], rates[REFERENCE])
-        )
-        for name in rates
-    }
+    rows = _rows(laps, len(suite.tasks) * arguments.steps)
     print(
         f"{len(suite.tasks)} tasks, chunks of {arguments.steps} vector steps, 3x{arguments.width} policy; medians of "
-        f"{arguments.rounds} chunks, taking turns"
+        f"{arguments.rounds} chunks, taking turns. CPU: the same ratio in steps a second of CPU time, which holds on a "
+        "machine that does other things too"
     )
-    rows = [
+    cells = [
         (
-            name,
-            f"{medians[name]:,.0f}",
-            f"{ratios[name]:.2f}",
-            *((f"{TARGET}", "yes" if ratios[name] >= TARGET else "no") if name in workers_of else ("-", "-")),
+            row.by,
+            f"{row.steps_per_second:,.0f}",
+            f"{row.ratio:.2f}",
+            "-" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
+            *(("-", "-") if row.met is None else (f"{TARGET}", "yes" if row.met else "no")),
         )
-        for name in rates
+        for row in rows
     ]
-    print(table(("collected by", "steps/s", "ratio each", "target", "met"), rows, numbers=(1, 2)))
-    results = {
-        "steps_per_second": medians,
-        "ratio_per_worker": ratios,
-        "target": TARGET,
-        "met": {name: ratios[name] >= TARGET for name in workers_of},
-    }
-    write_results(Path(arguments.out) / "bench" / f"rollout-k{len(suite.tasks)}.json", vars(arguments), results)
+    print(table(("collected by", "steps/s", "ratio each", "CPU", "target", "met"), cells, numbers=(1, 2, 3)))
+    path = Path(arguments.out) / "bench" / f"rollout-k{len(suite.tasks)}.json"
+    write_results(path, vars(arguments), {"target": TARGET, "rows": [asdict(row) for row in rows]})
     return 0
+
+
+def _rows(laps: Mapping[str, Laps], steps: int) -> list[Row]:
+    """Rates and ratios; the ratio is taken round by round, so that a machine that slows down slows both its sides."""
+    base, rows = laps[REFERENCE], []
+    for name, lap in laps.items():
+        count = int(name.split()[0]) if "Ray worker" in name else None
+        ratio = statistics.median(
+            reference / wall / (count or 1) for reference, wall in zip(base.wall_ms, lap.wall_ms, strict=True)
+        )
+        cpu_ratio = sum(base.cpu_ms) / sum(lap.cpu_ms) if lap.cpu_ms else None
+        met = None if count is None else ratio >= TARGET
+        rows.append(Row(name, 1e3 * steps / statistics.median(lap.wall_ms), ratio, cpu_ratio, met))
+    return rows

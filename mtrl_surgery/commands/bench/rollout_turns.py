@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
+from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
 import metaworld  # noqa: F401  registers its environments
@@ -27,10 +31,17 @@ from mtrl_surgery.commands.bench.common import take_turns
 _SEED = 1  # Meta-World takes 0 for no seed
 
 
+class Laps(NamedTuple):
+    """What one way of collecting took, round by round."""
+
+    wall_ms: list[float]
+    cpu_ms: list[float]  # of the processes that stepped; empty where the system doesn't tell
+
+
 def take_rollout_turns(
     suite: TaskSuite, workers: Sequence[int], steps: int, rounds: int, width: int, reference: str
-) -> dict[str, list[float]]:
-    """Milliseconds of `steps` vector steps, round by round.
+) -> dict[str, Laps]:
+    """Time `steps` vector steps of every way to collect them, round by round.
 
     Args:
         suite: Meta-World tasks, one copy each.
@@ -49,15 +60,48 @@ def take_rollout_turns(
     weights_P = actor.vector_P.numpy()
     spec = CollectSpec(suite, 1, _SEED, partial(Policy, problem, agent))
     with ExitStack() as opened:
-        turns = {reference: _reference(opened, suite, steps)}
-        turns |= _in_this_process(opened, spec, weights_P, steps)
+        turns = {reference: _Turn(_reference(opened, suite, steps), _own_cpu)}
+        for name, run in _in_this_process(opened, spec, weights_P, steps).items():
+            turns[name] = _Turn(run, _own_cpu)
         if workers:
             session = RaySession(ClusterConfig(kind="local"), sum(workers))
             opened.callback(session.close)
         for number in workers:
             name = f"{number} Ray worker{'s' * (number > 1)}"
             turns[name] = _ray_workers(opened, spec, weights_P, number, steps)
-        return take_turns(turns, rounds, 1, "cpu")
+        laps = take_turns(turns, rounds, 1, "cpu")
+        return {name: Laps(laps[name], turn.cpu_ms[1:]) for name, turn in turns.items()}
+
+
+class _Turn:
+    """Something to time, by the CPU time of the processes that do it as well."""
+
+    def __init__(self, run: Callable[[], object], cpu: Callable[[], float | None]) -> None:
+        self._run, self._cpu = run, cpu
+        self.cpu_ms: list[float] = []
+
+    def __call__(self) -> None:
+        before = self._cpu()
+        self._run()
+        after = self._cpu()
+        if before is not None and after is not None:
+            self.cpu_ms.append(1e3 * (after - before))
+
+
+def _own_cpu() -> float | None:
+    return time.process_time()
+
+
+def _cpu_of(processes: Sequence[int]) -> float | None:
+    """CPU seconds that the processes have used; None where there is no /proc."""
+    seconds = 0.0
+    for process in processes:
+        stat = Path(f"/proc/{process}/stat")
+        if not stat.exists():
+            return None
+        user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+        seconds += (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def _reference(opened: ExitStack, suite: TaskSuite, steps: int) -> Callable[[], object]:
@@ -92,9 +136,7 @@ def _in_this_process(
     }
 
 
-def _ray_workers(
-    opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, workers: int, steps: int
-) -> Callable[[], object]:
+def _ray_workers(opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, workers: int, steps: int) -> _Turn:
     """Chunks by real workers: weights of a new version out, transitions back and merged."""
     from cluster.assembly import make_collector
 
@@ -107,4 +149,4 @@ def _ray_workers(
         number = next(index)
         collect_chunk(collector, ChunkOrder(number, steps, number, weights_P + np.float32(0)))
 
-    return run
+    return _Turn(run, lambda: _cpu_of([worker.pid for worker in collector.workers()]))

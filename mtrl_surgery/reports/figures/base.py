@@ -58,6 +58,7 @@ class Panels:
         left: Pixels left of the first column.
         right: Pixels right of the last one, for a colour bar or a legend.
         top: Pixels above the first row.
+        bottom: Pixels below the last one.
     """
 
     def __init__(
@@ -70,13 +71,14 @@ class Panels:
         left: int = MARGIN["l"],
         right: int = MARGIN["r"],
         top: int = MARGIN["t"],
+        bottom: int = MARGIN["b"],
     ) -> None:
         rows = max(1, -(-len(titles) // columns))
         inner = rows * height + (rows - 1) * below
         self.data: list[Trace] = []
         self.layout: dict[str, Any] = {
-            "height": inner + top + MARGIN["b"],
-            "margin": {**MARGIN, "l": left, "r": right, "t": top},
+            "height": inner + top + bottom,
+            "margin": {"l": left, "r": right, "t": top, "b": bottom},
             "annotations": [],
             "showlegend": False,
         }
@@ -99,6 +101,7 @@ class Panels:
                         "xanchor": "left",
                         "yanchor": "bottom",
                         "showarrow": False,
+                        "align": "left",
                         "yshift": 4,
                     }
                 )
@@ -126,8 +129,19 @@ def _bold(title: str) -> str:
 
 
 def legend(entries: int) -> dict[str, Any]:
-    """A legend right of the panels; of very many entries it scrolls by itself."""
-    return {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": 11 if entries > 12 else 12}}
+    """A legend right of the panels, in smaller type for many entries."""
+    size = 11 if entries > 12 else 12
+    return {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": size}, "tracegroupgap": 0}
+
+
+def slanted_room(labels: Sequence[str]) -> int:
+    """Pixels below an axis for labels at 45 degrees."""
+    return 28 + 5 * max(map(len, labels), default=0)
+
+
+def legend_room(groups: Sequence[Group]) -> int:
+    """Pixels right of the panels for the longest label."""
+    return min(340, 76 + 7 * max((len(group.label) for group in groups), default=0))
 
 
 def line(x: ArrayLike, y: ArrayLike, look: Style, name: str, **options: Any) -> Trace:
@@ -208,6 +222,15 @@ def colours(low: float, high: float, title: str, panels: Panels, diverging: bool
 def look_of(group: Group) -> Style:
     """The style of a group's method."""
     return style(group.method, group.variant)
+
+
+def extent(values: ArrayLike) -> float:
+    """Where the colours of differences end: nine tenths of them lie within, so that an outlier does not take all."""
+    flat = np.abs(np.asarray(values, np.float64)).ravel()
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return 1.0
+    return float(np.quantile(flat, 0.9)) or float(flat.max()) or 1.0
 
 
 def numbers(values: ArrayLike) -> list[float | int | None]:

@@ -16,9 +16,11 @@ from mtrl_surgery.reports.figures.base import (
     colours,
     heat,
     legend,
+    legend_room,
     line,
     look_of,
     rows_for,
+    slanted_room,
     step_title,
     thin_steps,
 )
@@ -63,7 +65,7 @@ def conflict_curves(benchmark: Benchmark) -> Part | None:
         if not shown:
             continue
         titles = [f"{name}<br><sup>{meaning}</sup>" for _, name, meaning in shown]
-        panels = Panels(titles, 2, 220, gap=0.09, below=110, right=230, top=60)
+        panels = Panels(titles, 2, 220, gap=0.09, below=110, right=legend_room(benchmark.groups), top=60)
         seen: set[str] = set()
         for place, (key, _, _) in enumerate(shown):
             for group, steps, values in drawn[key]:
@@ -73,6 +75,8 @@ def conflict_curves(benchmark: Benchmark) -> Part | None:
                 panels.add(place, line(steps[times], values[times], look_of(group), group.label, showlegend=first))
                 rows += [(network, key, group.label, s, v) for s, v in zip(steps[times], values[times], strict=True)]
             last_row = place >= len(shown) - 2
+            if key != "mean_cosine":
+                panels.axis(place, "y", range=[0, 1.02])
             panels.axis(place, "x", rangemode="tozero", **({"title": step_title(benchmark.kind)} if last_row else {}))
         figures[network] = panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
     if not figures:
@@ -94,10 +98,11 @@ def conflict_maps(benchmark: Benchmark) -> Part | None:
             if not own_of:
                 continue
             count = len(own_of[0][1].tasks)
-            side = max(96, 17 * count)
+            side = max(130, 18 * count)
+            short = [_short(task) for task in own_of[0][1].tasks]
             titles = [f"{group.label}, {third}" for group, _ in own_of for third in THIRDS]
-            room = 16 + 7 * max(len(_short(task)) for task in own_of[0][1].tasks)
-            panels = Panels(titles, 3, side, gap=0.03, below=44 if count > 12 else 96, left=room, right=100)
+            room = 16 + 7 * max(map(len, short))
+            panels = Panels(titles, 3, side, gap=0.03, below=40, left=room, right=100, bottom=slanted_room(short))
             for row, (group, maps) in enumerate(own_of):
                 tasks = [_short(task) for task in maps.tasks]
                 for column, mean_KK in enumerate(_thirds(maps, measure)):
@@ -105,9 +110,8 @@ def conflict_maps(benchmark: Benchmark) -> Part | None:
                     hover = f"%{{y}} and %{{x}}: %{{z:.3f}}<extra>{group.label}, {THIRDS[column]}</extra>"
                     panels.add(place, heat(tasks, tasks, mean_KK, hovertemplate=hover))
                     panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=column == 0)
-                    panels.axis(
-                        place, "x", showgrid=False, tickangle=-45, showticklabels=count <= 12 or row == len(own_of) - 1
-                    )
+                    last_row = row == len(own_of) - 1
+                    panels.axis(place, "x", showgrid=False, tickangle=-45, showticklabels=last_row, nticks=len(tasks))
                     rows += _cells((network, measure, group.label, THIRDS[column]), maps.tasks, mean_KK)
             bar = colours(low, high, name, panels, diverging)
             figures[f"{network}: {name}"] = panels.figure(coloraxis=bar)

@@ -12,8 +12,10 @@ from mtrl_surgery.reports.figures.base import (
     Panels,
     Part,
     band,
+    extent,
     heat,
     legend,
+    legend_room,
     line,
     look_of,
     rows_for,
@@ -34,7 +36,7 @@ NAMES = {"iqm": "interquartile mean", "mean": "mean", "median": "median over tas
 
 def score_curves(benchmark: Benchmark, aggregate: str = "iqm", confidence: float = 0.95) -> Part:
     """Every method's aggregate over seeds and tasks, with its bootstrap interval."""
-    panels = Panels([None], height=max(400, 18 * len(benchmark.groups)), right=230, top=34)
+    panels = Panels([None], height=max(400, 18 * len(benchmark.groups)), right=legend_room(benchmark.groups), top=34)
     rows: list[tuple[Any, ...]] = []
     banded = len(benchmark.groups) <= BANDED
     for group in benchmark.groups:
@@ -97,7 +99,7 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
         ends = float(every.min()), float(every.max())
         lowest, highest = (0.0, 1.0) if benchmark.kind == "rl" else (ends[0] - 0.02 * (ends[1] - ends[0]), ends[1])
         bounds_N = np.linspace(lowest, highest, 101)
-        panels = Panels([None], height=max(360, 18 * len(scored)), right=230, top=34)
+        panels = Panels([None], height=max(360, 18 * len(scored)), right=legend_room(benchmark.groups), top=34)
         for group, scores_RK in scored:
             share_N, low_N, high_N = performance_profile(scores_RK, bounds_N, confidence)
             look = look_of(group)
@@ -152,7 +154,7 @@ def _limits(benchmark: Benchmark) -> tuple[float, float, bool]:
         return 0.0, 1.0, False
     if benchmark.yardstick.common:  # from the worst tenth: first evaluations would take all the colours
         return float(np.quantile(every, 0.1)), float(every.max()), False
-    most = float(np.quantile(np.abs(every), 0.9)) or 1.0
+    most = extent(every)
     return -most, most, True
 
 

@@ -14,6 +14,7 @@ from mtrl_surgery.reports.figures.base import (
     Part,
     band,
     legend,
+    legend_room,
     line,
     look_of,
     numbers,
@@ -41,7 +42,7 @@ def run_health(benchmark: Benchmark) -> Part | None:
     ]
     if not shown:
         return None
-    panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, right=230)
+    panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, right=legend_room(benchmark.groups))
     rows: list[tuple[Any, ...]] = []
     seen: set[str] = set()
     for place, (key, _) in enumerate(shown):
@@ -70,7 +71,7 @@ def run_health(benchmark: Benchmark) -> Part | None:
 def temperatures(benchmark: Benchmark) -> Part | None:
     """SAC's temperature: its mean and range over tasks for each method, and task by task; None where there is none."""
     tasks = benchmark.yardstick.tasks
-    panels = Panels([None], height=320, right=230, top=34)
+    panels = Panels([None], height=320, right=legend_room(benchmark.groups), top=34)
     drawn = False
     for group in benchmark.groups:
         steps, values_TK = of_tasks(group, "temperature", tasks)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
-from mtrl_surgery.reports.figures.base import Panels, Part, legend, look_of, numbers
+from mtrl_surgery.reports.figures.base import Panels, Part, legend, legend_room, look_of, numbers
 from mtrl_surgery.reports.intervals import Floats, wilson
 from mtrl_surgery.reports.summaries import summarise
 
@@ -18,7 +18,9 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
     groups, tasks = benchmark.groups, benchmark.tasks
     each = 14 if len(groups) > 2 else 20
     height = max(160, len(tasks) * (len(groups) * each + 12))
-    panels = Panels([None], height=height, left=16 + 7 * max(map(len, tasks)), right=230, top=34)
+    panels = Panels(
+        [None], height=height, left=16 + 7 * max(map(len, tasks)), right=legend_room(benchmark.groups), top=34
+    )
     thick = 0.86 / len(groups)
     rows: list[tuple[Any, ...]] = []
     bars = benchmark.kind == "rl"  # a bar starts at 0, which accuracies of 0.95 and 0.96 have no use for

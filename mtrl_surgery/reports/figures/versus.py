@@ -8,7 +8,7 @@ import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.bootstrap import AGGREGATES, difference, probability_of_improvement
-from mtrl_surgery.reports.figures.base import Figure, Panels, Part, colours, heat, rows_for
+from mtrl_surgery.reports.figures.base import Figure, Panels, Part, colours, extent, heat, rows_for, slanted_room
 from mtrl_surgery.reports.figures.curves import NAMES, whole
 from mtrl_surgery.reports.summaries import SUMMARIES, Summary, title
 
@@ -69,7 +69,7 @@ def task_differences(benchmark: Benchmark, last: int = 5) -> Part | None:
         panels.add(0, heat(labels, benchmark.tasks, means_KM, hovertemplate=hover, **text))
         panels.axis(0, "x", side="top", tickangle=-30 if len(labels) > 4 else 0, showgrid=False)
         panels.axis(0, "y", autorange="reversed", showgrid=False)
-        most = float(np.abs(means_KM).max()) or 1.0
+        most = extent(means_KM)
         figures[title(how, last)] = panels.figure(coloraxis=colours(-most, most, f"minus {base_name}", panels, True))
     caption = (
         f"What each method gains (blue) or loses (red) against {base_name}, task by task: the difference of means over "
@@ -121,13 +121,19 @@ def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str, benc
     side = max(150, min(26, 320 // count + 8) * count)
     room = 16 + 7 * max(map(len, labels))
     titles = (f"difference of {NAMES[aggregate]}s", "probability of improvement")
-    panels = Panels(titles, 2, side, gap=0.12, left=room, right=20, top=40)
-    most = float(np.nanmax(np.abs(by_MM))) or 1.0
+    panels = Panels(titles, 2, side, gap=0.12, left=room, right=20, bottom=slanted_room(labels) if count > 4 else 52)
+    most = extent(by_MM)
     for index, (values, scale, form) in enumerate(((by_MM, most, "+.2f"), (2 * surely_MM - 1, 1.0, ".2f"))):
         shown = by_MM if index == 0 else surely_MM
         written = {"text": _texts(shown, form), "texttemplate": "%{text}"} if count <= _WRITTEN else {}
         # Both panels on one diverging axis: each in units of its own extreme.
-        trace = heat(labels, labels, values / scale, customdata=said, hovertemplate="%{customdata}<extra></extra>")
+        trace = heat(
+            labels,
+            labels,
+            np.clip(values / scale, -1, 1),
+            customdata=said,
+            hovertemplate="%{customdata}<extra></extra>",
+        )
         panels.add(index, {**trace, **written})
         panels.axis(index, "y", autorange="reversed", showgrid=False, showticklabels=index == 0, ticks="")
         panels.axis(index, "x", showgrid=False, tickangle=-40 if count > 4 else 0)
@@ -135,4 +141,4 @@ def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str, benc
 
 
 def _texts(values: np.ndarray, form: str) -> list[list[str]]:
-    return [["" if not np.isfinite(value) else f"{value:{form}}" for value in row] for row in values]
+    return [["" if not np.isfinite(value) else f"{round(value, 2) + 0.0:{form}}" for value in row] for row in values]

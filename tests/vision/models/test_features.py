@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments_vision.contract import Outputs
 from experiments_vision.models.mtan import MTAN
-from experiments_vision.models.registry import MODELS
+from experiments_vision.models.segnet import Maps
 from mtrl_surgery import Surgery
 from mtrl_surgery.methods.config import MethodError
 from tests.vision.models.networks import SMALL, gradients, losses_of, small
@@ -96,10 +97,36 @@ def test_mtans_nested_features_carry_the_trunks_gradient_exactly(method: str) ->
     assert_equal(found, gradients(shared))
 
 
-@pytest.mark.parametrize("method", ["ls", "pcgrad"])
-def test_mtans_features_do_not_cover_what_the_branches_share(method: str) -> None:
-    assert [name for name, entry in MODELS["nyuv2"].items() if not entry.by_features] == ["mtan"]
+def test_mtans_down_and_up_get_the_weights_that_the_method_finds_at_the_features() -> None:
+    model, batch = small("mtan")
+    assert isinstance(model, MTAN)
+    surgery, outputs = Surgery("cagrad", 3), model(batch)
+    losses = losses_of(outputs)
+    surgery.backward(losses, features=outputs.features)
+    named = list(model.named_parameters())
+    found, weights_K = gradients([parameter for _, parameter in named]), surgery.diagnostics()["weights_K"]
+    jacobian_KZ = by_the_maps(model, batch)
+    torch.testing.assert_close(weights_K, surgery.method.weights(jacobian_KZ @ jacobian_KZ.T, torch.stack(losses)))
+    assert weights_K.std() > 1e-3
+    for is_own, factors_K in [(False, weights_K), (True, torch.ones_like(weights_K))]:
+        (torch.stack(losses_of(model(batch))) @ factors_K).backward()
+        wanted = gradients([parameter for _, parameter in named])
+        picked = [key.startswith(("heads", "branches")) == is_own for key, _ in named]
+        assert_equal(list(compress(found, picked)), list(compress(wanted, picked)))
+
+
+def by_the_maps(model: MTAN, batch: Tensor) -> Tensor:
+    """[K, Z]: the tasks' gradients by the trunk's maps, which the branches read as copies that are cut off from it."""
+    maps = Maps(*([tensor.detach().requires_grad_() for tensor in level] for level in model.trunk(batch)))
+    pairs = zip(model.branches, model.heads, strict=True)
+    losses = losses_of(Outputs([head(branch(maps, model.down, model.up)) for branch, head in pairs], ()))
+    read = [tensor for level in maps for tensor in level]
+    rows = [torch.autograd.grad(loss, read, retain_graph=True, allow_unused=True) for loss in losses]
+    return torch.stack([torch.cat([g.flatten() for g in row if g is not None]) for row in rows])
+
+
+def test_samgs_has_no_weights_for_mtans_down_and_up() -> None:
     model, batch = small("mtan")
     outputs = model(batch)
-    with pytest.raises(MethodError, match="reached by several tasks past the features"):
-        Surgery(method, 3).backward(losses_of(outputs), features=outputs.features)
+    with pytest.raises(MethodError, match=r"samgs: a loss reaches a shared parameter .* past the features"):
+        Surgery("samgs", 3).backward(losses_of(outputs), features=outputs.features)

@@ -8,7 +8,7 @@ import torch
 
 from experiments_vision.toy.config import OURS, ToySettings, published
 from experiments_vision.toy.descent import Descent, descend
-from experiments_vision.toy.guides import OneByOne, guide_for, methods_for
+from experiments_vision.toy.guides import guide_for, methods_for
 from experiments_vision.toy.measures import arrivals, curves
 from experiments_vision.toy.problems import Array, Problem
 from experiments_vision.toy.targets import targets_of
@@ -34,13 +34,14 @@ def go(
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_start_does_not_see_the_others(name: str) -> None:
-    """To the bit, for stateful and stochastic methods too."""
+    """To the bit, for stateful and stochastic methods too; UPGrad to rounding, since its starts share a matrix."""
     config = published(METHODS[name].config(), SETTINGS)
     together = go(config, 40, max_norm=1.0)
     for start in (1, 6):
         alone = go(config, 40, [start], max_norm=1.0)
-        np.testing.assert_array_equal(alone.theta_TSP[:, 0], together.theta_TSP[:, start])
-        np.testing.assert_array_equal(alone.weights_TSK[:, 0], together.weights_TSK[:, start])
+        atol = 1e-13 if name == "upgrad" else 0.0
+        np.testing.assert_allclose(alone.theta_TSP[:, 0], together.theta_TSP[:, start], rtol=0, atol=atol)
+        np.testing.assert_allclose(alone.weights_TSK[:, 0], together.weights_TSK[:, start], rtol=atol, atol=0)
         assert alone.stopped_S[0] == together.stopped_S[start]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from experiments_vision.errors import VisionError
 from experiments_vision.toy.config import OURS, ToySettings, published, validate
 from experiments_vision.toy.files import write_files
 from experiments_vision.toy.plots import compare, draw, save_surfaces
-from experiments_vision.toy.run import run_toy
+from experiments_vision.toy.run import _workers, run_toy
 from experiments_vision.toy.table import markdown, rows_csv
 from mtrl_surgery.cli.composition import compose
 from mtrl_surgery.cli.schema import SettingsError
@@ -84,6 +85,15 @@ def test_the_command_line_knows_what_was_given() -> None:
     method = to_settings(compose(TOY, words), words).method
     assert (method.gamma, method.similarity, method.beta2) == (0.9, "mean", 0.9)
     assert to_settings(compose(TOY, ["~method"]), ["~method"]).method is None
+
+
+def test_processes_are_started_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a method whose starts are all asked for at once."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    long, ours, foreign = short(steps=50_000, workers=None), METHODS["ls"].config(), METHODS["gradvac"].config()
+    assert [_workers(long, configs) for configs in ([ours], [foreign], [ours] * 19)] == [1, 4, 4]
+    assert _workers(short(workers=None), [ours] * 19) == 1
+    assert _workers(short(workers=2), [ours]) == 2
 
 
 @pytest.mark.slow
@@ -206,6 +216,28 @@ def test_the_command_runs_all_methods_and_several(tmp_path: Path) -> None:
     assert names == ["toy1o_all_s0", "toy1o_ls_s0", "toy1o_stl_s0"]
 
 
+def test_the_command_compares_some_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["method=[samgs,imtlg]", "steps=2", "plot=false", f"out={tmp_path}", "starts=[[0,10]]"]
+    assert main(words) == 0
+    (path,) = tmp_path.iterdir()
+    assert path.name.startswith("toy1o_samgs-imtlg_s0_")
+    assert sorted(file.name for file in path.glob("*.npz")) == ["imtl.npz", "samgs.npz"]
+    assert "Options: samgs (similarity=mean, gamma=0.1)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("methods", "method", "says"),
+    [
+        (["samgs", "cagard"], None, "unknown method 'cagard'; did you mean 'cagrad'"),
+        (["imtl", "imtlg"], None, "each must be there once"),
+        (["ls"], METHODS["ls"].config(), "beside method=ls"),
+    ],
+)
+def test_methods_to_compare_are_known_and_differ(methods: list[str], method: object, says: str) -> None:
+    with pytest.raises((VisionError, MethodError), match=says):
+        validate(short(methods=methods, method=method))
+
+
 def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["problem=toy3o", f"out={tmp_path}/runs"]) == 2
     assert "unknown problem 'toy3o'" in capsys.readouterr().err
@@ -213,7 +245,7 @@ def test_the_command_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "arrive"), [("ls", 3), ("samgs", 6)])
+@pytest.mark.parametrize(("name", "arrive"), [("ls", 3), ("samgs", 7)])
 def test_sam_gs_arrives_where_ls_is_stuck(name: str, arrive: int) -> None:
     """The SAM-GS paper's claim on toy1o, at its step size and number of steps."""
     settings = ToySettings(max_norm=1.0)

@@ -1,0 +1,138 @@
+"""From run folders to comparable groups: cubes [time, seed, task] of scores and counts."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtrl_surgery.commands.report_vision import judge
+from mtrl_surgery.reports.benchmarks import benchmarks
+from mtrl_surgery.reports.errors import ReportError
+from mtrl_surgery.reports.figures.tasks import pooled
+from mtrl_surgery.reports.intervals import wilson
+from mtrl_surgery.reports.records import open_runs
+from mtrl_surgery.reports.series import networks, of_health, of_maps, of_run, of_tasks
+from tests.reports.folders import TASKS, make_run
+from tests.vision.tables.folders import make_run as make_vision_run
+
+
+def test_seeds_stand_side_by_side(tmp_path: Path) -> None:
+    make_run(tmp_path, "samgs", seed=7)
+    make_run(tmp_path, "samgs", seed=2, rates=((0.1, 0.1, 0.1),))
+    make_run(tmp_path, "ls")
+    (found,), said = benchmarks(open_runs(tmp_path)[0])
+    assert not said and found.name == "three" and found.tasks == ("reach", "push", "door-open")
+    assert [group.label for group in found.groups] == ["ls", "samgs"]
+    samgs = found.groups[1]
+    assert samgs.seeds_R == (2, 7) and samgs.steps_T.tolist() == [100, 200]
+    np.testing.assert_allclose(samgs.scores_TRK[:, 1], [[0.0, 0.2, 0.4], [0.2, 0.6, 1.0]])
+    np.testing.assert_allclose(samgs.scores_TRK[0, 0], 0.1)
+    assert np.isnan(samgs.scores_TRK[1, 0]).all(), "it was not evaluated then"
+    assert samgs.episodes_TRK is not None and np.nansum(samgs.episodes_TRK) == 90
+
+
+def test_success_at_any_step_or_at_the_last(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    records, _ = open_runs(tmp_path)
+    (last,), _ = benchmarks(records, "last")
+    np.testing.assert_allclose(last.groups[0].scores_TRK[1, 0], [0.1, 0.3, 0.5])
+    assert last.score == "success rate (at the last step)"
+    with pytest.raises(ReportError, match="success=ever: choices: any, last"):
+        benchmarks(records, "ever")  # type: ignore[arg-type]
+
+
+def test_other_tasks_are_another_benchmark_even_under_the_same_name(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", tasks=TASKS[:2], rates=((0.5, 0.5),))
+    found, _ = benchmarks(open_runs(tmp_path)[0])
+    assert [own.name for own in found] == ["three", "three-2"]
+
+
+def test_a_twin_is_left_out_and_named(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", status="running")
+    second = make_run(tmp_path / "b")
+    (found,), _ = benchmarks(open_runs(tmp_path)[0])
+    assert found.records[0].path == second and str(first) in found.said[0]
+
+
+def test_pooled_counts_have_wilsons_intervals(tmp_path: Path) -> None:
+    make_run(tmp_path, seed=0)
+    make_run(tmp_path, seed=1, rates=((0.4, 0.4, 0.4),))
+    (found,), _ = benchmarks(open_runs(tmp_path)[0])
+    own = pooled(found.groups[0])
+    assert own["successes"].tolist() == [2 + 4, 6 + 4, 10 + 4] and own["episodes"].tolist() == [20, 20, 20]
+    low, high = wilson([6, 10, 14], 20)
+    np.testing.assert_allclose((own["low"], own["high"]), (low, high))
+
+
+def test_supervised_accuracies_are_scores_as_they_are(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        values = lambda split, epoch, mode, name, seed=seed: 0.5 + 0.1 * epoch + 0.05 * seed + (mode == "batches")  # noqa: E731
+        make_vision_run(tmp_path, "multidigits", "ls", values, seed=seed, epochs=3)
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
+    assert found.kind == "supervised" and found.yardstick.common and found.tasks == ("left", "right")
+    np.testing.assert_allclose(found.groups[0].scores_TRK[:, 1, 0], [0.55, 0.65, 0.75])
+    assert found.groups[0].successes_TRK is None
+    own = pooled(found.groups[0])
+    np.testing.assert_allclose((own["rate"][0], own["low"][0], own["high"][0]), (0.725, 0.7, 0.75))
+
+
+def test_single_task_runs_are_one_method_a_task_each(tmp_path: Path) -> None:
+    for task in (0, 1):
+        own = f"accuracy_{('left', 'right')[task]}"
+        of = lambda split, epoch, mode, name, own=own: 0.9 if name == own else 0.1  # noqa: E731
+        make_vision_run(tmp_path / str(task), "multidigits", {"name": "stl", "task": task}, of, epochs=1)
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
+    (group,) = found.groups
+    assert group.label == "stl" and group.seeds_R == (0,)
+    np.testing.assert_allclose(group.scores_TRK[0, 0], [0.9, 0.9])
+
+
+def test_metrics_of_different_units_are_shown_against_ls(tmp_path: Path) -> None:
+    higher = {"miou", "pixel_accuracy", "within_11", "within_22", "within_30"}
+    make_vision_run(tmp_path, "nyuv2", "ls", lambda split, epoch, mode, name: 0.5, epochs=2)
+    make_vision_run(
+        tmp_path, "nyuv2", "famo", lambda split, epoch, mode, name: 0.55 if name in higher else 0.45, epochs=2
+    )
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
+    assert not found.yardstick.common and "per cent better than ls" in found.score
+    by_label = {group.label: group.scores_TRK for group in found.groups}
+    np.testing.assert_allclose(by_label["ls"], 0, atol=1e-9)
+    np.testing.assert_allclose(by_label["famo"], 10, atol=1e-9)
+
+
+def test_series_are_means_over_seeds(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path, seed=seed)
+    (found,), _ = benchmarks(open_runs(tmp_path)[0])
+    (group,) = found.groups
+    assert networks(found.records) == {"critic": "critic/", "actor": "actor/"}
+    rows = [row for record in group.records for row in record.rows["metrics"] if row["step"] == 200]
+    steps, values = of_run(group, "critic/mean_cosine")
+    assert steps.tolist() == [100, 200]
+    assert values[1] == pytest.approx(np.mean([row["critic/mean_cosine"] for row in rows if row["task"] is None]))
+    _, by_task = of_tasks(group, "actor/weights", TASKS)
+    assert by_task[1, 2] == pytest.approx(np.mean([row["actor/weights"] for row in rows if row["task"] == TASKS[2]]))
+    assert len(of_run(group, "no/such")[0]) == 0 and len(of_tasks(group, "no/such", TASKS)[0]) == 0
+    assert of_health(group.records[0], "restarts")[1].tolist() == [0, 1]
+    maps = of_maps(group)["actor"]
+    expected = np.mean([r.rows["conflicts"][-1]["cosine"] for r in group.records], axis=0)
+    np.testing.assert_allclose(maps.values_TKK["cosine"][1][np.triu_indices(3, 1)], expected)
+    np.testing.assert_allclose(maps.values_TKK["cosine"][1], maps.values_TKK["cosine"][1].T)
+    assert math.isnan(maps.values_TKK["similarity"][0, 0, 0])
+
+
+def test_a_map_with_a_nan_counts_where_it_is_known(tmp_path: Path) -> None:
+    path = make_run(tmp_path)
+    text = (path / "conflicts.jsonl").read_text()
+    with (path / "conflicts.jsonl").open("w") as file:
+        file.write(text.replace('"looks":3,"cosine":[', '"looks":3,"cosine":[null,', 1).replace("],", "]  ,", 0))
+    records, _ = open_runs(tmp_path)
+    row = records[0].rows["conflicts"][0]
+    row["cosine"] = row["cosine"][:3]
+    (found,), _ = benchmarks(records)
+    cosine_TKK = of_maps(found.groups[0])["critic"].values_TKK["cosine"]
+    assert math.isnan(cosine_TKK[0, 0, 1]) and not math.isnan(cosine_TKK[0, 0, 2])

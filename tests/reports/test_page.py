@@ -1,0 +1,138 @@
+"""The page: whole, self-contained, and safe with whatever a run is called."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mtrl_surgery.reports.benchmarks import benchmarks
+from mtrl_surgery.reports.errors import ReportError
+from mtrl_surgery.reports.page import page
+from mtrl_surgery.reports.records import open_runs
+from mtrl_surgery.reports.report import Chapter, Options, chapter
+from mtrl_surgery.reports.writing import part_csv, write_parts
+from tests.reports.folders import make_run
+
+NASTY = "</script><script>document.title='hacked'</script>{{NAV}}"
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.found[-1][0] == "script" and self.scripts:
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def chapters(tmp_path_factory: pytest.TempPathFactory) -> list[Chapter]:
+    out = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        make_run(out, "ls", seed)
+        make_run(out, {"name": "samgs", "note": NASTY if seed else "plain"}, seed)
+    make_run(out / "other", env="two", tasks=("a", "b"), rates=((0.1, 0.2),))
+    return [chapter(own, Options()) for own in benchmarks(open_runs(out)[0])[0]]
+
+
+@pytest.fixture(scope="module")
+def text(chapters: list[Chapter]) -> str:
+    return page("A <title>", "facts & more", chapters, ["a <remark>"])
+
+
+def test_the_page_loads_nothing_and_a_policy_forbids_it(text: str) -> None:
+    elements = Elements(text).found
+    assert not [attributes for _, attributes in elements if "src" in attributes]
+    assert not [attributes for tag, attributes in elements if tag in ("link", "iframe", "object", "img", "base")]
+    policy = next(a["content"] for tag, a in elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None and policy.startswith("default-src 'none'") and "http" not in policy
+    assert all((a.get("href") or "#").startswith("#") for tag, a in elements if tag == "a")
+
+
+def test_plotly_is_in_it_once(text: str) -> None:
+    assert text.count("plotly.js v") == 1 and len(text) > 1_000_000
+    assert len(Elements(text).scripts) == 3
+
+
+def test_every_figure_has_its_place_and_every_link_its_target(text: str, chapters: list[Chapter]) -> None:
+    parser = Elements(text)
+    figures = json.loads(parser.scripts[0])
+    ids = [a["id"] for _, a in parser.found if "id" in a]
+    assert len(ids) == len(set(ids))
+    places = {a["id"] for _, a in parser.found if a.get("class") == "figure"}
+    assert places == set(figures)
+    assert len(figures) == sum(len(part.figures) for own in chapters for part in own.parts.values())
+    links = [str(a["href"]).removeprefix("#") for tag, a in parser.found if tag == "a"]
+    assert set(links) <= set(ids) and len(links) == sum(len(own.order) + 1 for own in chapters)
+
+
+def test_what_runs_are_called_cannot_break_out(text: str) -> None:
+    assert "A &lt;title&gt;" in text and "a &lt;remark&gt;" in text and "facts &amp; more" in text
+    assert NASTY not in text and "<script>document.title" not in text
+    assert "{{NAV}}" in text, "a label that looks like a place to fill stays what it is"
+
+
+def test_without_plotly_the_extra_is_named(chapters: list[Chapter], monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(ReportError, match=r"pip install 'mtrl-surgery\[report\]'"):
+        page("t", "f", chapters, [])
+
+
+def test_parts_are_files(chapters: list[Chapter], tmp_path: Path) -> None:
+    count = write_parts(chapters, tmp_path / "parts", pictures=False)
+    files = sorted(path for path in (tmp_path / "parts").rglob("*") if path.is_file())
+    assert len(files) == count and {path.parent.name for path in files} == {"three", "two"}
+    own = tmp_path / "parts" / "three"
+    assert (own / "summary.tex").read_text().startswith(r"\begin{table}")
+    lines = (own / "task_bars.csv").read_text().splitlines()
+    assert lines[0] == "method,task,score,low,high,successes,episodes" and len(lines) == 1 + 3 * 3
+    curves = part_csv(chapters[0].parts["score_curves"])
+    assert "nan" not in curves and ",," in curves, "what is not known is empty"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_chromium_draws_it_without_a_complaint(text: str, tmp_path: Path, theme: str) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    path = tmp_path / "report.html"
+    path.write_text(text, encoding="utf-8")
+    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = [
+        "--enable-logging=stderr",
+        "--v=0",
+        "--virtual-time-budget=15000",
+        "--window-size=1400,12000",
+        "--dump-dom",
+    ]
+    said = subprocess.run(
+        [chromium, *quiet, *shown, f"file://{path}?theme={theme}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in said.stderr, said.stderr
+    assert f'data-theme="{theme}"' in said.stdout and "<title>A &lt;title&gt;</title>" in said.stdout
+    visible = len(re.findall(r'<div class="figure[^"]*"[^>]*id="[^"]*"(?![^>]*hidden)', text))
+    assert said.stdout.count("js-plotly-plot") >= visible > 10
