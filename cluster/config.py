@@ -32,10 +32,9 @@ class ClusterConfig:
     workers: int | None = None  # null: one a core but the learner's (kind=ray: one a free CPU), at most one a task
     chunk_steps: int = 100  # vector steps of a chunk
     mode: str = "sync"  # sync: a pure function of config and seed | async: newest weights, counts only
-    max_lead: int = 2  # async: chunks that a worker may be ahead of the learner's updates
+    max_lead: int = 2  # async: chunks that a task may be ahead of the learner's updates
     max_restarts: int = 20  # times in a row that a task's chunk may be lost with its worker before the run gives up
-    hang_timeout: float | None = None  # seconds without a simulator step or an answer after which a worker is replaced;
-    # null: 20 times the mean time of a chunk, at least 60
+    hang_timeout: float | None = None  # seconds of silence that end a worker; null: 20 mean chunks' time, at least 60
     start_timeout: float = 600.0  # seconds that the workers may take to start and to build their environments
     object_store_mb: int = 512  # kind=local: memory for chunks and weights on their way
 

@@ -244,7 +244,8 @@ class WorkerPool:
         draining = raysession.draining_nodes()
         for member in self.members.values():
             member.leaving = member.leaving or (member.ready and member.node in draining)
-        if self._own in draining and self.notice is None:
+        # An idle node that is drained is gone at once; the driver on it lives on a little longer.
+        if self.notice is None and (self._own in draining or self._own not in raysession.nodes()):
             self.notice = "the driver's node is being drained"
         if not self.elastic:
             return

@@ -22,7 +22,8 @@ class ModelEntry:
         summary: In one line.
         cls: `module:class`; it takes `tasks` and the facts that it needs.
         facts: Which facts of the data it needs, with their published values: its keyword arguments.
-        by_features: Whether all shared parameters are behind its features, so that surgery can be done there.
+        by_features: Whether all shared parameters are behind its features; where they are not, only methods that weight
+            the tasks can do surgery there.
     """
 
     summary: str

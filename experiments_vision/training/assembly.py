@@ -22,6 +22,7 @@ from experiments_vision.training.trainer import Parts, VisionTrainer
 from experiments_vision.training.update import Update, trainable
 from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import Progress
 from mtrl_surgery.runs.folder import RunFolder
@@ -38,8 +39,12 @@ def resolve(settings: VisionSettings) -> VisionSettings:
     models = MODELS[settings.dataset.name]
     model = settings.model or next(iter(models))
     check_choice("model", model, models)
-    if settings.features and not models[model].by_features:
-        raise VisionError(f"features=true: {model} has no place where a trunk ends; see docs/vision_models.md")
+    method = settings.method.name
+    if settings.features and not models[model].by_features and METHODS[method].needs == "jacobian":
+        raise VisionError(
+            f"features=true: {model} shares parameters past its features, which method={method} has no weights for; "
+            "see docs/vision_models.md"
+        )
     return dataclasses.replace(
         settings,
         model=model,

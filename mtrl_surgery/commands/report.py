@@ -56,7 +56,10 @@ def main(words: Sequence[str]) -> int:
         print(usage(__doc__))
         return 0
     paths = [word for word in words if "=" not in word or os.path.exists(word)]
-    arguments = parse([word for word in words if word not in paths], Arguments)
+    # A title is taken as it is typed: "Report: three tasks" would be read as a mapping.
+    titles = [word.removeprefix("title=") for word in words if word.startswith("title=")]
+    arguments = parse([w for w in words if w not in paths and not w.startswith("title=")], Arguments)
+    arguments.title = titles[-1] if titles else ""
     from mtrl_surgery.commands.report_vision import judge, paper_tables
     from mtrl_surgery.reports.benchmarks import SUCCESSES, benchmarks
     from mtrl_surgery.reports.page import page

@@ -36,6 +36,7 @@ FREE = (
     "cluster.address",
     "cluster.workers",
     "cluster.max_restarts",
+    "cluster.hang_timeout",
     "cluster.start_timeout",
     "cluster.object_store_mb",
     "learner.cpus",

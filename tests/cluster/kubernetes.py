@@ -1,7 +1,7 @@
 """A strict reading of the Kubernetes and KubeRay fields that our manifests use: anything else is an error.
 
-Written from the v1 resource definitions of KubeRay 1.6; it knows less than they do, so that a misspelt field, which an API
-server without strict validation would drop in silence, can't pass.
+Written from the v1 resource definitions of KubeRay 1.6; it knows less than they do, so that a misspelt field, which an
+API server without strict validation would drop in silence, can't pass.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _COMMAND = re.compile(r"(?:python -m mtrl_surgery train|start\.sh|submit\.sh|slu
 
 
 def train_commands(text: str) -> Iterator[list[str]]:
-    """The words after `train` of every command that trains: spelled out, or by one of the scripts that take OUT first."""
+    """The words after `train` of every command that trains: spelled out, or by a script that takes OUT first."""
     for match in _COMMAND.finditer(re.sub(r"\\\n\s*", " ", text)):
         words = shlex.split(match["words"], comments=True)
         if "KEY=VALUE" in match["words"] or "$" in match["words"] or not any("=" in word for word in words):
@@ -41,7 +41,7 @@ def check_composes(words: list[str]) -> None:
 
 
 def stand_in(folder: Path, name: str, body: str) -> None:
-    """A program of another machine that this one lacks, on PATH: it records its words, NUL-separated, in `<name>.words`."""
+    """A program that this machine lacks, on PATH: it records its words, NUL-separated, in `<name>.words`."""
     path = folder / name
     path.write_text(f"#!/usr/bin/env bash\nprintf '%s\\0' \"$@\" >>'{folder}/{name}.words'\n{body}\n")
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The Slurm script, with Slurm's own commands stood in for: its directives, what it runs, and what a preemption does."""
+"""The Slurm script, with Slurm's own commands stood in for: directives, what it runs, what a preemption does."""
 
 from __future__ import annotations
 

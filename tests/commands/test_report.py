@@ -30,11 +30,11 @@ def test_both_kinds_of_runs_have_a_chapter_each(run: Run, tmp_path: Path):
     make_run(runs, "samgs")
     for method in ("ls", "famo"):
         make_vision_run(runs, "multidigits", method, lambda split, epoch, mode, name: 0.9 + 0.001 * epoch)
-    said = run("report", str(runs), f"out={tmp_path / 'deep' / 'r.html'}", "png=false", "title=Both", "published=mt10")
+    said = run("report", str(runs), f"out={tmp_path / 'deep' / 'r.html'}", "png=false", "title=Both: of them", "published=mt10")
     assert said.code == 0, said.err
     text = (tmp_path / "deep" / "r.html").read_text()
     assert '<h2 class="chapter" id="three">' in text and '<h2 class="chapter" id="multidigits-net">' in text
-    assert "<title>Both</title>" in text and "Delta-m" in text and "CARE (arXiv 2102.06177)" in text
+    assert "<title>Both: of them</title>" in text and "Delta-m" in text and "CARE (arXiv 2102.06177)" in text
     assert (tmp_path / "deep" / "r" / "multidigits_net" / "paper_results.tex").exists()
 
 

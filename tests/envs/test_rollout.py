@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.errors import EnvironmentFailure, NotDeterministicError
-from envs.rollout import Chunk, Rollout, merge_chunks
+from envs.rollout import Chunk, Policy, Rollout, collect_together, merge_chunks
 from envs.streams import Position
 from tests.envs.toys import TERMINATES_AFTER, classic_suite, metaworld_suite, toy_suite
 
@@ -288,3 +288,31 @@ def test_closing_frees_and_a_later_collect_starts_again() -> None:
 def test_a_rollout_refuses_tasks_it_cannot_have(tasks: list[int], copies: int) -> None:
     with pytest.raises(ValueError, match=r"task|copies"):
         Rollout(classic_suite(), tasks, copies, 0)
+
+
+@pytest.mark.parametrize("acting", [noisy, None])
+def test_rollouts_that_collect_together_give_the_bits_of_each_alone(acting: Policy | None) -> None:
+    suite, groups = toy_suite("wide", "terminates", "endless"), [(2,), (0, 1)]
+    together, alone = ([Rollout(suite, tasks, 2, seed=3) for tasks in groups] for _ in range(2))
+    for index in range(3):
+        chunk, seconds = collect_together(together, acting, index, 11)
+        assert chunk.tasks == (2, 0, 1)
+        assert_same(merge_chunks([chunk]), merge_chunks([one.collect(acting, index, 11) for one in alone]))
+        assert len(seconds) == 3 and min(seconds) > 0
+    for one, other in zip(together, alone, strict=True):
+        assert one.positions().keys() == other.positions().keys()
+        for key, position in one.positions().items():
+            assert position.episode == other.positions()[key].episode
+            assert position.last_obs_O.tobytes() == other.positions()[key].last_obs_O.tobytes()
+
+
+def test_all_tasks_act_before_any_steps() -> None:
+    """So that the policy's weights are fetched once a vector step."""
+    asked: list[int] = []
+
+    def recording(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
+        asked.append(task)
+        return noisy(task, obs_NO, noise_NA)
+
+    Rollout(toy_suite("wide", "terminates", "endless"), [2, 0, 1], 2, seed=3).collect(recording, 0, 3)
+    assert asked == [2, 0, 1] * 3

@@ -213,3 +213,89 @@ def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     Surgery("pcgrad", 3, fast_convolutions=False).backward(net.losses())
     with pytest.raises(AssertionError):
         Surgery("pcgrad", 3).backward(net.losses())
+
+
+class Branches(nn.Module):
+    """Heads with convolutions: one of their own, and one that all share, whose filter a head may use otherwise too."""
+
+    def __init__(self, nested: bool, skips: bool) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.nested, self.skips = nested, skips
+        self.trunk = nn.ModuleList(nn.Conv2d(channels, 16, 3, padding=1) for channels in (3, 16))
+        self.between = nn.Conv2d(16, 16, 3, padding=1)
+        self.again = nn.Conv2d(16, 16, 3, padding=1)
+        self.heads = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4))
+        self.double()
+        self.x = torch.randn(2, 3, 9, 6, dtype=torch.float64)
+
+    def losses(self) -> list[Tensor]:
+        first = self.trunk[0](self.x).tanh()
+        last = self.trunk[1](first).tanh()
+        losses = []
+        for task, head in enumerate(self.heads):
+            mask = self.between(head(last).sigmoid())
+            y = mask * (first if self.nested else last)
+            y = y + self.again(y).tanh() if self.skips else self.again(y).tanh()
+            unlike = self.again.weight.square().sum() if task == 1 else 0
+            losses.append((y.cos() * (task + 1)).mean() + unlike)
+        return losses
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("bounded", [False, True])
+def test_the_convolutions_of_heads(nested: bool, skips: bool, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are taken over but where the graph must be freed by autograd; shared filters' rows come in one piece."""
+    monkeypatch.setattr(shared_winograd, "LEAST_ALONE", 1)
+    taken: list[object] = []
+
+    class Taken(Convolution):
+        def __init__(self, node: object) -> None:
+            super().__init__(node)
+            taken.append(node)
+
+    monkeypatch.setattr(shared_trunk, "Convolution", Taken)
+    net = Branches(nested, skips)
+    shared, heads = (
+        [*net.trunk.parameters(), *net.between.parameters(), *net.again.parameters()],
+        [list(head.parameters()) for head in net.heads],
+    )
+    losses = net.losses()
+    wanted = loop_jacobian(losses, shared)
+    own = [loop_jacobian([loss], head)[0] for loss, head in zip(losses, heads, strict=True)]
+    engine = SharedEngine(walk([edge for _, edge, _ in loss_edges(losses, 4)]), Roles(shared, heads), None, None)
+    if bounded:
+        weights_K = torch.linspace(-1, 2, 4, dtype=torch.float64)
+        torch.testing.assert_close(engine.gramian(2 * 16 * 16 * 9 * 8, Team(range(4))), wanted @ wanted.T)
+        torch.testing.assert_close(engine.combined(weights_K).matrix(weights_K[:1])[0], weights_K @ wanted)
+    else:
+        torch.testing.assert_close(engine.jacobian().matrix(torch.stack(losses).detach()), wanted)
+    assert len(set(taken)) == (1 if skips and not nested else 13)  # 3 a head, and the trunk's second
+    for parameters, gradients, right in zip(heads, engine.own_gradients, own, strict=True):
+        by_id = {id(parameter): grad for parameter, grad in gradients}
+        found = torch.cat([by_id[id(parameter)].flatten() for parameter in parameters])
+        torch.testing.assert_close(found, right)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(losses[0], net.heads[0].weight)
+
+
+def test_bands_of_any_height(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of rows, of samples, and of tasks: the rows that two bands share are added up."""
+    torch.manual_seed(0)
+    x, filters = draw(3, 16, 22, 9), draw(17, 16, 3, 3)
+    y = F.conv2d(x, filters, padding=1)
+    cotangents = [torch.randn_like(y) for _ in range(3)]
+    wanted = [torch.autograd.grad(y, (x, filters), cotangent, retain_graph=True) for cotangent in cotangents]
+    monkeypatch.setattr(shared_winograd, "BAND_FILTERS", 0)
+    seen = set()
+    for tiles in (1, 3, 7, 20, 40, 200):
+        monkeypatch.setattr(shared_winograd, "BAND_BYTES", tiles * 36 * (16 + 17) * 8)
+        seen.add(len(shared_winograd._bands(x.shape, tiles)))
+        found = torch.empty(3, *filters.shape, dtype=torch.float64)
+        results = Convolution(y.grad_fn).backward(list(cotangents), True, found)
+        for result, rows, (by_input, by_filter) in zip(results, found, wanted, strict=True):
+            torch.testing.assert_close(result, by_input)
+            torch.testing.assert_close(rows, by_filter)
+    assert len(seen) > 3

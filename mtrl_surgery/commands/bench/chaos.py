@@ -156,14 +156,17 @@ def _strike_for(
     """Blows at random times, then time to get over the last ones."""
     rng, started = random.Random(arguments.seed), time.time()
     done: list[tuple[Victim, Blow]] = []
+    turns: list[Victim] = []  # every kind once before any comes twice
     while time.time() - started < arguments.duration:
         time.sleep(rng.uniform(0.5, 1.5) * arguments.every)
         _check_alive(driver)
-        for victim in rng.sample(VICTIMS, len(VICTIMS)):
+        turns += rng.sample(VICTIMS, len(VICTIMS))
+        for victim in turns:
             blow = victim.attack(nodes, rng)
             if blow is not None:
                 print(f"{blow.at - started:6.1f} s  {blow.what}", file=sys.stderr)
                 done.append((victim, blow))
+                turns.remove(victim)
                 break
     if len(nodes.nodes) < nodes.wanted:
         nodes.add()  # whoever waits for a CPU gets one

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ class LocalNodes:
         self.wanted = 1  # nodes that there should be; `bench chaos` adds one only where one is missing
         head = {"num_cpus": cpus, "object_store_memory": self._store, "_system_config": _SYSTEM}
         before = signal.getsignal(signal.SIGTERM)
-        self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self._cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
         signal.signal(signal.SIGTERM, before)  # Ray would have this process drain the node
         self.head = self._cluster.head_node
 
@@ -45,7 +47,7 @@ class LocalNodes:
 
     def add(self, cpus: int = 1) -> Any:
         """A new node."""
-        node = self._cluster.add_node(num_cpus=cpus, object_store_memory=self._store)
+        node = _patiently(lambda: self._cluster.add_node(num_cpus=cpus, object_store_memory=self._store))
         self._cluster.wait_for_nodes()
         return node
 
@@ -94,6 +96,15 @@ def strike(pid: int, number: signal.Signals) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
+    try:
+        return start()
+    except Exception as error:  # Ray raises no narrower one
+        print(f"a node did not start ({error}); trying once more ...", file=sys.stderr)
+        return start()
 
 
 def _read(path: Path) -> str:

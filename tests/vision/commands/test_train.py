@@ -80,7 +80,10 @@ def test_resume_goes_on_and_remembers_what_it_was_told(run: Run, tmp_path: Path)
         (["epochs=0"], "epochs=0 must be at least 1"),
         (["optimizer.schedule=cosine"], "choices: none, step, plateau"),
         (["precision=float16", "device=cpu"], "precision=float16 needs CUDA"),
-        (["dataset=nyuv2", "features=true"], "features=true: mtan has no place where a trunk ends"),
+        (
+            ["dataset=nyuv2", "features=true", "method=samgs"],
+            "features=true: mtan shares parameters past its features, which method=samgs has no weights for",
+        ),
         (["accumulate=3"], "accumulate=3 must divide batch_size=256"),
         (["dataset=nyuv2"], "data_dir"),
         (["dataset=nyuv2", "dataset.data_dir=/no/such/folder"], "/no/such/folder"),
