@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from cluster.collect import Evaluated
+from cluster.gauges import Gauges
 from envs.evaluation import TaskEvaluation
 from envs.rollout import Episode
 from mtrl_surgery.runs.console import Progress, evaluation_table
@@ -22,13 +23,27 @@ class Recorder:
     """Writes what happens. Rows of metrics and evaluations depend on steps alone, those of health on the clock."""
 
     def __init__(
-        self, run: RunFolder, tasks: Sequence[str], sinks: Sequence[Sink] = (), progress: Progress | None = None
+        self,
+        run: RunFolder,
+        tasks: Sequence[str],
+        sinks: Sequence[Sink] = (),
+        progress: Progress | None = None,
+        gauges: Gauges | None = None,
     ) -> None:
-        """Nothing is written yet."""
+        """Nothing is written yet.
+
+        Args:
+            run: Where.
+            tasks: Their names.
+            sinks: Readers that are shown every row.
+            progress: The console's line.
+            gauges: Where the run's health is shown to Prometheus too.
+        """
         self.run = run
         self._tasks = tuple(tasks)
         self._sinks = list(sinks)
         self._progress = progress
+        self._gauges = gauges
         self._episodes: list[dict[str, Any]] = [dict(_NOTHING) for _ in tasks]
         self._started = time.monotonic()
 
@@ -43,8 +58,11 @@ class Recorder:
             counts["steps"] += episode.length
 
     def metrics(self, step: int, updates: int, learner_rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a row for the run and one a task: the learner's, and the training episodes since the last call."""
-        learned = {row["task"]: row for row in learner_rows}
+        """Write a row for the run and one a task: the learner's, and the training episodes since the last call.
+
+        The learner's rows without a task are a network's conflict maps, and have a file of their own.
+        """
+        learned = {row["task"]: row for row in learner_rows if "task" in row}
         total = {key: sum(counts[key] for counts in self._episodes) for key in _NOTHING}
         rows = []
         for task, counts in zip((None, *self._tasks), (total, *self._episodes), strict=True):
@@ -53,6 +71,9 @@ class Recorder:
             rows.append(row)
         for row in rows:
             self.run.metrics.write(row)
+        for one in learner_rows:
+            if "network" in one:
+                self.run.conflicts.write({"step": step, **one})
         self._episodes = [dict(_NOTHING) for _ in self._tasks]
         for sink in self._sinks:
             sink.write(rows)
@@ -78,6 +99,8 @@ class Recorder:
         ]
         for row in rows:
             self.run.evaluations.write(row)
+        if self._gauges is not None:
+            self._gauges.evaluations(rows)
         self.health(order.step, {"event": "evaluation", "seconds": round(evaluated.seconds, 3)})
         rates = _rates(order.step, evaluated.tasks)
         for sink in self._sinks:
@@ -103,6 +126,8 @@ class Recorder:
         """Write what depends on the clock or the machine."""
         wall = round(time.monotonic() - self._started, 3)
         self.run.health.write({"step": step, "time": round(time.time(), 3), "wall_s": wall, **row})
+        if self._gauges is not None:
+            self._gauges.health({"step": step, **row})
 
     def progress(self, step: int, updates: int) -> None:
         """Tell the console where the run is."""

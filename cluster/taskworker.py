@@ -11,7 +11,7 @@ import numpy as np
 from cluster.collect import Collected, CollectSpec
 from cluster.contracts import PolicyLike, Positions
 from envs.evaluation import TaskEvaluation, evaluate_task
-from envs.rollout import Rollout, merge_chunks
+from envs.rollout import Rollout, collect_together
 from envs.streams import Position
 from envs.suite import Step, TaskEnvironment, TaskSuite
 
@@ -78,12 +78,8 @@ class TaskWorker:
             tasks = sorted(tasks)
             self._move(tasks, positions)
             policy = None if weights is None else self._load(weights)
-            chunks, seconds = [], []
-            for task in tasks:
-                started = time.perf_counter()
-                chunks.append(self._rollouts[task].collect(policy, index, steps))
-                seconds.append(time.perf_counter() - started)
-            return Collected(merge_chunks(chunks), self._positions(tasks), version, tuple(seconds), self._number)
+            chunk, seconds = collect_together([self._rollouts[task] for task in tasks], policy, index, steps)
+            return Collected(chunk, self._positions(tasks), version, seconds, self._number)
         finally:
             self.progress.end()
 

@@ -17,6 +17,7 @@ from agents.streams import Stream, stream_seed
 from cluster.assembly import make_collector, make_learners, make_session, make_trainer
 from cluster.collect import CollectSpec
 from cluster.driver import Parts, Trainer
+from cluster.gauges import GaugeLabels, Gauges
 from cluster.limiter import UpdateLimiter
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
@@ -31,7 +32,7 @@ from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import Progress
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.sinks import make_sinks
-from mtrl_surgery.settings import TrainSettings
+from mtrl_surgery.settings import TrainSettings, method_label
 
 NETWORKS = ("actor", "critic")
 """Networks with a method of their own; the place here is the key of the METHOD stream."""
@@ -102,7 +103,6 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     start, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
     sinks = make_sinks(settings.logger, run, purge_step=start if checkpoint else None)
     progress = Progress(settings.total_steps, start, updates) if settings.logger.console else None
-    recorder = Recorder(run, suite.tasks, sinks, progress)
     store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
     session = make_session(settings.cluster, len(suite.tasks))
     try:
@@ -118,6 +118,13 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
         if session is not None:
             session.close()
         raise
+    gauges = None
+    if session is not None:
+        labels = GaugeLabels(
+            run.path.name, method_label(settings), suite.tasks, settings.env.copies, agent.replay_capacity
+        )
+        gauges = Gauges(labels)
+    recorder = Recorder(run, suite.tasks, sinks, progress, gauges)
     return make_trainer(Parts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
 
 

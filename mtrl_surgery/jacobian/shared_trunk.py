@@ -64,7 +64,7 @@ class Passage:
         for node, _ in begin:
             arriving[node] = arriving.get(node, 0) + 1
         self.convolutions = {node for node in self._order if take_over and is_eligible(node, alone)}
-        meetings = {node for node, count in arriving.items() if count > 1 and node not in end_nodes}
+        meetings = {node for node, count in arriving.items() if count > 1}
         self._stops = self.convolutions | end_nodes | {node for node in meetings if not is_leaf(node)}
         self.is_tangled = bool(self.convolutions and meetings)
         self._open: Node | None = None

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mtrl_surgery.jacobian.conflict import conflict_diagnostics
+from mtrl_surgery.jacobian.conflict import alignment, conflict_diagnostics, conflict_map
 from mtrl_surgery.jacobian.curvature import curvature_of_last_step
 from mtrl_surgery.jacobian.grouped import TaskLosses, task_jacobian, weighted_gradient
 from mtrl_surgery.jacobian.parameters import FlatParameters
@@ -116,8 +116,10 @@ class SurgeryOptimizer:
         if self.method.needs_losses_after_step:
             with torch.no_grad():
                 self.method.observe(sharding.mean(task_losses(vector_P)))
-        if trip.gramian_KK is not None and look:
-            self.conflicts = conflict_diagnostics(trip.gramian_KK)
+        if look and trip.gramian_KK is not None and trip.jacobian_KC is not None:
+            inner_K = sharding.total(trip.jacobian_KC @ direction_C)
+            self.conflicts = conflict_diagnostics(trip.gramian_KK) | conflict_map(trip.gramian_KK)
+            self.conflicts["alignment_K"] = alignment(trip.gramian_KK, inner_K, sharding.norm(direction_C))
         if trip.jacobian_KC is not None and start_P is not None:
             step_P, gradient_P = vector_P - start_P, sharding.gather(trip.jacobian_KC.mean(0), len(vector_P))
             self.conflicts |= curvature_of_last_step(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -50,9 +51,12 @@ def median(scores_RK: Floats) -> Floats:
 AGGREGATES: dict[str, Statistic] = {"iqm": iqm, "mean": mean, "median": median}
 
 
+@lru_cache(maxsize=8)  # methods of one shape are compared with each other
 def resamples(runs: int, tasks: int, draws: int = DRAWS, seed: int = 0) -> Indices:
-    """Which run stands in for which: for every task its own draw with replacement, [draw, run, task]."""
-    return np.random.default_rng(seed).integers(runs, size=(draws, runs, tasks))
+    """Which run stands in for which: for every task its own draw with replacement, [draw, run, task]; read-only."""
+    chosen_DRK = np.random.default_rng(seed).integers(runs, size=(draws, runs, tasks))
+    chosen_DRK.flags.writeable = False
+    return chosen_DRK
 
 
 def interval(
@@ -209,10 +213,12 @@ def _take(scores_RK: NDArray[N], chosen_DRK: Indices) -> NDArray[N]:
     return scores_RK[..., chosen_DRK, np.arange(scores_RK.shape[-1])]
 
 
+@lru_cache(maxsize=8)
 def _counts(runs: int, tasks: int, draws: int, seed: int) -> Floats:
     """How often each run was drawn, [draw, run, task]."""
     chosen_DRK = resamples(runs, tasks, draws, seed)
-    return np.asarray((chosen_DRK[:, :, None] == np.arange(runs)[:, None]).sum(1), np.float64)
+    cells = (np.arange(draws)[:, None, None] * runs + chosen_DRK) * tasks + np.arange(tasks)
+    return np.bincount(cells.ravel(), minlength=draws * runs * tasks).reshape(draws, runs, tasks).astype(np.float64)
 
 
 def _middle_mean(values: Floats) -> Floats:

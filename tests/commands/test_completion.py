@@ -37,7 +37,7 @@ def test_commands():
         "train -m method=ls,sa": ["method=ls,samgs"],
         "methods pcg": ["pcgrad"],
         "evaluate ch": ["checkpoint="],
-        "bench up": ["update", "updates="],
+        "bench up": ["update", "update_gflops=", "updates="],
         "completion ": list(SCRIPTS),
         "nonsense ": [],
     }.items(),

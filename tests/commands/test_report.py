@@ -14,7 +14,9 @@ from tests.vision.tables.folders import make_run as make_vision_run
 
 def test_a_real_run_is_reported(run: Run, tmp_path: Path):
     small = ("total_steps=200", "agent.warmup_steps=50", "evaluation.every=100", "evaluation.final_episodes=1")
-    trained = run("train", "experiment=smoke", "method=samgs", "logger.console=false", f"out={tmp_path / 'runs'}", *small)
+    trained = run(
+        "train", "experiment=smoke", "method=samgs", "logger.console=false", f"out={tmp_path / 'runs'}", *small
+    )
     assert trained.code == 0, trained.err
     said = run("report", str(tmp_path / "runs"), f"out={tmp_path / 'report.html'}", "png=false")
     assert said.code == 0, said.err
@@ -30,7 +32,9 @@ def test_both_kinds_of_runs_have_a_chapter_each(run: Run, tmp_path: Path):
     make_run(runs, "samgs")
     for method in ("ls", "famo"):
         make_vision_run(runs, "multidigits", method, lambda split, epoch, mode, name: 0.9 + 0.001 * epoch)
-    said = run("report", str(runs), f"out={tmp_path / 'deep' / 'r.html'}", "png=false", "title=Both: of them", "published=mt10")
+    said = run(
+        "report", str(runs), f"out={tmp_path / 'deep' / 'r.html'}", "png=false", "title=Both: of them", "published=mt10"
+    )
     assert said.code == 0, said.err
     text = (tmp_path / "deep" / "r.html").read_text()
     assert '<h2 class="chapter" id="three">' in text and '<h2 class="chapter" id="multidigits-net">' in text
