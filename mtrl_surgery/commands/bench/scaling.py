@@ -76,9 +76,10 @@ def bench_scaling(arguments: ScalingArguments) -> int:
         for learners in counts:
             one, base = found[learners][name], found[counts[0]][name]
             speedup = base.milliseconds / one.milliseconds
+            efficiency = speedup * counts[0] / learners
             rows.append(
                 [
-                    name, learners, f"{one.milliseconds:.1f}", f"{speedup:.2f}", f"{speedup * counts[0] / learners:.2f}",
+                    name, learners, f"{one.milliseconds:.1f}", f"{speedup:.2f}", f"{efficiency:.2f}",
                     "-" if one.sent is None else f"{one.sent / 1e6:.1f}", f"{one.numbers * BYTES / 1e6:.1f}",
                     f"{one.all_reduced * BYTES / 1e6:.1f}",
                 ]
