@@ -10,7 +10,7 @@ from cluster.collect import ChunkOrder
 from cluster.rayworkers import Member, WorkerPool
 
 _EVERY = 10.0  # seconds between two looks at how evenly tasks are shared out
-_LATE, _LATE_LEAST = 4.0, 2.0  # a chunk is late after so many times its expected time, and seconds
+_LATE, _LATE_LEAST = 4.0, 5.0  # a chunk is late after so many times its expected time, and seconds
 
 
 class Placement:

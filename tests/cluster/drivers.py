@@ -64,7 +64,7 @@ class Driver:
     def until_step(self, step: int) -> None:
         self.until(lambda: any(row["step"] >= step for row in self.rows("metrics")))
 
-    def finish(self, seconds: float = 120.0) -> int:
+    def finish(self, seconds: float = 240.0) -> int:
         self.process.join(seconds)
         assert self.process.exitcode is not None, "the run still goes on"
         return int(self.process.exitcode)

