@@ -50,6 +50,11 @@ class GymnasiumEnvironment:
         self._middle = (self._high.astype(np.float64) + self._low) / 2
         self._half = (self._high.astype(np.float64) - self._low) / 2
 
+    @property
+    def simulator(self) -> gymnasium.Env[Any, Any]:
+        """The Gymnasium environment itself, for who renders it."""
+        return self._env
+
     def reset(self, seed: np.random.SeedSequence, goal: int | None) -> np.ndarray:
         """Starts an episode that `seed` alone decides; `goal` is not used."""
         self._steps = 0
@@ -123,39 +128,44 @@ def build_gymnasium_suite(config: EnvConfig) -> TaskSuite:
     )
 
 
-def _make(config: EnvConfig, observation_dim: int, task: int, horizon: int | None) -> TaskEnvironment:
-    env = _open(config.tasks[task], config.factory)
+def _make(
+    config: EnvConfig, observation_dim: int, task: int, horizon: int | None, render_mode: str | None = None
+) -> TaskEnvironment:
+    env = _open(config.tasks[task], config.factory, render_mode)
     asked = horizon or config.horizon
     return GymnasiumEnvironment(env, observation_dim, min(asked, _limit(env) or asked), config.success_reward)
 
 
-def _open(task: str, factory: str | None) -> gymnasium.Env[Any, Any]:
+def _open(task: str, factory: str | None, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    # Not every constructor knows the word, so that it is said only where somebody wants pictures.
+    rendering = {} if render_mode is None else {"render_mode": render_mode}
     if factory is not None:
-        return _from_factory(task, factory)
+        return _from_factory(task, factory, rendering)
     if task.startswith(CLASSIC_PREFIX):
-        return _classic(task)
+        return _classic(task, rendering)
     try:
-        return gymnasium.make(task, disable_env_checker=True)
+        return gymnasium.make(task, disable_env_checker=True, **rendering)
     except gymnasium.error.UnregisteredEnv as error:
         raise EnvError(unknown("task", task, sorted(gymnasium.registry))) from error
     except (gymnasium.error.Error, ImportError) as error:
         raise EnvError(f"task {task!r} cannot be built: {error}") from error
 
 
-def _from_factory(task: str, factory: str) -> gymnasium.Env[Any, Any]:
+def _from_factory(task: str, factory: str, rendering: dict[str, str]) -> gymnasium.Env[Any, Any]:
     module, _, name = factory.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise EnvError(f"env.factory = {factory!r} must name 'package.module:callable': {error}") from error
-    env = make(task)
+    # A factory that takes no render_mode may still build environments that have one.
+    env = make(task, **(rendering if "render_mode" in inspect.signature(make).parameters else {}))
     if not isinstance(env, gymnasium.Env):
         kind = type(env).__name__
         raise EnvError(f"env.factory = {factory!r} gave a {kind} for task {task!r}, not a gymnasium.Env")
     return env
 
 
-def _classic(task: str) -> gymnasium.Env[Any, Any]:
+def _classic(task: str, rendering: dict[str, str]) -> gymnasium.Env[Any, Any]:
     missing = [package for package in ("shimmy", "gym") if importlib.util.find_spec(package) is None]
     if missing:
         raise EnvError(
@@ -169,7 +179,7 @@ def _classic(task: str) -> gymnasium.Env[Any, Any]:
     adapter = GymV26CompatibilityV0 if (major, minor) >= (0, 26) else GymV21CompatibilityV0
     # Gym 0.26's checker needs NumPy 1; older versions have no such switch.
     switches = {"disable_env_checker"} & set(inspect.signature(gym.make).parameters)
-    kwargs = dict.fromkeys(switches, True)
+    kwargs: dict[str, Any] = dict.fromkeys(switches, True) | rendering
     try:
         env: gymnasium.Env[Any, Any] = adapter(env_id=task.removeprefix(CLASSIC_PREFIX), make_kwargs=kwargs)
     except (gym.error.Error, ImportError) as error:

@@ -47,6 +47,11 @@ class MetaWorldEnvironment:
         # The class's own 500 would make a longer episode raise, and would not end a shorter one.
         self._env.max_path_length = horizon
 
+    @property
+    def simulator(self) -> SawyerXYZEnv:
+        """Meta-World's own environment, for who renders it."""
+        return self._env
+
     def reset(self, seed: np.random.SeedSequence, goal: int | None) -> np.ndarray:
         """Starts an episode with the goal (None: 0). The goal decides everything, so `seed` is not used."""
         self._env.set_task(self._task(goal or 0))

@@ -8,6 +8,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command("mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run"),
     "evaluate": Command("mtrl_surgery.commands.evaluate", "success of a checkpoint, task by task"),
     "report": Command("mtrl_surgery.commands.report", "curves, conflicts and statistics of runs, in one HTML file"),
+    "record": Command("mtrl_surgery.commands.record", "videos of a checkpoint's policy: one a task, and a mosaic of all"),
+    "export": Command("mtrl_surgery.commands.export", "a checkpoint's policy as files that need nothing of this package"),
     "methods": Command("mtrl_surgery.commands.methods", "the surgery methods and their options"),
     "bench": Command("mtrl_surgery.commands.bench", "time the update, the methods and the rollout on this machine"),
     "completion": Command("mtrl_surgery.commands.completion", "tab completion for bash, zsh and fish"),

@@ -12,7 +12,13 @@ import pytest
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.bench.chaos import Outcome, report
 from mtrl_surgery.commands.bench.chaos_counts import Counts, count
-from mtrl_surgery.commands.bench.chaos_victims import VICTIMS, Blow, worker_joined, workers_recovered
+from mtrl_surgery.commands.bench.chaos_victims import (
+    VICTIMS,
+    Blow,
+    learners_recovered,
+    worker_joined,
+    workers_recovered,
+)
 from mtrl_surgery.runs.checkpoint import CheckpointStore, Segment
 from tests.commands.conftest import Run
 
@@ -31,6 +37,11 @@ def test_a_worker_has_recovered_when_its_tasks_have_delivered_again() -> None:
     assert workers_recovered(blow, rows) is None
     rows += [row("recovered", 14.0, 2), row("worker replaced", 15.0, 2, 200)]
     assert workers_recovered(blow, rows) == 14.0
+    anew = [*rows[:4], row("learners restarted", 16.0), row("checkpoint", 17.0)]
+    assert workers_recovered(blow, anew) is None and learners_recovered(blow, anew) is None
+    anew.append({"time": 18.0, "updates_per_s": 3.0})
+    assert workers_recovered(blow, anew) == learners_recovered(blow, anew) == 18.0, "all workers are new"
+    assert learners_recovered(Blow("a learner", 16.5), anew) is None, "that was before"
     idle = [*joined, row("worker replaced", 11.0, 0, 300, tasks=[])]
     assert workers_recovered(Blow("a worker without tasks", 10.0, (300,)), idle) == 11.0
     assert workers_recovered(Blow("a node without workers", 10.0), []) == 10.0
@@ -100,8 +111,10 @@ def test_help_and_bad_words(run: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_run_with_blows_is_sound(run: Run) -> None:
-    said = run("bench", "chaos", "duration=12", "every=4", "mode=sync", "env=easy3", "json=chaos.json")
+@pytest.mark.parametrize("learners", [1, 2])
+def test_a_run_with_blows_is_sound(run: Run, learners: int) -> None:
+    words = ["duration=12", "every=4", "mode=sync", "env=easy3", f"learners={learners}", "json=chaos.json"]
+    said = run("bench", "chaos", *words)
     assert said.code == 0, said.err
     result = json.loads(Path("chaos.json").read_text())["results"]["sync"]
     assert result["equal"] is True and result["sound"] is True and result["blows"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.bench.chaos_counts import Counts, count
 from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
-from mtrl_surgery.commands.bench.chaos_victims import VICTIMS, Blow, Victim
+from mtrl_surgery.commands.bench.chaos_victims import LEARNER, VICTIMS, Blow, Victim
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.runs.folder import read_rows
 
@@ -39,6 +40,7 @@ class ChaosArguments:
     every: float = 5.0  # seconds between two blows, on average
     nodes: int = 3  # one CPU each; the head is never lost
     mode: str = "both"  # sync | async | both
+    learners: int = 1  # from 2 on they are processes of the cluster, and are struck too
     env: str = "easy3"  # a choice of the train command's env group
     seed: int = 0  # of the blows and of the run
     json: str | None = None
@@ -78,6 +80,7 @@ class Outcome:
 def bench_chaos(arguments: ChaosArguments) -> int:
     """Strike, recover, count; 1 if a transition was lost or is there twice, or a sync run's rows differ."""
     at_least_one("nodes", arguments.nodes)
+    at_least_one("learners", arguments.learners)
     check_choice("mode", arguments.mode, ("sync", "async", "both"))
     for key in ("duration", "every"):
         if not getattr(arguments, key) > 0:
@@ -127,6 +130,12 @@ def _disturb(arguments: ChaosArguments, mode: str, folder: Path) -> Outcome:
     out = folder / mode
     with _nodes(arguments.nodes) as nodes:
         words = [f"env={arguments.env}", f"seed={arguments.seed}", *WORDS, f"out={out}", f"cluster.mode={mode}"]
+        words += [
+            f"learner.num={arguments.learners}",
+            "learner.cpus=0",
+            "learner.timeout=60",
+            "learner.max_restarts=1000",
+        ]
         joins = ["cluster=ray", f"cluster.address={nodes.address}"]
         driver = _train([*words, *joins, "total_steps=100000000"])
         try:
@@ -142,7 +151,8 @@ def _disturb(arguments: ChaosArguments, mode: str, folder: Path) -> Outcome:
     equal = None
     if mode == "sync":
         plain = folder / "undisturbed"
-        _ended(_train([*words, f"out={plain}", "cluster=inline", f"total_steps={steps}"]), 0, "the undisturbed run")
+        alone = ["cluster=inline"] if arguments.learners == 1 else ["cluster=local", "cluster.workers=1"]
+        _ended(_train([*words, f"out={plain}", *alone, f"total_steps={steps}"]), 0, "the undisturbed run")
         (other,) = plain.iterdir()
         equal = all(
             (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "evaluations.jsonl")
@@ -156,11 +166,12 @@ def _strike_for(
     """Blows at random times, then time to get over the last ones."""
     rng, started = random.Random(arguments.seed), time.time()
     done: list[tuple[Victim, Blow]] = []
+    victims = [*VICTIMS, LEARNER] if arguments.learners > 1 else VICTIMS
     turns: list[Victim] = []  # every kind once before any comes twice
     while time.time() - started < arguments.duration:
         time.sleep(rng.uniform(0.5, 1.5) * arguments.every)
         _check_alive(driver)
-        turns += rng.sample(VICTIMS, len(VICTIMS))
+        turns += rng.sample(victims, len(victims))
         for victim in turns:
             blow = victim.attack(nodes, rng)
             if blow is not None:
@@ -245,5 +256,10 @@ def _next_chunk(run: Path) -> int:
 
 def _dropped(run: Path) -> dict[str, int]:
     """Chunks of the disturbed run that were dropped, by reason, but for those in flight when it was stopped."""
-    ends = [row for row in read_rows(run / "health.jsonl") if row.get("event") == "end"]
-    return {reason: number for reason, number in ends[0]["chunks_dropped"].items() if reason != "run ended"}
+    *lives, _ = [
+        row for row in read_rows(run / "health.jsonl") if row.get("event") == "end"
+    ]  # the last is the resume's
+    dropped: Counter[str] = Counter()
+    for life in lives:  # a new one with every new group of learners
+        dropped.update(life["chunks_dropped"])
+    return {reason: number for reason, number in dropped.items() if reason != "run ended"}

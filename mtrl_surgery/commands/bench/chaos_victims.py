@@ -49,7 +49,15 @@ def workers_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | Non
     at_work = {row["pid"] for row in rows if row.get("event") == "worker joined"}  # the others were still starting
     ends = [_worker_recovered(pid, rows) for pid in blow.processes if pid in at_work]
     known = [end for end in ends if end is not None]
-    return max(known, default=blow.at) if len(known) == len(ends) else None
+    return max(known, default=blow.at) if len(known) == len(ends) else learners_recovered(blow, rows)
+
+
+def learners_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
+    """When a run that a new group of learners goes on with, and new workers, had written its next row of health."""
+    begun = _first(
+        i for i, row in enumerate(rows) if row.get("event") == "learners restarted" and row["time"] > blow.at
+    )
+    return None if begun is None else _first(row["time"] for row in rows[begun:] if "updates_per_s" in row)
 
 
 def worker_joined(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
@@ -74,9 +82,11 @@ def _first(values: Iterable[T]) -> T | None:
     return next(iter(values), None)
 
 
-def _signal(number: signal.Signals, what: str) -> Callable[[LocalNodes, random.Random], Blow | None]:
+def _signal(
+    number: signal.Signals, what: str, title: str = "ray::RolloutWorker"
+) -> Callable[[LocalNodes, random.Random], Blow | None]:
     def attack(nodes: LocalNodes, rng: random.Random) -> Blow | None:
-        workers = nodes.all_workers()
+        workers = nodes.all_workers(title)
         if not workers:
             return None
         pid = rng.choice(workers)
@@ -112,3 +122,5 @@ VICTIMS: list[Victim] = [
     Victim("node added", _add_node, worker_joined),
 ]
 """What may be struck; a blow is drawn from those that find something to strike."""
+LEARNER = Victim("learner killed", _signal(signal.SIGKILL, "learner killed", "ray::LearnerActor"), learners_recovered)
+"""Where there are several; the run goes on from its newest checkpoint."""

@@ -1,0 +1,200 @@
+"""Videos of a checkpoint's policy: one a task, and a mosaic of all.
+
+usage: mtrl-surgery record checkpoint=runs/<run> [tasks=[reach-v3,...]] [episodes=1] [camera=corner2] [format=mp4,gif]
+
+checkpoint  a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>
+tasks       names of the run's tasks; left out: all
+episodes    a task, one after the other
+protocol    metaworld_plus | mtrl | suite; left out: the run's own
+seed        of the evaluation's streams; left out: the run's own
+size        width and height of a frame in pixels, [480,480]
+every       steps from one frame to the next, 4; half as many frames take half the time
+fps         frames a second of the videos, 20: with every=4 Meta-World plays at its real speed
+camera      Meta-World's: corner2, corner, corner3, corner4, topview, behindGripper, gripperPOV
+format      mp4, gif or mp4,gif
+mosaic      true | false
+out         where the recording's folder goes; left out: runs/<run>/videos
+workers     processes that share the tasks; left out: one a core
+
+The episodes are those of `evaluate`: deterministic and whole. The files go to <out>/step-<n>/, or step-<n>-2 and so on
+where that is taken. Needs the `record` extra and, for MuJoCo, EGL, OSMesa or GLFW: each is tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envs.evaluation import PROTOCOLS
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
+from mtrl_surgery.runs.durable import remove, write_text
+from mtrl_surgery.settings import TrainSettings, settings_from_mapping
+from mtrl_surgery.videos.backends import RenderingError, find_backend
+from mtrl_surgery.videos.encoding import FORMATS, check_encoder
+
+if TYPE_CHECKING:
+    from mtrl_surgery.runs.checkpoint import Checkpoint
+    from mtrl_surgery.videos.filming import Shooting
+
+
+@dataclasses.dataclass
+class Arguments:
+    """The command's keys."""
+
+    checkpoint: str = ""
+    tasks: list[str] = dataclasses.field(default_factory=list)
+    episodes: int = 1
+    protocol: str | None = None
+    seed: int | None = None
+    size: list[int] = dataclasses.field(default_factory=lambda: [480, 480])
+    every: int = 4
+    fps: float = 20.0
+    camera: str | None = None
+    format: str = "mp4,gif"
+    mosaic: bool = True
+    out: str | None = None
+    workers: int | None = None
+
+
+def main(words: Sequence[str]) -> int:
+    """Film, print the table, name the files."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    arguments = parse(words, Arguments)
+    _check(arguments)
+    check_encoder()
+
+    run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
+    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    backend = _backend(settings)
+    from mtrl_surgery.videos.studio import film, free_folder, write_mosaic
+
+    out = Path(arguments.out) if arguments.out else run.path / "videos"
+    step = f"step-{checkpoint.step:09d}"
+    # The files get their place when all are done, so that a folder of videos is whole.
+    unfinished = out / f".tmp-{step}-{os.getpid()}"
+    shooting, tasks = _plan(settings, checkpoint, arguments, unfinished)
+    unfinished.mkdir(parents=True)
+    try:
+        rows = film(shooting, tasks, arguments.workers or _cores(), backend)
+        if arguments.mosaic and len(tasks) > 1:
+            write_mosaic(shooting, tasks)
+        for task in tasks:
+            shooting.tiles(task).unlink()
+        about = {
+            "run": run.path.name,
+            "checkpoint": checkpoint.path.name,
+            "protocol": shooting.protocol,
+            "seed": shooting.seed,
+            "camera": shooting.camera,
+            "renderer": backend,
+            "steps_per_frame": shooting.every,
+            "fps": shooting.fps,
+            "tasks": [dataclasses.asdict(row) for row in rows],
+        }
+        write_text(unfinished / "recording.json", json.dumps(about, indent=2) + "\n")
+        folder = free_folder(out / step)
+        unfinished.rename(folder)
+    finally:
+        remove(unfinished)
+
+    print(f"{checkpoint.path}: step {checkpoint.step:,}, protocol {shooting.protocol}")
+    print(success_table(rows))
+    for path in sorted(folder.iterdir()):
+        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def formats(text: str) -> tuple[str, ...]:
+    """The file formats that `format=` names.
+
+    Raises:
+        SettingsError: one that there isn't.
+    """
+    chosen = tuple(text.split(","))
+    for name in chosen:
+        check_choice("format", name, FORMATS)
+    return chosen
+
+
+def _check(arguments: Arguments) -> None:
+    if not arguments.checkpoint:
+        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
+    for key, least in (("episodes", 1), ("every", 1), ("workers", 1), ("seed", 0)):
+        value = getattr(arguments, key)
+        if value is not None and value < least:
+            raise SettingsError(f"{key}={value} must be at least {least}")
+    if not 0.1 <= arguments.fps <= 240:
+        raise SettingsError(f"fps={arguments.fps:g} must be between 0.1 and 240")
+    if len(arguments.size) != 2 or any(side % 2 or not 64 <= side <= 4096 for side in arguments.size):
+        raise SettingsError(f"size={arguments.size} must be [width,height], both even and between 64 and 4096")
+    if arguments.protocol is not None:
+        check_choice("protocol", arguments.protocol, PROTOCOLS)
+    formats(arguments.format)
+
+
+def _backend(settings: TrainSettings) -> str | None:
+    """MuJoCo's way to draw here; None where none works and the tasks may need none."""
+    try:
+        backend = find_backend()
+    except RenderingError as error:
+        if settings.env.kind == "metaworld":
+            raise
+        print(f"{error}\ntasks that draw without MuJoCo can still be recorded", file=sys.stderr)
+        return None
+    print(f"MuJoCo draws with {backend}", file=sys.stderr)
+    return backend
+
+
+def _plan(
+    settings: TrainSettings, checkpoint: Checkpoint, arguments: Arguments, folder: Path
+) -> tuple[Shooting, list[int]]:
+    from envs.rendering import CAMERAS, drawable_suite
+    from envs.suite import build_suite
+    from mtrl_surgery.assembly import build_collect_spec
+    from mtrl_surgery.videos.drawing import tile_size
+    from mtrl_surgery.videos.filming import Shooting
+
+    if arguments.camera is not None:
+        if settings.env.kind != "metaworld":
+            raise SettingsError(f"camera={arguments.camera}: only Meta-World's tasks have a choice of cameras")
+        check_choice("camera", arguments.camera, CAMERAS)
+    spec = build_collect_spec(settings, build_suite(settings.env))
+    names = spec.suite.tasks
+    for name in arguments.tasks:
+        check_choice("tasks", name, names)
+    tasks = [index for index, name in enumerate(names) if name in arguments.tasks or not arguments.tasks]
+    size = arguments.size[0], arguments.size[1]
+    options: dict[str, Any] = {
+        "protocol": arguments.protocol or settings.evaluation.protocol or "metaworld_plus",
+        "seed": settings.seed if arguments.seed is None else arguments.seed,
+        "camera": arguments.camera or "corner2",
+        "formats": formats(arguments.format),
+        "weights_P": checkpoint.state["policy_weights"],
+    }
+    shooting = Shooting(
+        suite=drawable_suite(spec.suite, settings.env),
+        policy_factory=spec.policy_factory,
+        episodes=arguments.episodes,
+        size=size,
+        tile=tile_size(len(tasks), size),
+        every=arguments.every,
+        fps=arguments.fps,
+        folder=folder,
+        **options,
+    )
+    return shooting, tasks
+
+
+def _cores() -> int:
+    from mtrl_surgery.devices import count_cores
+
+    return count_cores()
