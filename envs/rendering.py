@@ -6,6 +6,7 @@ Importing this module loads nothing that draws; MUJOCO_GL must be set before `mu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ def drawable_suite(suite: TaskSuite, config: EnvConfig) -> TaskSuite:
     """The suite with simulators that `open_camera` can photograph."""
     if config.kind == "metaworld":
         return suite
-    return _with_factory(suite, partial(suite.factory, render_mode="rgb_array"))  # type: ignore[call-arg]
+    return replace(suite, factory=partial(suite.factory, render_mode="rgb_array"))
 
 
 def open_camera(environment: TaskEnvironment, task: str, name: str, size: tuple[int, int]) -> Camera:
@@ -45,8 +46,8 @@ def open_camera(environment: TaskEnvironment, task: str, name: str, size: tuple[
         return _MuJoCoCamera(simulator, name, size)
     if simulator.render_mode != "rgb_array":
         raise EnvError(
-            f"task {task!r} gives no pictures: its render_mode is {simulator.render_mode!r}, not 'rgb_array' (it can do "
-            f"{list(simulator.metadata.get('render_modes', []))}; a factory may take the argument render_mode)"
+            f"task {task!r} gives no pictures: its render_mode is {simulator.render_mode!r}, not 'rgb_array'; it knows "
+            f"{list(simulator.metadata.get('render_modes', []))}, and a factory may take the argument render_mode"
         )
     return partial(_picture, simulator, task)
 
@@ -85,9 +86,3 @@ def _picture(simulator: Any, task: str) -> np.ndarray:
             f"task {task!r} rendered {pixels_HW3.dtype} {pixels_HW3.shape}, not a uint8 picture [height, width, 3]"
         )
     return pixels_HW3
-
-
-def _with_factory(suite: TaskSuite, factory: Callable[[int, int | None], TaskEnvironment]) -> TaskSuite:
-    from dataclasses import replace
-
-    return replace(suite, factory=factory)

@@ -79,9 +79,13 @@ def try_backend(backend: str) -> str | None:
     return (errors or done.stderr.splitlines() or [f"exit code {done.returncode}"])[0].strip()
 
 
-def with_backend(backend: str) -> dict[str, str]:
-    """This process's environment, with the backend for MuJoCo and, where PyOpenGL must agree, for it too."""
-    environment = {**os.environ, "MUJOCO_GL": backend}
+def with_backend(backend: str | None) -> dict[str, str]:
+    """This process's environment for one that draws: with the backend for MuJoCo, where there is one."""
+    environment = {"SDL_VIDEODRIVER": "dummy", **os.environ}  # pygame is not to look for a screen
+    if backend is None:
+        return environment
+    environment["MUJOCO_GL"] = backend
+    # PyOpenGL must agree, or it loads what drives a screen.
     if backend in ("egl", "osmesa"):
         environment["PYOPENGL_PLATFORM"] = backend
     return environment

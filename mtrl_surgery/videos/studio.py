@@ -44,8 +44,7 @@ def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | 
     total = len(tasks) * _frames_of_task(shooting)
     progress = Progress(total, updates=None, unit="frames")
     before = dict(os.environ)
-    if backend is not None:
-        os.environ.update(with_backend(backend))
+    os.environ.update(with_backend(backend))
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (frames,))
     try:
         jobs = [pool.submit(_film, shooting, task) for task in tasks]
@@ -71,9 +70,7 @@ def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | 
 def write_mosaic(shooting: Shooting, tasks: Sequence[int]) -> None:
     """One video of all tasks in a grid, out of the tiles that `film` left; a task that ended shows its last frame."""
     width, height = shooting.tile
-    films_THW3 = [
-        np.memmap(shooting.tiles(task), np.uint8, "r").reshape(-1, height, width, 3) for task in tasks
-    ]
+    films_THW3 = [np.memmap(shooting.tiles(task), np.uint8, "r").reshape(-1, height, width, 3) for task in tasks]
     longest = max(map(len, films_THW3))
     first = grid([film_THW3[0] for film_THW3 in films_THW3])
     size = first.shape[1], first.shape[0]
