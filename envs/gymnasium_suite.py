@@ -138,7 +138,7 @@ def _make(
 
 def _open(task: str, factory: str | None, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
     # Not every constructor knows the word, so that it is said only where somebody wants pictures.
-    rendering = {} if render_mode is None else {"render_mode": render_mode}
+    rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if factory is not None:
         return _from_factory(task, factory, rendering)
     if task.startswith(CLASSIC_PREFIX):
@@ -151,7 +151,7 @@ def _open(task: str, factory: str | None, render_mode: str | None = None) -> gym
         raise EnvError(f"task {task!r} cannot be built: {error}") from error
 
 
-def _from_factory(task: str, factory: str, rendering: dict[str, str]) -> gymnasium.Env[Any, Any]:
+def _from_factory(task: str, factory: str, rendering: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     module, _, name = factory.partition(":")
     try:
         make = getattr(importlib.import_module(module), name)
@@ -165,7 +165,7 @@ def _from_factory(task: str, factory: str, rendering: dict[str, str]) -> gymnasi
     return env
 
 
-def _classic(task: str, rendering: dict[str, str]) -> gymnasium.Env[Any, Any]:
+def _classic(task: str, rendering: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     missing = [package for package in ("shimmy", "gym") if importlib.util.find_spec(package) is None]
     if missing:
         raise EnvError(

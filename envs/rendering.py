@@ -5,10 +5,9 @@ Importing this module loads nothing that draws; MUJOCO_GL must be set before `mu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -18,15 +17,24 @@ from envs.suite import TaskEnvironment, TaskSuite, unknown
 CAMERAS: Final = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 """Meta-World's cameras."""
 
-Camera = Callable[[], np.ndarray]
-"""A picture of the simulator as it is now: uint8 [height, width, 3], the right way up."""
+
+class Camera(Protocol):
+    """Takes pictures of one simulator; close it before another of the same process is opened."""
+
+    def __call__(self) -> np.ndarray:
+        """The simulator as it is now: uint8 [height, width, 3], the right way up."""
+        ...
+
+    def close(self) -> None:
+        """Frees what draws; the simulator stays."""
+        ...
 
 
 def drawable_suite(suite: TaskSuite, config: EnvConfig) -> TaskSuite:
     """The suite with simulators that `open_camera` can photograph."""
     if config.kind == "metaworld":
         return suite
-    return replace(suite, factory=partial(suite.factory, render_mode="rgb_array"))
+    return replace(suite, factory=partial(suite.factory, render_mode="rgb_array"))  # type: ignore[call-arg]
 
 
 def open_camera(environment: TaskEnvironment, task: str, name: str, size: tuple[int, int]) -> Camera:
@@ -49,7 +57,7 @@ def open_camera(environment: TaskEnvironment, task: str, name: str, size: tuple[
             f"task {task!r} gives no pictures: its render_mode is {simulator.render_mode!r}, not 'rgb_array'; it knows "
             f"{list(simulator.metadata.get('render_modes', []))}, and a factory may take the argument render_mode"
         )
-    return partial(_picture, simulator, task)
+    return _OwnCamera(simulator, task)
 
 
 class _MuJoCoCamera:
@@ -66,7 +74,7 @@ class _MuJoCoCamera:
         model.vis.global_.offheight = max(size[1], model.vis.global_.offheight)
         self._simulator, self._camera = simulator, model.camera(name).id
         self._renderer = mujoco.Renderer(model, height=size[1], width=size[0])
-        # Shadows and reflections draw the scene again, which doubles the time of a renderer without a GPU.
+        # Shadows and reflections draw the scene again, which triples the time of a renderer without a GPU.
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             self._renderer.scene.flags[flag] = 0
 
@@ -78,11 +86,22 @@ class _MuJoCoCamera:
         up = data.cam_xmat[self._camera].reshape(3, 3)[2, 1]
         return np.ascontiguousarray(pixels_HW3[::-1, ::-1]) if up < -0.1 else pixels_HW3
 
+    def close(self) -> None:
+        self._renderer.close()
 
-def _picture(simulator: Any, task: str) -> np.ndarray:
-    pixels_HW3 = np.asarray(simulator.render())
-    if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
-        raise EnvError(
-            f"task {task!r} rendered {pixels_HW3.dtype} {pixels_HW3.shape}, not a uint8 picture [height, width, 3]"
-        )
-    return pixels_HW3
+
+class _OwnCamera:
+    """The environment's own `render()`."""
+
+    def __init__(self, simulator: Any, task: str) -> None:
+        self._simulator, self._task = simulator, task
+
+    def __call__(self) -> np.ndarray:
+        pixels_HW3 = np.asarray(self._simulator.render())
+        if pixels_HW3.dtype != np.uint8 or pixels_HW3.ndim != 3 or pixels_HW3.shape[2] != 3:
+            found = f"{pixels_HW3.dtype} {pixels_HW3.shape}"
+            raise EnvError(f"task {self._task!r} rendered {found}, not a uint8 picture [height, width, 3]")
+        return pixels_HW3
+
+    def close(self) -> None:
+        """The environment frees its own."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mtrl_surgery import __version__
 from mtrl_surgery.export.actor import ActorTensors
 
 OPSET = 17
@@ -50,7 +49,6 @@ def write_onnx(tensors: ActorTensors, path: Path) -> None:
             graph.constants,
         ),
         producer_name="mtrl-surgery",
-        producer_version=__version__,
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=_IR_VERSION,
     )

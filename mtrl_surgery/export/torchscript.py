@@ -1,7 +1,6 @@
 """The policy as TorchScript, which `torch.jit.load` runs with torch alone, from Python or C++."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations`: TorchScript reads a class's annotations as types, not as strings.
 import warnings
 from pathlib import Path
 
@@ -13,6 +12,12 @@ from mtrl_surgery.export.actor import ActorTensors
 
 class ScriptedActor(nn.Module):
     """`forward(obs_NO, task_N) -> actions_NA`; rows may be of different tasks."""
+
+    mean_O: Tensor
+    scale_O: Tensor
+    mask_KA: Tensor
+    first_weight_OH: Tensor
+    first_bias_KH: Tensor
 
     def __init__(self, tensors: ActorTensors) -> None:
         super().__init__()

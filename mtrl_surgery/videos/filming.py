@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def film_task(shooting: Shooting, task: int, count_frame: Callable[[], None]) ->
     name = shooting.suite.tasks[task]
 
     with (
+        ExitStack() as opened,
         VideoFile(shooting.stem(task), shooting.size, shooting.fps, shooting.formats) as video,
         shooting.tiles(task).open("wb") as tiles,
     ):
@@ -87,7 +89,9 @@ def film_task(shooting: Shooting, task: int, count_frame: Callable[[], None]) ->
 
         def make(index: int, horizon: int | None) -> TaskEnvironment:
             environment = shooting.suite.make(index, horizon)
+            opened.callback(environment.close)
             camera = open_camera(environment, name, shooting.camera, shooting.size)
+            opened.callback(camera.close)  # two contexts of one process would draw into each other
             return _Filmed(environment, camera, shooting.every, show)
 
         suite = dataclasses.replace(shooting.suite, factory=make)

@@ -229,7 +229,11 @@ from envs.streams import seed_sequence
 from envs.suite import build_suite
 environment = build_suite(EnvConfig(tasks=["door-open-v3"])).make(0)
 environment.reset(seed_sequence(0, 0), 0)
-pictures = {name: open_camera(environment, "door-open-v3", name, (96, 64))() for name in CAMERAS}
+pictures = {}
+for name in CAMERAS:
+    camera = open_camera(environment, "door-open-v3", name, (96, 64))
+    pictures[name] = camera()
+    camera.close()
 np.savez(sys.argv[1], **pictures)
 """
 
@@ -250,3 +254,6 @@ def test_metaworld_is_drawn_the_right_way_up(tmp_path: Path, backend: str):
             assert picture_HW3.shape == (64, 96, 3)
             sky_HW = np.abs(picture_HW3 - SKY).max(-1) <= 6
             assert sky_HW[:12].mean() > 0.2 and sky_HW[-12:].mean() < 0.05, name
+        # The right way up and not mirrored: seen from corner2 the red arm stands on the left.
+        red_HW = (pictures["corner2"][..., 0] > 90) & (pictures["corner2"][..., 1] < 60)
+        assert red_HW.sum() > 50 and np.nonzero(red_HW)[1].mean() < 44
