@@ -239,7 +239,7 @@ class SACLearner:
         return torch.cat(parts).cpu().numpy()
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Means since the last call: one row for the run (task None), then one a task, then a conflict map a network.
+        """Means since the last call: one row for the run (task None), then one a task.
 
         This is where the learner waits for the device.
 
@@ -257,7 +257,11 @@ class SACLearner:
             raise NonFiniteError(name, task, update)
         if not bool(torch.isfinite(self.log_temperature).all()):
             raise NonFiniteError("temperature", "any", self.updates)
-        return [*self._sums.rows(self.updates), *self._sums.maps(self.updates)]
+        return self._sums.rows(self.updates)
+
+    def conflict_maps(self) -> list[dict[str, Any]]:
+        """Who fought whom, a row a network, where there were looks; to be asked for after `metrics`."""
+        return self._sums.maps(self.updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that future updates depend on, but for the replay's segments.

@@ -81,10 +81,11 @@ class Learner(Protocol):
         ...
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Rows since the last call; key "task" is a name, or None for the whole run. Raises on NaN.
+        """Rows since the last call; key "task" is a name, or None for the whole run. Raises on NaN."""
+        ...
 
-        Rows with the key "network" instead are maps of its tasks' conflicts.
-        """
+    def conflict_maps(self) -> list[dict[str, Any]]:
+        """Rows of conflicts.jsonl, asked for after `metrics`; key "network" is a name."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -212,7 +212,8 @@ class Trainer(ABC):
 
     def _write_due(self) -> None:
         if self.schedule.logs(self.before, self.step):
-            self.recorder.metrics(self.step, self.limiter.updates, self.learner.metrics())
+            rows = self.learner.metrics()
+            self.recorder.metrics(self.step, self.limiter.updates, rows, self.learner.conflict_maps())
             self._write_health()
         episodes = self.schedule.episodes(self.before, self.step)
         if episodes:

@@ -88,6 +88,10 @@ class LearnerActor:
         """See `Learner`."""
         return self._built.metrics()
 
+    def conflict_maps(self) -> list[dict[str, Any]]:
+        """See `Learner`."""
+        return self._built.conflict_maps()
+
     def state(self) -> dict[str, Any]:
         """Everything from the first learner, from the others what is their own."""
         whole = self._built.state_dict()

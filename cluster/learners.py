@@ -93,6 +93,11 @@ class LearnerGroup:
         rows: list[dict[str, Any]] = self._all("metrics")[0]
         return rows
 
+    def conflict_maps(self) -> list[dict[str, Any]]:
+        """See `Learner`."""
+        rows: list[dict[str, Any]] = self._all("conflict_maps")[0]
+        return rows
+
     def state_dict(self) -> dict[str, Any]:
         """A single learner's, of the first, and under `others` what the others have of their own."""
         whole, *others = self._all("state")

@@ -57,12 +57,15 @@ class Recorder:
             counts["returns"] += episode.return_
             counts["steps"] += episode.length
 
-    def metrics(self, step: int, updates: int, learner_rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a row for the run and one a task: the learner's, and the training episodes since the last call.
-
-        The learner's rows without a task are a network's conflict maps, and have a file of their own.
-        """
-        learned = {row["task"]: row for row in learner_rows if "task" in row}
+    def metrics(
+        self,
+        step: int,
+        updates: int,
+        learner_rows: Sequence[Mapping[str, Any]],
+        conflict_maps: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Write a row for the run and one a task: the learner's, and the training episodes since the last call."""
+        learned = {row["task"]: row for row in learner_rows}
         total = {key: sum(counts[key] for counts in self._episodes) for key in _NOTHING}
         rows = []
         for task, counts in zip((None, *self._tasks), (total, *self._episodes), strict=True):
@@ -71,9 +74,8 @@ class Recorder:
             rows.append(row)
         for row in rows:
             self.run.metrics.write(row)
-        for one in learner_rows:
-            if "network" in one:
-                self.run.conflicts.write({"step": step, **one})
+        for one in conflict_maps:
+            self.run.conflicts.write({"step": step, **one})
         self._episodes = [dict(_NOTHING) for _ in self._tasks]
         for sink in self._sinks:
             sink.write(rows)

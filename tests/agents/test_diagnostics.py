@@ -30,6 +30,7 @@ def test_looking_changes_no_bit_of_a_run(build: Build, actor: str, critic: str) 
         assert torch.equal(one, other)
     for with_looks, without in zip(looked.metrics(), unseen.metrics(), strict=True):
         assert {key: with_looks[key] for key in without} == without, "the other metrics are the same as well"
+    assert [row["network"] for row in looked.conflict_maps()] == ["critic", "actor"] and not unseen.conflict_maps()
 
 
 def test_the_triad_of_each_network_is_logged(build: Build) -> None:
