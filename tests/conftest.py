@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Read when torch, numpy and Ray are first imported, so they must be here before any test imports those.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -12,12 +14,18 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run at the same time: files, but for those that start Ray, which come one after the other.
+class OneRay(LoadScopeScheduling):  # type: ignore[misc]
+    """Which tests may run at the same time: files, but for those of `tests/cluster`, which come one after the other.
 
-    A file's tests share its fixtures, so they stay in one process. Two clusters at once on a small machine miss the
+    A file's tests share its fixtures, so they stay in one process. Two Ray clusters at once on a small machine miss the
     time limits that Ray sets itself.
     """
-    for item in items:
-        group = "ray" if item.get_closest_marker("cluster") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "tests/cluster" if file.startswith("tests/cluster/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneRay:
+    """The scheduler of `-n`."""
+    return OneRay(config, log)
