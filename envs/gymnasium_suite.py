@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -158,7 +159,7 @@ def _from_factory(task: str, factory: str, rendering: dict[str, Any]) -> gymnasi
     except (ImportError, AttributeError, ValueError) as error:
         raise EnvError(f"env.factory = {factory!r} must name 'package.module:callable': {error}") from error
     # A factory that takes no render_mode may still build environments that have one.
-    env = make(task, **(rendering if "render_mode" in inspect.signature(make).parameters else {}))
+    env = make(task, **rendering) if rendering and _takes_render_mode(make) else make(task)
     if not isinstance(env, gymnasium.Env):
         kind = type(env).__name__
         raise EnvError(f"env.factory = {factory!r} gave a {kind} for task {task!r}, not a gymnasium.Env")
@@ -196,3 +197,10 @@ def _box(task: str, what: str, space: object) -> Box:
 def _limit(env: gymnasium.Env[Any, Any]) -> int | None:
     limit: int | None = getattr(env.spec, "max_episode_steps", None)
     return limit
+
+
+def _takes_render_mode(make: Callable[..., Any]) -> bool:
+    try:
+        return "render_mode" in inspect.signature(make).parameters
+    except ValueError:  # some callables written in C don't tell
+        return False
