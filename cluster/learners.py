@@ -66,18 +66,16 @@ class LearnerGroup:
             for rank in range(config.num)
         ]
         self._adding: list[Any] = []
-        hosts = self._all("host")
-        meeting = self._answers([self.actors[0].open.remote(hosts[0], config.timeout)])[0]
-        built = [
-            one.build.remote(meeting, host, "nccl" if cuda else "gloo", config.timeout, factory)
-            for one, host in zip(self.actors, hosts, strict=True)
-        ]
-        self._answers(built)
+        try:
+            self._build(factory, "nccl" if cuda else "gloo")
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, chunk: Chunk) -> None:
         """See `Learner`; one copy in the object store serves the learners of a node."""
         ref = ray.put(chunk)
-        self._answers(self._adding)  # of the last chunk: no more than two are on their way
+        self._settle()  # no more than two chunks are on their way
         self._adding = [one.add.remote(ref) for one in self.actors]
 
     def update(self, count: int) -> None:
@@ -122,10 +120,28 @@ class LearnerGroup:
             remove_placement_group(self._place)
             self._place = None
 
+    def _build(self, factory: LearnerFactory, backend: str) -> None:
+        timeout = self._config.timeout
+        hosts = self._all("host")
+        meeting = self._answers([self.actors[0].open.remote(hosts[0], timeout)])[0]
+        self._answers(
+            [
+                one.build.remote(meeting, host, backend, timeout, factory)
+                for one, host in zip(self.actors, hosts, strict=True)
+            ]
+        )
+
+    def _settle(self) -> None:
+        """Hear of the last chunk before anything is built on it: a learner may have refused its share."""
+        adding, self._adding = self._adding, []
+        self._answers(adding)
+
     def _first(self, call: str) -> Any:
+        self._settle()
         return self._answers([getattr(self.actors[0], call).remote()])[0]
 
     def _all(self, call: str, *arguments: Any) -> list[Any]:
+        self._settle()
         return self._answers([getattr(one, call).remote(*arguments) for one in self.actors])
 
     def _answers(self, refs: list[Any]) -> list[Any]:

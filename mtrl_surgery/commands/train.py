@@ -118,7 +118,8 @@ def _go_on(path: Path, settings: TrainSettings, lost: LearnerLost) -> tuple[RunF
     run = RunFolder.open(path, writable=True)
     if checkpoint is None:
         run.rewind({"metrics": 0, "evaluations": 0})
-    redone = {"redone_steps": lost.step - step, "redone_updates": lost.updates - updates}
+    # A learner that dies while it starts has done nothing yet.
+    redone = {"redone_steps": max(0, lost.step - step), "redone_updates": max(0, lost.updates - updates)}
     run.health.write(
         {"step": step, "time": round(time.time(), 3), "event": "learners restarted", **redone, "reason": str(lost)}
     )
