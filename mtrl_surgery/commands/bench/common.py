@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,56 @@ def take_turns(
         for name, step in steps.items():
             laps[name].append(timed(step))
     return laps
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Medians over the rounds of what `beside` timed, by step.
+
+    Attributes:
+        reference: Milliseconds of the reference.
+        milliseconds: Of each step.
+        ratio: Of each step to the mean of the references right before and after it.
+        rounds: How many were timed.
+    """
+
+    reference: float
+    milliseconds: dict[str, float]
+    ratio: dict[str, float]
+    rounds: int
+
+
+def beside(
+    reference: Callable[[], object],
+    steps: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int,
+    device: str,
+    seconds: float = math.inf,
+) -> Beside:
+    """Time steps as ratios to a reference that runs before and after every one of them.
+
+    A round of many steps takes seconds, in which a machine slows down and speeds up; its nearest neighbours do so
+    with it. The arguments are those of `take_turns`.
+    """
+    turns: dict[str, Callable[[], object]] = {_before(0): reference}
+    for place, (name, step) in enumerate(steps.items(), start=1):
+        turns |= {name: step, _before(place): reference}
+    laps = take_turns(turns, rounds, warmup, device, seconds)
+    references = [laps[_before(place)] for place in range(len(steps) + 1)]
+    ratio = {
+        name: statistics.median(
+            2 * own / (before + after)
+            for own, before, after in zip(laps[name], references[place], references[place + 1], strict=True)
+        )
+        for place, name in enumerate(steps)
+    }
+    medians = {name: statistics.median(laps[name]) for name in steps}
+    return Beside(statistics.median(chain.from_iterable(references)), medians, ratio, len(references[0]))
+
+
+def _before(place: int) -> str:
+    return f"reference {place}"
 
 
 def write_results(path: Path, arguments: Mapping[str, Any], results: Mapping[str, Any]) -> None:

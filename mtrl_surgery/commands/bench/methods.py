@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import statistics
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
-from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
+from mtrl_surgery.commands.bench.common import at_least_one, beside, write_results
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.entries import MethodEntry
 from mtrl_surgery.methods.options.losses import LsConfig
@@ -101,7 +100,8 @@ def bench_methods(arguments: MethodsArguments) -> int:
         _measure(arguments, tasks, device, rows, plain, costs)
     print(
         f"update of SAC's critics, 3x{arguments.width}, {arguments.batch} transitions a task, {device}, "
-        f"{torch.get_num_threads()} threads; medians, as ratios to the plain update of the summed losses: "
+        f"{torch.get_num_threads()} threads; medians of ratios to the plain updates of the summed losses "
+        "before and after: "
         + ", ".join(f"{milliseconds:.1f} ms at K={tasks}" for tasks, milliseconds in plain.milliseconds.items())
     )
     print(_table(list(dict.fromkeys(arguments.tasks)), costs))
@@ -141,7 +141,8 @@ def _measure(
     costs: Mapping[str, Cost],
 ) -> None:
     """Time all methods at one number of tasks, and fill in their costs."""
-    updates = {PLAIN: _update(arguments, make_method(LsConfig(reduction="sum"), tasks, 0), device)}
+    plain_update = _update(arguments, make_method(LsConfig(reduction="sum"), tasks, 0), device)
+    updates: dict[str, Callable[[], object]] = {}
     for name, (entry, options) in rows.items():
         bound = target(entry, tasks)
         if bound is not None:
@@ -154,13 +155,12 @@ def _measure(
             print(f"{name} can't run with {tasks} tasks: {error}", file=sys.stderr)
         else:
             updates[name] = update
-    laps = take_turns(updates, arguments.rounds, 1, device, arguments.seconds)
-    medians = {name: statistics.median(lap) for name, lap in laps.items()}
-    plain.milliseconds[tasks] = medians.pop(PLAIN)
-    for name, milliseconds in medians.items():
+    timed = beside(plain_update, updates, arguments.rounds, 1, device, arguments.seconds)
+    plain.milliseconds[tasks] = timed.reference
+    for name, milliseconds in timed.milliseconds.items():
         costs[name].milliseconds[tasks] = milliseconds
-        costs[name].ratio[tasks] = milliseconds / plain.milliseconds[tasks]
-    print(f"{tasks} tasks: timed {len(laps[PLAIN])} rounds", file=sys.stderr)
+        costs[name].ratio[tasks] = timed.ratio[name]
+    print(f"{tasks} tasks: timed {timed.rounds} rounds", file=sys.stderr)
 
 
 def _update(arguments: MethodsArguments, method: AnyMethod, device: str) -> Callable[[], object]:
