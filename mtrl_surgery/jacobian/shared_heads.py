@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mtrl_surgery.jacobian.shared_blocks import Piece
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, is_leaf, is_shared
-from mtrl_surgery.jacobian.shared_trunk import Gradients, Passage
-from mtrl_surgery.jacobian.shared_winograd import is_eligible
+from mtrl_surgery.jacobian.shared_trunk import Gradients, Passage, is_ours
 
 
 def pass_heads(
@@ -65,7 +64,7 @@ def pass_heads(
 def _taken_over(graph: Walk, cut: Cut, gradients: Gradients) -> dict[int, Passage]:
     """The heads with convolutions of our own, by task; where the graph must be freed, those that can do it."""
     heads: dict[int, Passage] = {}
-    mine = {bits for node, bits in graph.tasks.items() if not is_shared(bits) and is_eligible(node, alone=True)}
+    mine = {bits for node, bits in graph.tasks.items() if not is_shared(bits) and is_ours(node, alone=True)}
     for task, edges in enumerate(cut.edges_by_task):
         if 1 << task in mine:
             leaves, ends = (

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from mtrl_surgery.jacobian import shared_pointwise, shared_winograd
 from mtrl_surgery.jacobian.shared_graph import Edge, Node, Walk, is_leaf
-from mtrl_surgery.jacobian.shared_winograd import Convolution, is_eligible
 
 Gradients = Callable[[Sequence[Edge], Sequence[Tensor], Sequence[Edge], bool], list[Tensor | None]]
 """Products of cotangents with a Jacobian, from edges to edges; and whether the graph is kept."""
@@ -63,7 +63,7 @@ class Passage:
                 arriving[child] = arriving.get(child, 0) + 1
         for node, _ in begin:
             arriving[node] = arriving.get(node, 0) + 1
-        self.convolutions = {node for node in self._order if take_over and is_eligible(node, alone)}
+        self.convolutions = {node for node in self._order if take_over and is_ours(node, alone)}
         meetings = {node for node, count in arriving.items() if count > 1}
         self._stops = self.convolutions | end_nodes | {node for node in meetings if not is_leaf(node)}
         self.is_tangled = bool(self.convolutions and meetings)
@@ -172,7 +172,8 @@ class Passage:
     def _convolve(self, node: Node, cotangents: list[Tensor]) -> None:
         wanted = [edge if edge[0] in self._leads else None for edge in node.next_functions]
         by_input, by_filter, by_bias = (*wanted, None)[:3]
-        convolution = Convolution(node)
+        ours = shared_pointwise.Pointwise if shared_pointwise.is_eligible(node) else shared_winograd.Convolution
+        convolution = ours(node)
         filters = given = None
         if by_filter is not None:
             given = self._into.pop(by_filter[0], None)
@@ -214,6 +215,16 @@ class Passage:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def is_ours(node: Node, alone: bool = False) -> bool:
+    """Whether a node of the graph is a convolution that is passed faster here than by autograd.
+
+    Args:
+        node: Any.
+        alone: Whether one task only goes through it.
+    """
+    return shared_winograd.is_eligible(node, alone) or shared_pointwise.is_eligible(node)
 
 
 def _leading(graph: Walk, leaves: Sequence[Node]) -> set[Node]:

@@ -18,15 +18,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtrl_surgery.jacobian.shared_graph import Node, is_leaf
+from mtrl_surgery.jacobian.shared_graph import Node
+from mtrl_surgery.jacobian.shared_pointwise import is_plain_convolution
 
 TILE, REACH = 4, 6  # of outputs, and of the inputs that they see, along an axis
 LEAST_CHANNELS, LEAST_PIXELS = 16, 256
 """Below (pixels of all of a task's samples), the transforms cost more than the products that they save."""
-LEAST_ALONE = 64 * 128
+LEAST_ALONE = 64 * 64
 """The same of input times output channels, where one task goes through a convolution alone."""
 PRODUCTS_BYTES = 2**23
 """Products of filters before they are transformed back: what stays in a core's cache."""
+TRANSPOSED_BYTES = 2**17
+"""Of a map, at once."""
 BAND_BYTES, BAND_FILTERS = 6 * 2**20, 4
 """Transforms of a band: so many bytes, or so many times the filter's, which every band reads anew."""
 
@@ -53,37 +56,21 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_eligible(node: Node, alone: bool = False) -> bool:
-    """Whether a node of the graph is a convolution that this can take over.
-
-    It is 3 x 3 with stride and padding 1, on a CPU, of some size; and its filter is a parameter without hooks, which
-    would not be called.
+    """Whether a node of the graph is a convolution that this can take over: 3 x 3 with padding 1, of some size.
 
     Args:
         node: Any.
         alone: Whether one task only goes through it, so that no transform serves two.
     """
-    if type(node).__name__ != "ConvolutionBackward0":
+    if not is_plain_convolution(node, (3, 3), padding=1):
         return False
-    filters = node.next_functions[1][0]
-    if filters is None or not is_leaf(filters) or any(_has_hooks(leaf) for leaf, _ in node.next_functions[1:]):
-        return False
-    input_NIHW, filter_OIhw = node._saved_input, node._saved_weight
-    return (
-        tuple(filter_OIhw.shape[2:]) == (3, 3)
-        and min(filter_OIhw.shape[:2]) >= LEAST_CHANNELS
-        and (not alone or filter_OIhw.shape[:2].numel() >= LEAST_ALONE)
-        and input_NIHW.numel() // input_NIHW.shape[1] >= LEAST_PIXELS
-        and input_NIHW.dtype in (torch.float32, torch.float64)
-        and input_NIHW.dtype == filter_OIhw.dtype
-        and input_NIHW.device.type == "cpu"
-        and not node._saved_transposed
-        and node._saved_groups == 1
-        and all(set(v) == {1} for v in (node._saved_stride, node._saved_padding, node._saved_dilation))
-    )
+    input_NIHW, channels = node._saved_input, node._saved_weight.shape[:2]
+    enough = min(channels) >= LEAST_CHANNELS and (not alone or channels.numel() >= LEAST_ALONE)
+    return bool(enough and input_NIHW.numel() // input_NIHW.shape[1] >= LEAST_PIXELS)
 
 
 class Convolution:
-    """One convolution of the graph.
+    """One 3 x 3 convolution of the graph.
 
     The maps are passed in bands of tile rows, or of whole samples, whose transforms stay near the core.
 
@@ -159,10 +146,6 @@ class Convolution:
         return (inputs @ tiles.reshape(REACH * REACH, -1)).view(REACH * REACH, -1, x_NHWC.shape[3])
 
 
-def _has_hooks(leaf: Node) -> bool:
-    return leaf is not None and is_leaf(leaf) and bool(leaf.variable._backward_hooks)
-
-
 def _tiles(pixels: int) -> int:
     return -(-pixels // TILE)
 
@@ -218,42 +201,54 @@ def _filter_at_once(cotangent_QTO: Tensor, input_QTI: Tensor, result_OIhw: Tenso
 
 
 def _gather_inputs(
-    products_QTC: Tensor, results: Sequence[Tensor], samples: range, rows: range, above: Tensor | None
+    products_QTC: Tensor, results: Sequence[Tensor], samples: range, rows: range, above_NWC: Tensor | None
 ) -> Tensor:
-    """A band of several tasks' cotangents of products -> of inputs, [S, C, H, W] a task: tiles overlap by 2 pixels.
+    """A band of several tasks' cotangents of products -> of inputs, [S, C, H, W] a task.
+
+    A tile sees 6 x 6 inputs, of which the inner 4 x 4 are its own and the rim its neighbours'.
 
     Args:
         products_QTC: The band.
-        results: Its rows are filled.
+        results: Its rows are filled, and what it says of the last row above it is added there.
         samples: Of the band.
         rows: Of the band.
-        above: What the band above says of this one's first two rows; only used if this one is not a sample's first.
+        above_NWC: What the band above says of this one's first row; only used if this one is not a sample's first.
 
     Returns:
-        The same for the band below, [N, 2, W, C].
+        The same for the band below.
     """
     channels, height, width = results[0].shape[1:]
     down, across = len(rows), _tiles(width)
     inputs = _matrices(products_QTC.dtype)[0]
     spread = inputs.T @ products_QTC.reshape(REACH * REACH, -1)
     tiles = spread.view(REACH, REACH, -1, down, across, channels)
-    tiles[:2, :, :, 1:] += tiles[TILE:, :, :, :-1]
-    tiles[:, :2, :, :, 1:] += tiles[:, TILE:, :, :, :-1]
-    padded = tiles.new_empty(tiles.shape[2], down + 1, TILE, across + 1, TILE, channels)
-    to = padded.permute(2, 4, 0, 1, 3, 5)
-    to[:, :, :, :down, :across] = tiles[:TILE, :TILE]
-    to[:2, :, :, down, :across] = tiles[TILE:, :TILE, :, -1]
-    to[:, :2, :, :down, across] = tiles[:TILE, TILE:, :, :, -1]
-    to[:2, :2, :, down, across] = tiles[TILE:, TILE:, :, -1, -1]
-    pixels = padded.view(-1, (down + 1) * TILE, (across + 1) * TILE, channels)[:, :, 1 : width + 1]
-    if above is not None and rows.start:
-        pixels[:, :2] += above
-    first = TILE * rows.start - 1  # the pixels' first row is this one of the map
-    last = TILE * rows.stop
-    filled = slice(max(first, 0), height if last >= height else last - 1)
-    found = pixels[:, filled.start - first : filled.stop - first].unflatten(0, (len(results), -1))
-    for result, part in zip(results, found, strict=True):
-        for sample, x_HWC in zip(samples, part, strict=True):
-            to_CP = result[sample].view(channels, -1)[:, filled.start * width : filled.stop * width]
-            to_CP.copy_(x_HWC.reshape(-1, channels).T)
-    return pixels[:, TILE * down : TILE * down + 2].clone()
+    tiles[TILE, :, :, :-1] += tiles[0, :, :, 1:]
+    tiles[1, :, :, 1:] += tiles[TILE + 1, :, :, :-1]
+    tiles[:, TILE, :, :, :-1] += tiles[:, 0, :, :, 1:]
+    tiles[:, 1, :, :, 1:] += tiles[:, TILE + 1, :, :, :-1]
+    own = slice(1, TILE + 1)
+    padded = tiles.new_empty(tiles.shape[2], down, TILE, across, TILE, channels)
+    padded.permute(2, 4, 0, 1, 3, 5).copy_(tiles[own, own])
+    first, last = TILE * rows.start, min(TILE * rows.stop, height)
+    pixels_NHWC = padded.view(-1, down * TILE, across * TILE, channels)[:, : last - first, :width]
+    rim_NWC = _pixel_row(tiles[0, own, :, 0], width)
+    if above_NWC is not None and first:
+        pixels_NHWC[:, 0] += above_NWC
+    maps = [result[sample] for result in results for sample in samples]
+    for map_CHW, found_HWC, rim_WC in zip(maps, pixels_NHWC, rim_NWC, strict=True):
+        _into_planes(map_CHW.view(channels, -1)[:, first * width : last * width], found_HWC.reshape(-1, channels))
+        if first:
+            map_CHW[:, first - 1] += rim_WC.T
+    return _pixel_row(tiles[TILE + 1, own, :, -1], width)
+
+
+def _pixel_row(tiles_4NTC: Tensor, width: int) -> Tensor:
+    """One row of pixels of a row of tiles, [N, W, C]."""
+    return tiles_4NTC.permute(1, 2, 0, 3).flatten(1, 2)[:, :width]
+
+
+def _into_planes(to_CP: Tensor, from_PC: Tensor) -> None:
+    """A transposed copy, some pixels at a time: of many, each plane's next one would find none of its line in cache."""
+    pixels = max(1, TRANSPOSED_BYTES // (from_PC.shape[1] * from_PC.element_size()))
+    for plane_CP, last_PC in zip(to_CP.split(pixels, 1), from_PC.split(pixels), strict=True):
+        plane_CP.copy_(last_PC.T)

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import mtrl_surgery.jacobian.shared_trunk as shared_trunk
+import mtrl_surgery.jacobian.shared_pointwise as shared_pointwise
 import mtrl_surgery.jacobian.shared_winograd as shared_winograd
 from mtrl_surgery import Surgery
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
+from mtrl_surgery.jacobian.shared_pointwise import Pointwise
 from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.jacobian.shared_winograd import Convolution, is_eligible
@@ -24,6 +25,7 @@ from tests.library.models import grads, loop_jacobian
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images of any size are taken."""
     monkeypatch.setattr(shared_winograd, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(shared_pointwise, "LEAST_PRODUCTS", 1)
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -49,6 +51,35 @@ def test_one_convolution_of_any_size(samples: int, outputs: int, inputs: int, he
     assert result is not None
     torch.testing.assert_close(result, by_input)
     torch.testing.assert_close(found.detach(), by_filter)
+
+
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(1, 3), outputs=st.integers(1, 5), inputs=st.integers(1, 5), height=st.integers(1, 7))
+def test_one_pointwise_convolution(samples: int, outputs: int, inputs: int, height: int) -> None:
+    torch.manual_seed(0)
+    x, filters = draw(samples, inputs, height, 3), draw(outputs, inputs, 1, 1)
+    y = F.conv2d(x, filters)
+    cotangents = torch.randn(2, *y.shape, dtype=y.dtype)
+    found = torch.full((2, *filters.shape), torch.nan, dtype=y.dtype)
+    results = Pointwise(y.grad_fn).backward(list(cotangents), True, found)
+    for cotangent, result, filter_OIhw in zip(cotangents, results, found, strict=True):
+        by_input, by_filter = torch.autograd.grad(y, (x, filters), cotangent, retain_graph=True)
+        torch.testing.assert_close(result, by_input)
+        torch.testing.assert_close(filter_OIhw, by_filter)
+    assert Pointwise(y.grad_fn).backward(list(cotangents), False, None) == []
+
+
+def test_small_pointwise_convolutions_and_others_are_left_to_autograd() -> None:
+    filters, x = draw(64, 64, 1, 1), draw(1, 64, 16, 16)
+    assert shared_pointwise.is_eligible(F.conv2d(x, filters).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(x[:, :, 1:], filters).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(draw(1, 64, 40, 40), filters, stride=2).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(x, filters, padding=1).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(x, filters * 2).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(draw(1, 64, 18, 18), draw(64, 64, 3, 3)).grad_fn)
+    assert not shared_pointwise.is_eligible(F.conv2d(x.half(), draw(64, 64, 1, 1, dtype=torch.float16)).grad_fn)
+    filters.register_hook(lambda grad: grad)
+    assert not shared_pointwise.is_eligible(F.conv2d(x, filters).grad_fn)
 
 
 def test_float32_is_as_accurate_as_the_docs_say() -> None:
@@ -91,6 +122,7 @@ class Net(nn.Module):
         torch.manual_seed(1)
         self.first = nn.Conv2d(3, 16, 3, padding=1)
         self.convs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1, bias=bias) for bias in (True, False, True, True))
+        self.mix = nn.Conv2d(16, 16, 1)
         self.norm = nn.BatchNorm2d(16)
         self.convs[3].weight.requires_grad_(False)
         self.gain = nn.Parameter(torch.ones(16, 1, 1, 1))
@@ -102,7 +134,7 @@ class Net(nn.Module):
         x = self.norm(self.first(self.x)).relu()
         x = x + self.convs[0](x).tanh()
         x = F.max_pool2d(self.convs[1](x), 2)
-        middle = x + self.convs[2](x)
+        middle = self.mix(x) + self.convs[2](x)
         x = self.convs[2](middle).sigmoid()
         scaled = F.conv2d(x, self.convs[1].weight * self.gain, padding=1)
         last = self.convs[3](scaled)
@@ -124,7 +156,7 @@ def test_the_jacobian_of_a_net(chunk_size: int | None, bounded: bool, monkeypatc
             super().__init__(node)
             taken.append(self)
 
-    monkeypatch.setattr(shared_trunk, "Convolution", Taken)
+    monkeypatch.setattr(shared_winograd, "Convolution", Taken)
     net = Net(5)
     shared = [p for name, p in net.named_parameters() if p.requires_grad and not name.startswith("heads")]
     losses = net.losses()
@@ -208,7 +240,7 @@ def test_they_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(node: object) -> Convolution:
         raise AssertionError(node)
 
-    monkeypatch.setattr(shared_trunk, "Convolution", never)
+    monkeypatch.setattr(shared_winograd, "Convolution", never)
     net = Net(3)
     Surgery("pcgrad", 3, fast_convolutions=False).backward(net.losses())
     with pytest.raises(AssertionError):
@@ -225,6 +257,7 @@ class Branches(nn.Module):
         self.trunk = nn.ModuleList(nn.Conv2d(channels, 16, 3, padding=1) for channels in (3, 16))
         self.between = nn.Conv2d(16, 16, 3, padding=1)
         self.again = nn.Conv2d(16, 16, 3, padding=1)
+        self.gates = nn.ModuleList(nn.Conv2d(16, 16, 1) for _ in range(4))
         self.heads = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4))
         self.double()
         self.x = torch.randn(2, 3, 9, 6, dtype=torch.float64)
@@ -234,7 +267,7 @@ class Branches(nn.Module):
         last = self.trunk[1](first).tanh()
         losses = []
         for task, head in enumerate(self.heads):
-            mask = self.between(head(last).sigmoid())
+            mask = self.between(self.gates[task](head(last)).sigmoid())
             y = mask * first if self.nested else mask
             y = y + self.again(y).tanh() if self.skips else self.again(y).tanh()
             loss = (y.cos() * (task + 1)).mean()
@@ -260,7 +293,7 @@ def test_the_convolutions_of_heads(nested: bool, skips: bool, bounded: bool, mon
             super().__init__(node)
             taken.append(node)
 
-    monkeypatch.setattr(shared_trunk, "Convolution", Taken)
+    monkeypatch.setattr(shared_winograd, "Convolution", Taken)
     net = Branches(nested, skips)
     shared = [parameter for name, parameter in net.named_parameters() if not name.startswith("heads")]
     heads = [list(head.parameters()) for head in net.heads]
