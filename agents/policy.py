@@ -1,4 +1,4 @@
-"""The actor on a rollout worker: one task at a time, CPU, fixed shapes."""
+"""The actor on a rollout worker: CPU, fixed shapes, bits that depend on nothing but a task's own inputs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,37 @@ from agents.networks import bound_log_std, initial_mlp
 from agents.observations import normalize
 from agents.problem import Problem
 
+BLOCK = 5
+"""Tasks that go through the layers together. A matrix of five rows takes hardly longer than one row, whose weights have
+to be fetched as well; more rows would be work for nothing where a worker has few tasks."""
+
 
 class Policy:
-    """Actions for one task's N copies.
+    """Actions for some tasks' N copies each.
 
-    A call sees one task, [N, O] with N fixed, so its bits don't depend on which tasks share a worker nor on the number
-    of threads. The task's one-hot code is folded into the first bias when weights are loaded.
+    Tasks go in blocks that are the same wherever they're asked from: task k is always row k % 5 of block k // 5, and
+    the rows of tasks that aren't asked for hold anything. So the shapes of a block's products are fixed, and a task's
+    bits depend neither on which tasks share its worker nor on the number of threads. One-hot codes are folded into the
+    first bias when weights are loaded.
 
-    Between two calls a simulator takes its step and leaves none of this code and few of the weights in the caches, so
+    Between two calls simulators take their steps and leave none of this code and few of the weights in the caches, so
     what counts is how little a call touches: layers write into buffers that stay, and the rest is done in place.
     """
 
     def __init__(self, problem: Problem, config: AgentConfig) -> None:
         self._config = config
-        self._masks = torch.from_numpy(np.asarray(problem.action_mask_KA, dtype=np.float32)).unbind()
-        self._observation_dim = problem.observation_dim
-        self._num_tasks = problem.num_tasks
+        self._observation_dim, self._num_tasks = problem.observation_dim, problem.num_tasks
+        self._num_blocks = -(-problem.num_tasks // BLOCK)
+        mask_KA = torch.from_numpy(np.asarray(problem.action_mask_KA, dtype=np.float32))
+        self._masks_B1A = self._by_block(mask_KA)
         sizes = actor_sizes(problem, config)
         self._parameters = initial_mlp(1, sizes, config.initializer, torch.Generator().manual_seed(0))
         self._normalizes = config.observation_normalization == "warmup"
         self._mean_O, self._scale_O = torch.zeros(2, problem.observation_dim)
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._first_biases: tuple[torch.Tensor, ...] = ()
+        self._first_biases_B1H: tuple[torch.Tensor, ...] = ()
         self._buffers: dict[int, _Buffers] = {}
+        self._places: dict[tuple[int, ...], list[tuple[int, list[int], list[int]]]] = {}
 
     def load(self, weights_P: np.ndarray) -> None:
         """Take the actor's flat weights, followed by the observation statistics where the agent normalises.
@@ -57,50 +65,80 @@ class Policy:
         self._layers[0] = (weight_IH[: self._observation_dim].contiguous(), bias_H)
         code_KH = weight_IH[self._observation_dim :]
         first_bias_KH = bias_H + code_KH if self._config.one_hot else bias_H.expand(self._num_tasks, -1)
-        self._first_biases = first_bias_KH.unbind()
+        self._first_biases_B1H = self._by_block(first_bias_KH)
 
     @torch.inference_mode()
-    def __call__(self, task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        """Sample actions_NA in [-1, 1] from standard normal noise."""
-        at, config = self._forward(task, obs_NO), self._config
-        at.noise_array_NA[:] = noise_NA
-        std_NA = bound_log_std(at.log_std_NA, config.log_std_min, config.log_std_max, config.log_std_bound).exp_()
-        return std_NA.mul_(at.noise_NA).add_(at.mean_NA).tanh_().mul_(self._masks[task]).numpy()
+    def __call__(self, tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        """Sample actions_KNA in [-1, 1] from standard normal noise, for these tasks."""
+        config, action_KNA = self._config, np.empty_like(noise_KNA)
+        for block, places, rows in self._placed(tasks):
+            at = self._forward(block, rows, obs_KNO[places])
+            at.noise_array_BNA[rows] = noise_KNA[places]
+            std_BNA = bound_log_std(at.log_std_BNA, config.log_std_min, config.log_std_max, config.log_std_bound).exp_()
+            action_BNA = std_BNA.mul_(at.noise_BNA).add_(at.mean_BNA).tanh_().mul_(self._masks_B1A[block])
+            action_KNA[places] = action_BNA.numpy()[rows]
+        return action_KNA
 
     @torch.inference_mode()
     def mode(self, task: int, obs_NO: np.ndarray) -> np.ndarray:
-        """The deterministic actions_NA: the squashed mean."""
-        return torch.tanh(self._forward(task, obs_NO).mean_NA).mul_(self._masks[task]).numpy()
+        """The deterministic actions_NA of one task: the squashed mean."""
+        block, row = divmod(task, BLOCK)
+        at = self._forward(block, [row], obs_NO)
+        return (torch.tanh(at.mean_BNA[row]) * self._masks_B1A[block][row]).numpy()
 
-    def _forward(self, task: int, obs_NO: np.ndarray) -> _Buffers:
+    def _by_block(self, values_KX: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """[K, X] -> a [5, 1, X] for each block."""
+        padded_KX = values_KX.new_zeros(self._num_blocks * BLOCK, values_KX.shape[1])
+        padded_KX[: self._num_tasks] = values_KX
+        return padded_KX.view(self._num_blocks, BLOCK, 1, -1).unbind()
+
+    def _placed(self, tasks: Sequence[int]) -> list[tuple[int, list[int], list[int]]]:
+        """The blocks that these tasks are in; of each, which of these tasks, and their rows."""
+        key = tuple(tasks)
+        if key not in self._places:
+            blocks: dict[int, tuple[list[int], list[int]]] = {}
+            for place, task in enumerate(key):
+                places, rows = blocks.setdefault(task // BLOCK, ([], []))
+                places.append(place)
+                rows.append(task % BLOCK)
+            self._places[key] = [(block, *found) for block, found in blocks.items()]
+        return self._places[key]
+
+    def _forward(self, block: int, rows: Sequence[int], obs_KNO: np.ndarray) -> _Buffers:
         """The last layer's output, in the buffers of this number of copies."""
         if not self._layers:
             raise RuntimeError("the policy has no weights yet: call load() first")
-        copies = len(obs_NO)
+        copies = obs_KNO.shape[-2]
         at = self._buffers.get(copies)
         if at is None:
             widths = [bias_O.shape[-1] for _, bias_O in self._layers]
             at = self._buffers[copies] = _Buffers(copies, self._observation_dim, widths)
-        at.obs_array_NO[:] = obs_NO
-        x = normalize(at.obs_NO, self._mean_O, self._scale_O) if self._normalizes else at.obs_NO
-        bias_O, last = self._first_biases[task], len(self._layers) - 1
-        for layer, (weight_IO, own_bias_O) in enumerate(self._layers):
-            torch.addmm(own_bias_O if layer else bias_O, x, weight_IO, out=at.outputs[layer])
-            x = at.outputs[layer]
-            if layer < last:
-                x.relu_()
+        at.obs_array_BNO[rows] = obs_KNO
+        x = normalize(at.obs_RO, self._mean_O, self._scale_O) if self._normalizes else at.obs_RO
+        last = len(self._layers) - 1
+        for layer, (weight_IO, bias_O) in enumerate(self._layers):
+            y = at.outputs[layer]
+            if layer:
+                torch.addmm(bias_O, x, weight_IO, out=y)
+            else:
+                torch.mm(x, weight_IO, out=y).view(BLOCK, copies, -1).add_(self._first_biases_B1H[block])
+            x = y.relu_() if layer < last else y
         return at
 
 
 class _Buffers:
-    """Where a call for N copies puts what it reads and computes; the arrays share the tensors' memory."""
+    """Where a call for N copies puts what it reads and computes; the arrays share the tensors' memory.
+
+    R are the rows of a block: those of its tasks' copies.
+    """
 
     def __init__(self, copies: int, observation_dim: int, widths: Sequence[int]) -> None:
-        self.obs_array_NO = np.empty((copies, observation_dim), np.float32)
-        self.noise_array_NA = np.empty((copies, widths[-1] // 2), np.float32)
-        self.obs_NO, self.noise_NA = torch.from_numpy(self.obs_array_NO), torch.from_numpy(self.noise_array_NA)
-        self.outputs = [torch.empty(copies, width) for width in widths]
-        self.mean_NA, self.log_std_NA = self.outputs[-1].chunk(2, dim=-1)
+        self.obs_array_BNO = np.zeros((BLOCK, copies, observation_dim), np.float32)
+        self.noise_array_BNA = np.zeros((BLOCK, copies, widths[-1] // 2), np.float32)
+        self.obs_RO = torch.from_numpy(self.obs_array_BNO).view(BLOCK * copies, observation_dim)
+        self.noise_BNA = torch.from_numpy(self.noise_array_BNA)
+        self.outputs = [torch.empty(BLOCK * copies, width) for width in widths]
+        self.mean_BNA, self.log_std_BNA = self.outputs[-1].view(BLOCK, copies, -1).chunk(2, dim=-1)
 
 
 def actor_sizes(problem: Problem, config: AgentConfig) -> list[int]:

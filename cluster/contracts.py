@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,14 +15,14 @@ Positions = Mapping[tuple[int, int], Position]
 
 
 class PolicyLike(Protocol):
-    """A policy that can act at random and at its mode; it's asked one task at a time."""
+    """A policy that can act at random, for several tasks at once, and at its mode, one task at a time."""
 
     def load(self, weights: np.ndarray) -> None:
         """Take up flat float32 weights, which may be read-only memory that goes away: copy them."""
         ...
 
-    def __call__(self, task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1], [copy, action], from observations and standard normal noise."""
+    def __call__(self, tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        """Actions in [-1, 1], [task, copy, action], from observations and standard normal noise of the same shape."""
         ...
 
     def mode(self, task: int, obs_NO: np.ndarray) -> np.ndarray:

@@ -149,7 +149,7 @@ def _play(
     ended = False
     while not ended:
         action_NA = policy(task, obs_O[None])
-        check_actions(action_NA, (1, suite.action_dim), suite.tasks[task])
+        check_actions(action_NA[None], (1, 1, suite.action_dim), [suite.tasks[task]])
         try:
             obs_O, reward, terminated, truncated, success = checked_step(environment, action_NA[0])
         except Exception as error:

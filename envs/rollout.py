@@ -18,10 +18,10 @@ __all__ = ["Chunk", "Episode", "Policy", "Rollout", "collect_together", "merge_c
 
 
 class Policy(Protocol):
-    """A stochastic policy, asked one task at a time: so the bits do not depend on how tasks are grouped."""
+    """A stochastic policy; a task's bits must not depend on which tasks it's asked with."""
 
-    def __call__(self, task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        """Actions in [-1, 1], [copy, action], for [copy, observation] and standard normal [copy, action]."""
+    def __call__(self, tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        """Actions in [-1, 1], [task, copy, action], for observations and standard normal noise of the same shape."""
         ...
 
 
@@ -78,7 +78,7 @@ class Rollout:
         """Takes `steps` vector steps with the policy, or with uniformly random actions for None.
 
         Args:
-            policy: Asked with observations [copy, observation] of one task at a time.
+            policy: Asked with the observations of all these tasks, [task, copy, observation].
             index: Number of the chunk in its run; names the action noise.
             steps: Vector steps, T.
 
@@ -233,21 +233,16 @@ class _Lane:
         self.name, self.mask_A = suite.tasks[self.task], suite.action_mask_KA[self.task]
         self.padded = not self.mask_A.all()
 
-    def act(self, policy: Policy | None, t: int) -> None:
-        """Writes the observations and the actions of step t."""
-        started = time.perf_counter()
-        obs_NO, action_NA = self.obs_TNO[t], self.action_TNA[t]
+    def observe(self, t: int) -> None:
+        """Writes the observations that step t acts on."""
         for n, at in enumerate(self.streams):
-            obs_NO[n] = at.obs_O
-        if policy is None:
-            action_NA[:] = self.noise_TNA[t]
-        else:
-            answer_NA = policy(self.task, obs_NO, self.noise_TNA[t])
-            check_actions(answer_NA, action_NA.shape, self.name)
-            action_NA[:] = answer_NA
+            self.obs_TNO[t, n] = at.obs_O
+
+    def act(self, t: int, action_NA: np.ndarray) -> None:
+        """Writes the actions of step t."""
+        self.action_TNA[t] = action_NA
         if self.padded:
-            action_NA *= self.mask_A
-        self.seconds += time.perf_counter() - started
+            self.action_TNA[t] *= self.mask_A
 
     def step(self, t: int) -> None:
         """Takes step t in every copy."""
@@ -274,9 +269,8 @@ def collect_together(
 ) -> tuple[Chunk, tuple[float, ...]]:
     """One chunk of several rollouts of a suite: the bits of each `Rollout.collect`, in less time.
 
-    With a policy, all tasks act before all tasks step: a simulator's step leaves little of the policy's weights in the
-    caches, and so they're fetched once a vector step instead of once a task. Random actions have no weights: there
-    each task is stepped to the end, and its simulator stays in the caches.
+    With a policy, all tasks act at once, and its weights are fetched into the caches once a vector step. Random actions
+    have no weights: there each task is stepped to the end, and its simulator stays in the caches.
 
     Args:
         rollouts: Of one suite, seed and number of copies, each with other tasks; the chunk has them in this order.
@@ -303,14 +297,36 @@ def collect_together(
     lanes: list[_Lane] = []
     for rollout in rollouts:
         lanes += rollout._lanes(chunk, len(lanes), policy)
-    for together in [[lane] for lane in lanes] if policy is None else [lanes]:
-        for t in range(steps):
-            for lane in together:
-                lane.act(policy, t)
-            for lane in together:
-                lane.step(t)
+    if policy is None:
+        _collect_random(lanes, steps)
+    else:
+        _collect(lanes, policy, chunk)
     chunk.episodes.sort(key=by_end)
     return chunk, tuple(lane.seconds for lane in lanes)
+
+
+def _collect(lanes: Sequence[_Lane], policy: Policy, chunk: Chunk) -> None:
+    noise_TKNA = np.stack([lane.noise_TNA for lane in lanes], axis=1)
+    for t, noise_KNA in enumerate(noise_TKNA):
+        started = time.perf_counter()
+        for lane in lanes:
+            lane.observe(t)
+        action_KNA = policy(chunk.tasks, chunk.obs_KTNO[:, t], noise_KNA)
+        check_actions(action_KNA, noise_KNA.shape, [lane.name for lane in lanes])
+        for lane, action_NA in zip(lanes, action_KNA, strict=True):
+            lane.act(t, action_NA)
+        share = (time.perf_counter() - started) / len(lanes)
+        for lane in lanes:
+            lane.seconds += share
+            lane.step(t)
+
+
+def _collect_random(lanes: Sequence[_Lane], steps: int) -> None:
+    for lane in lanes:
+        for t in range(steps):
+            lane.observe(t)
+            lane.act(t, lane.noise_TNA[t])
+            lane.step(t)
 
 
 def _finished(at: _Stream, end: int) -> Episode:

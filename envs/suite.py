@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -41,16 +41,17 @@ def checked_step(environment: TaskEnvironment, action_A: np.ndarray) -> Step:
     return step
 
 
-def check_actions(action_NA: np.ndarray, shape: tuple[int, int], task: str) -> None:
+def check_actions(action_KNA: np.ndarray, shape: tuple[int, ...], tasks: Sequence[str]) -> None:
     """Refuses actions that a simulator would clip, broadcast or quietly turn into nonsense.
 
     Raises:
-        ValueError: Another shape than [copy, action], or a value that is NaN or outside [-1, 1].
+        ValueError: Another shape than [task, copy, action], or a value that is NaN or outside [-1, 1].
     """
-    if action_NA.shape != shape:
-        raise ValueError(f"the policy gave actions of shape {action_NA.shape} for task {task!r}, not {shape}")
-    largest = np.abs(action_NA).max()
-    if not largest <= 1:
+    if action_KNA.shape != shape:
+        raise ValueError(f"the policy gave actions of shape {action_KNA.shape} for tasks {tasks}, not {shape}")
+    if not np.abs(action_KNA).max() <= 1:
+        largest_K = np.abs(action_KNA).max(axis=(1, 2))
+        task, largest = next((task, at) for task, at in zip(tasks, largest_K, strict=True) if not at <= 1)
         raise ValueError(f"the policy gave an action outside [-1, 1] for task {task!r} (largest: {largest})")
 
 

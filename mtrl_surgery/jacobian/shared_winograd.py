@@ -30,7 +30,7 @@ PRODUCTS_BYTES = 2**23
 """Products of filters before they are transformed back: what stays in a core's cache."""
 TRANSPOSED_BYTES = 2**17
 """Of a map, at once."""
-BAND_BYTES, BAND_FILTERS = 6 * 2**20, 4
+BAND_BYTES, BAND_FILTERS = 14 * 2**20, 4
 """Transforms of a band: so many bytes, or so many times the filter's, which every band reads anew."""
 
 # For the points 0, 1, -1, 2, -2 and infinity; an output tile is A.T [(G filter G.T) * (B.T input B)] A.

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.networks import bound_log_std, squashed_gaussian
-from agents.policy import Policy
+from agents.config import AgentConfig
+from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
+from agents.policy import Policy, actor_sizes
+from agents.problem import Problem
 from tests.agents.conftest import Build, transitions
 
 
@@ -27,10 +29,10 @@ def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: st
     coded_KBI = learner._coded(torch.from_numpy(obs_KBO))
     expected_KBA, _ = learner._act(coded_KBI, torch.from_numpy(noise_KBA))
     silent_KBA, _ = learner._act(coded_KBI, torch.zeros(3, 5, 2))
+    np.testing.assert_allclose(policy(range(3), obs_KBO, noise_KBA), expected_KBA, atol=1e-6)
     for task in range(3):
-        np.testing.assert_allclose(policy(task, obs_KBO[task], noise_KBA[task]), expected_KBA[task], atol=1e-6)
         np.testing.assert_allclose(policy.mode(task, obs_KBO[task]), silent_KBA[task], atol=1e-6)
-    assert not policy(2, obs_KBO[2], noise_KBA[2])[:, 1].any(), "a padded coordinate stays 0"
+    assert not policy([2], obs_KBO[2:], noise_KBA[2:])[..., 1].any(), "a padded coordinate stays 0"
 
 
 def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
@@ -49,21 +51,36 @@ def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
     assert far.abs().max() <= 10
 
 
-def test_bits_do_not_depend_on_threads_or_on_the_tasks_asked_before(build: Build) -> None:
-    learner = build(hidden_sizes=[400, 400, 400])
-    policy = Policy(learner.problem, learner.config)
-    policy.load(learner.policy_weights())
-    obs_NO, noise_NA = np.ones((4, 4), np.float32), np.ones((4, 2), np.float32)
+@pytest.mark.parametrize("copies", [1, 4])
+def test_bits_do_not_depend_on_threads_or_on_the_tasks_asked_beside_or_before(copies: int) -> None:
+    """Two blocks of tasks and a part of one."""
+    tasks, config = 12, AgentConfig(hidden_sizes=[400, 400, 400])
+    problem = Problem([f"task {k}" for k in range(tasks)], 39, 4, np.ones((tasks, 4), np.bool_))
+    policy = Policy(problem, config)
+    size = initial_mlp(1, actor_sizes(problem, config), "he_uniform", torch.Generator().manual_seed(0)).num_parameters
+    rng = np.random.default_rng(0)
+    policy.load(0.1 * rng.standard_normal(size, np.float32))
+    obs_KNO = rng.standard_normal((tasks, copies, 39), np.float32)
+    noise_KNA = rng.standard_normal((tasks, copies, 4), np.float32)
     threads = torch.get_num_threads()
+    found = []
     try:
-        results = []
         for count in (1, 2, 4):
             torch.set_num_threads(count)
-            policy(0, obs_NO * count, noise_NA)
-            results.append(policy(1, obs_NO, noise_NA).tobytes())
+            for groups in (
+                [range(tasks)],
+                [[task] for task in range(tasks)],
+                [[11, 3, 7], [0, 1, 2, 10, 9, 8], [6, 5, 4]],
+            ):
+                action_KNA = np.full_like(noise_KNA, np.nan)
+                policy(range(tasks), 1e3 * obs_KNO, noise_KNA)
+                for group in map(list, groups):
+                    action_KNA[group] = policy(group, obs_KNO[group], noise_KNA[group])
+                modes_KNA = np.stack([policy.mode(task, obs_KNO[task]) for task in range(tasks)])
+                found.append((action_KNA.tobytes(), modes_KNA.tobytes()))
     finally:
         torch.set_num_threads(threads)
-    assert len(set(results)) == 1
+    assert len(set(found)) == 1 and np.isfinite(action_KNA).all()
 
 
 def test_weights_of_another_network_are_refused(build: Build) -> None:
@@ -96,17 +113,21 @@ def test_log_std_stays_in_its_range(bound: str) -> None:
     assert (values.diff() >= 0).all()
 
 
+def ask(policy: Policy, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
+    return policy([0], obs_NO[None], noise_NA[None])
+
+
 def test_an_answer_stays_what_it_was_when_the_policy_is_asked_again(build: Build) -> None:
     learner = build()
     policy = Policy(learner.problem, learner.config)
     policy.load(learner.policy_weights())
     rng = np.random.default_rng(1)
     asked = [(rng.standard_normal((copies, 4), np.float32), np.ones((copies, 2), np.float32)) for copies in (3, 1, 3)]
-    given = [(policy(0, *one), policy.mode(0, one[0])) for one in asked]
+    given = [(ask(policy, *one), policy.mode(0, one[0])) for one in asked]
     kept = [(action.copy(), mode.copy()) for action, mode in given]
     for one, answers in zip(asked, kept, strict=True):
         assert (
-            policy(0, *one).tobytes() == answers[0].tobytes()
+            ask(policy, *one).tobytes() == answers[0].tobytes()
             and policy.mode(0, one[0]).tobytes() == answers[1].tobytes()
         )
     assert [answer.tobytes() for pair in given for answer in pair] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -24,8 +25,9 @@ class LinearPolicy:
     def load(self, weights: np.ndarray) -> None:
         self.weights_OA = np.array(weights).reshape(self.observation_dim, self.action_dim)
 
-    def __call__(self, task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        return np.tanh(obs_NO @ self.weights_OA + 0.1 * task + 0.3 * noise_NA)
+    def __call__(self, tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        task_K11 = np.array(tasks, np.float32)[:, None, None]
+        return np.tanh(obs_KNO @ self.weights_OA + np.float32(0.1) * task_K11 + np.float32(0.3) * noise_KNA)
 
     def mode(self, task: int, obs_NO: np.ndarray) -> np.ndarray:
         return np.tanh(obs_NO @ self.weights_OA + 0.1 * task)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -17,14 +17,15 @@ from tests.envs.toys import TERMINATES_AFTER, classic_suite, metaworld_suite, to
 FIELDS = ("obs_KTNO", "action_KTNA", "reward_KTN", "next_obs_KTNO", "terminated_KTN", "ended_KTN")
 
 
-def policy(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
+def policy(tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
     """Depends on the observation and task only, so that chunks cut elsewhere see the same actions."""
-    weights_OA = np.sin(np.arange(obs_NO.shape[1] * noise_NA.shape[1]) + task).reshape(obs_NO.shape[1], -1)
-    return np.asarray(np.tanh(obs_NO @ weights_OA.astype(np.float32)))
+    shape = obs_KNO.shape[2], noise_KNA.shape[2]
+    weights_KOA = np.stack([np.sin(np.arange(shape[0] * shape[1]) + task).reshape(shape) for task in tasks])
+    return np.asarray(np.tanh(obs_KNO @ weights_KOA.astype(np.float32)))
 
 
-def noisy(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-    return np.asarray(np.tanh(policy(task, obs_NO, noise_NA) + noise_NA))
+def noisy(tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+    return np.asarray(np.tanh(policy(tasks, obs_KNO, noise_KNA) + noise_KNA))
 
 
 def assert_same(one: Chunk, other: Chunk) -> None:
@@ -193,9 +194,9 @@ def test_random_actions_fill_their_range_and_differ_between_tasks_copies_and_chu
 def test_noise_is_standard_normal_and_named_by_task_copy_and_chunk() -> None:
     seen: list[np.ndarray] = []
 
-    def recording(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        seen.append(noise_NA.copy())
-        return np.zeros_like(noise_NA)
+    def recording(tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        seen.append(noise_KNA[0].copy())
+        return np.zeros_like(noise_KNA)
 
     rollout = Rollout(toy_suite("endless"), [0], copies=2, seed=0)
     for index in (0, 1, 0):
@@ -260,14 +261,15 @@ def test_one_bit_of_difference_in_the_saved_observation_is_found() -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (np.full((2, 1), np.nan, np.float32), "outside \\[-1, 1\\] for task 'endless' \\(largest: nan\\)"),
-        (np.full((2, 1), 1.5, np.float32), "outside"),
-        (np.zeros(1, np.float32), "shape \\(1,\\) for task 'endless', not \\(2, 1\\)"),
+        (lambda right: right * np.array([[[0]], [[np.nan]]]), "outside .* for task 'endless' \\(largest: nan\\)"),
+        (lambda right: right + np.array([[[1.5]], [[0]]]), "outside .* for task 'terminates' \\(largest: 1.5\\)"),
+        (lambda right: right[0], "shape \\(2, 1\\) for tasks .*'endless'.*, not \\(2, 2, 1\\)"),
     ],
 )
-def test_a_policy_that_breaks_its_contract_is_refused(answer: np.ndarray, message: str) -> None:
+def test_a_policy_that_breaks_its_contract_is_refused(answer: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    rollout = Rollout(toy_suite("terminates", "endless"), [0, 1], 2, 0)
     with pytest.raises(ValueError, match=message):
-        Rollout(toy_suite("endless"), [0], 2, 0).collect(lambda task, obs, noise: answer, 0, 2)
+        rollout.collect(lambda tasks, obs, noise: answer(np.zeros_like(noise)), 0, 2)
 
 
 def test_seeds_matter_and_zero_works() -> None:
@@ -308,11 +310,11 @@ def test_rollouts_that_collect_together_give_the_bits_of_each_alone(acting: Poli
 
 def test_all_tasks_act_before_any_steps() -> None:
     """So that the policy's weights are fetched once a vector step."""
-    asked: list[int] = []
+    asked: list[tuple[int, ...]] = []
 
-    def recording(task: int, obs_NO: np.ndarray, noise_NA: np.ndarray) -> np.ndarray:
-        asked.append(task)
-        return noisy(task, obs_NO, noise_NA)
+    def recording(tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
+        asked.append(tuple(tasks))
+        return noisy(tasks, obs_KNO, noise_KNA)
 
     Rollout(toy_suite("wide", "terminates", "endless"), [2, 0, 1], 2, seed=3).collect(recording, 0, 3)
-    assert asked == [2, 0, 1] * 3
+    assert asked == [(2, 0, 1)] * 3

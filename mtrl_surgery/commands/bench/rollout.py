@@ -95,11 +95,11 @@ def _rows(laps: Mapping[str, Laps], steps: int) -> list[Row]:
     """Rates and ratios; the ratio is taken round by round, so that a machine that slows down slows both its sides."""
     base, rows = laps[REFERENCE], []
     for name, lap in laps.items():
-        count = int(name.split()[0]) if "Ray worker" in name else None
+        each = lap.chunks / lap.processes
         ratio = statistics.median(
-            reference / wall / (count or 1) for reference, wall in zip(base.wall_ms, lap.wall_ms, strict=True)
+            each * reference / wall for reference, wall in zip(base.wall_ms, lap.wall_ms, strict=True)
         )
-        cpu_ratio = sum(base.cpu_ms) / sum(lap.cpu_ms) if lap.cpu_ms else None
-        met = None if count is None else ratio >= TARGET
-        rows.append(Row(name, 1e3 * steps / statistics.median(lap.wall_ms), ratio, cpu_ratio, met))
+        cpu_ratio = lap.chunks * sum(base.cpu_ms) / sum(lap.cpu_ms) if lap.cpu_ms else None
+        met = ratio >= TARGET if "Ray worker" in name else None
+        rows.append(Row(name, 1e3 * lap.chunks * steps / statistics.median(lap.wall_ms), ratio, cpu_ratio, met))
     return rows

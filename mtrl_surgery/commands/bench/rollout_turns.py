@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import metaworld  # noqa: F401  registers its environments
 import numpy as np
+import ray
 import torch
 
 from agents.config import AgentConfig
@@ -32,10 +33,19 @@ _SEED = 1  # Meta-World takes 0 for no seed
 
 
 class Laps(NamedTuple):
-    """What one way of collecting took, round by round."""
+    """What one way of collecting took, round by round.
+
+    Attributes:
+        wall_ms: Until all its processes were done.
+        cpu_ms: Of the processes that stepped; empty where the system doesn't tell.
+        processes: How many stepped at the same time.
+        chunks: How many each round collected.
+    """
 
     wall_ms: list[float]
-    cpu_ms: list[float]  # of the processes that stepped; empty where the system doesn't tell
+    cpu_ms: list[float]
+    processes: int = 1
+    chunks: int = 1
 
 
 def take_rollout_turns(
@@ -64,20 +74,24 @@ def take_rollout_turns(
         for name, run in _in_this_process(opened, spec, weights_P, steps).items():
             turns[name] = _Turn(run, _own_cpu)
         if workers:
-            session = RaySession(ClusterConfig(kind="local"), sum(workers))
+            session = RaySession(ClusterConfig(kind="local"), sum(workers) + sum(n for n in workers if n > 1))
             opened.callback(session.close)
         for number in workers:
+            if number > 1:
+                turns[f"{number} of them at once"] = _references_at_once(suite, number, steps)
             name = f"{number} Ray worker{'s' * (number > 1)}"
             turns[name] = _ray_workers(opened, spec, weights_P, number, steps)
         laps = take_turns(turns, rounds, 1, "cpu")
-        return {name: Laps(laps[name], turn.cpu_ms[1:]) for name, turn in turns.items()}
+        return {name: Laps(laps[name], turn.cpu_ms[1:], turn.processes, turn.chunks) for name, turn in turns.items()}
 
 
 class _Turn:
     """Something to time, by the CPU time of the processes that do it as well."""
 
-    def __init__(self, run: Callable[[], object], cpu: Callable[[], float | None]) -> None:
-        self._run, self._cpu = run, cpu
+    def __init__(
+        self, run: Callable[[], object], cpu: Callable[[], float | None], processes: int = 1, chunks: int = 1
+    ) -> None:
+        self._run, self._cpu, self.processes, self.chunks = run, cpu, processes, chunks
         self.cpu_ms: list[float] = []
 
     def __call__(self) -> None:
@@ -121,6 +135,26 @@ def _reference(opened: ExitStack, suite: TaskSuite, steps: int) -> Callable[[], 
     return run
 
 
+class _Reference:
+    """Meta-World's own environment in a process of Ray's."""
+
+    def __init__(self, suite: TaskSuite, steps: int) -> None:
+        self._run = _reference(ExitStack(), suite, steps)
+
+    def run(self) -> int:
+        """Takes the steps; answers with the process."""
+        self._run()
+        return os.getpid()
+
+
+def _references_at_once(suite: TaskSuite, processes: int, steps: int) -> _Turn:
+    """What the machine leaves of the reference where each core has one of its own."""
+    actor_class: Any = ray.remote(num_cpus=1)(_Reference)
+    actors = [actor_class.remote(suite, steps) for _ in range(processes)]
+    pids: list[int] = ray.get([actor.run.remote() for actor in actors])
+    return _Turn(lambda: ray.get([actor.run.remote() for actor in actors]), lambda: _cpu_of(pids), processes, processes)
+
+
 def _in_this_process(
     opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, steps: int
 ) -> dict[str, Callable[[], object]]:
@@ -149,4 +183,4 @@ def _ray_workers(opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, wo
         number = next(index)
         collect_chunk(collector, ChunkOrder(number, steps, number, weights_P + np.float32(0)))
 
-    return _Turn(run, lambda: _cpu_of([worker.pid for worker in collector.workers()]))
+    return _Turn(run, lambda: _cpu_of([worker.pid for worker in collector.workers()]), workers)
