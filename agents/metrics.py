@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtrl_surgery.jacobian.conflict import map_due, map_row
+from mtrl_surgery.jacobian.conflict_maps import MapSums
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 
 
@@ -23,12 +23,13 @@ class NonFiniteError(ArithmeticError):
 
 
 class MetricSums:
-    """Running sums of three kinds, counted apart: of counted updates, of looks at the gradients, and of their maps."""
+    """Running sums of two kinds, counted apart: of counted updates, and of looks at the gradients; and their maps."""
 
     def __init__(self, tasks: tuple[str, ...]) -> None:
         self._tasks = tasks
-        self._sums: dict[str, dict[str, Tensor]] = {"update": {}, "look": {}, "map": {}}
-        self._counts = {"update": 0, "look": 0, "map": 0, "intervals": 0}  # intervals: that had a look
+        self._sums: dict[str, dict[str, Tensor]] = {"update": {}, "look": {}}
+        self._counts = {"update": 0, "look": 0}
+        self._maps = MapSums(tasks)
 
     def add(self, per_task: Mapping[str, Tensor], networks: Mapping[str, SurgeryOptimizer]) -> None:
         """Add one update's values; scalars are the run's, [K] are the tasks'."""
@@ -45,25 +46,22 @@ class MetricSums:
             f"{name}/{key}": value for name, network in networks.items() for key, value in network.conflicts.items()
         }
         self._accumulate("look", {key.removesuffix("_K"): value for key, value in found.items() if value.dim() < 2})
-        self._accumulate("map", {key: value for key, value in found.items() if value.dim() == 2})
+        self._maps.add({name: network.conflicts for name, network in networks.items()})
 
     def _accumulate(self, kind: str, values: Mapping[str, Tensor]) -> None:
         sums = self._sums[kind]
         for key, value in values.items():
-            if key in sums:
-                sums[key] += value
-            else:
-                sums[key] = value.detach().clone()
+            # What a checkpoint gave back lies on the CPU.
+            sums[key] = sums[key].to(value.device) + value if key in sums else value.detach().clone()
         self._counts[kind] += 1
 
     def rows(self, updates: int) -> list[dict[str, Any]]:
         """Means since the last call, one row for the run and one a task; starts the sums anew."""
-        kinds = ("update", "look")
-        if not any(self._counts[kind] for kind in kinds):
+        if not any(self._counts.values()):
             return []
         means = {
             key: (value / self._counts[kind]).double().cpu()
-            for kind in kinds
+            for kind in self._sums
             for key, value in self._sums[kind].items()
         }
         run: dict[str, Any] = {"update": updates, "task": None}
@@ -74,36 +72,21 @@ class MetricSums:
             row: dict[str, Any] = {"update": updates, "task": task}
             row.update({key: value[index].item() for key, value in means.items() if value.dim() == 1})
             rows.append(row)
-        for kind in kinds:
+        for kind in self._sums:
             self._sums[kind], self._counts[kind] = {}, 0
         return rows
 
     def maps(self, updates: int) -> list[dict[str, Any]]:
-        """Rows for conflicts.jsonl, one a network: pairs of tasks, means since the last rows. Call it once an interval.
-
-        A long run's intervals have rows more and more rarely (`map_due`); their looks go into the next rows.
-        """
-        looks = self._counts["map"]
-        if not looks or not self._sums["map"] or len(self._tasks) < 2:
-            return []
-        self._counts["intervals"] += 1
-        if not map_due(self._counts["intervals"]):
-            return []
-        by_network: dict[str, dict[str, Tensor]] = {}
-        for key, sum_KK in self._sums["map"].items():
-            network, _, name = key.partition("/")
-            by_network.setdefault(network, {})[name] = (sum_KK / looks).cpu()
-        self._sums["map"], self._counts["map"] = {}, 0
-        head = {"update": updates, "tasks": list(self._tasks), "looks": looks}
-        return [{"network": network, **head, **map_row(maps)} for network, maps in by_network.items()]
+        """Rows for conflicts.jsonl; see `MapSums.rows`."""
+        return self._maps.rows(updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Sums and counts so far."""
         sums = {kind: {key: value.clone() for key, value in sums.items()} for kind, sums in self._sums.items()}
-        return {"sums": sums, "counts": dict(self._counts)}
+        return {"sums": sums, "counts": dict(self._counts), "maps": self._maps.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`'s value."""
-        # A checkpoint of an older version knows nothing of maps: they start with it.
-        self._sums = {kind: dict(state["sums"].get(kind, {})) for kind in self._sums}
-        self._counts = {kind: state["counts"].get(kind, 0) for kind in self._counts}
+        self._sums = {kind: dict(state["sums"][kind]) for kind in self._sums}
+        self._counts = {kind: state["counts"][kind] for kind in self._counts}
+        self._maps.load_state_dict(state.get("maps", {}))

@@ -103,6 +103,7 @@ class LearnerGroup:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`'s value, of as many learners."""
+        self._settle()
         whole = {key: value for key, value in state.items() if key != "others"}
         states = [whole, *({**whole, **own} for own in state["others"])]
         self._answers([one.load.remote(own) for one, own in zip(self.actors, states, strict=True)])
@@ -211,6 +212,7 @@ class GroupReplay:
 
     def segment(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """Transitions number `start` to `stop` of every task."""
+        self._group._settle()
         bounds = self._own(start), self._own(stop)
         refs = [one.segment.remote(first, last) for one, first, last in zip(self._group.actors, *bounds, strict=True)]
         parts = [answer["rows"] for answer in self._group._answers(refs)]
@@ -221,6 +223,7 @@ class GroupReplay:
 
     def load_segment(self, start: int, stop: int, arrays: dict[str, np.ndarray]) -> None:
         """Put back what `segment` gave."""
+        self._group._settle()
         rows = arrays["rows"]
         calls = []
         for rank, (one, first, last) in enumerate(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from mtrl_surgery.jacobian.conflict import conflict_diagnostics
+from mtrl_surgery.jacobian.conflict import conflict_diagnostics, conflict_map
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_features import FeatureEngine, feature_edges
 from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
-from mtrl_surgery.jacobian.shared_missing import present_only
+from mtrl_surgery.jacobian.shared_missing import of_all_tasks, present_only
 from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
 from mtrl_surgery.jacobian.shared_step import Batch, Held, SharedStep
 from mtrl_surgery.jacobian.shared_team import Processes, Report, Team, agree
@@ -104,7 +104,8 @@ class Surgery:
             features: Where the trunk ends: the method sees the gradients by these tensors instead. Shared parameters
                 past them get the tasks' gradients by the same weights.
             scaler: Scales the losses; `.grad` is left scaled.
-            look: Also measure conflicts for a loss weighting, which then costs a Jacobian.
+            look: Also measure conflicts for a loss weighting, which then costs a Jacobian, and the direction's cosines
+                with the tasks' gradients for any method.
 
         Raises:
             MethodError: for losses, parameters or features that do not fit together, or a missing `observe`.
@@ -120,7 +121,7 @@ class Surgery:
         if held is None:
             self._step.run(batch, look)
         else:
-            self._step.run_held(held, batch)
+            self._step.run_held(held, batch, look)
 
     def accumulate(
         self,
@@ -164,9 +165,19 @@ class Surgery:
         self._step.owes = None
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """The method's own (`weights_K`), `direction_norm`, and how the gradients conflicted, where they were seen."""
+        """What the last `backward` measured, on the device: the method's own (`weights_K`) and `direction_norm`.
+
+        Where gradients were seen, also how they conflicted: `conflict_diagnostics` over pairs, `conflict_map` pair by
+        pair. Where it was asked to look, `alignment_K`: the cosines between the direction and the tasks' gradients,
+        below 0 where the step raises the task's loss. Of a missing task, these are NaN.
+        """
         step = self._step
-        conflicts = {} if step.gramian_KK is None else conflict_diagnostics(step.gramian_KK)
+        found: dict[str, Tensor] = {}
+        if step.gramian_KK is not None:
+            found = conflict_diagnostics(step.gramian_KK) | conflict_map(step.gramian_KK)
+        if step.alignment_K is not None:
+            found["alignment_K"] = step.alignment_K
+        conflicts = of_all_tasks(found, step.seen, self.num_tasks, torch.nan)
         return {**self.method.diagnostics(), "direction_norm": step.direction_norm, **conflicts}
 
     def check(self) -> None:

@@ -37,12 +37,15 @@ class Recorder:
         self._started = time.monotonic()
 
     def metrics(self, step: int, epoch: int, update: Update) -> None:
-        """A row for the run and one a task: mean losses since the last row, weights, and the last look's conflicts."""
-        losses_K = update.take_losses()
+        """A row for the run and one a task: mean losses since the last row, weights, and the last look's conflicts.
+
+        And a row of maps, of the pairs of tasks, where there were looks since the last one.
+        """
+        losses_K, maps = update.take_losses(), update.maps.rows(step)
         if self._run is None:
             return
         values: dict[str, Tensor] = {**update.looked, **update.surgery.diagnostics(), "loss_K": losses_K}
-        lists: dict[str, Any] = {name: value.tolist() for name, value in values.items()}
+        lists: dict[str, Any] = {name: value.tolist() for name, value in values.items() if value.dim() < 2}
         head: dict[str, Any] = {"step": step, "epoch": epoch}
         rows = [{**head, "task": None, "loss": sum(lists["loss_K"]) / len(lists["loss_K"])}]
         rows[0] |= {name: value for name, value in lists.items() if isinstance(value, float | int)}
@@ -51,6 +54,8 @@ class Recorder:
             rows.append({**head, "task": task, **by_task})
         for row in rows:
             self._run.metrics.write(row)
+        for one in maps:
+            self._run.conflicts.write({"step": step, **one})
         self._show(rows)
 
     def evaluation(

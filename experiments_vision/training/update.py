@@ -15,6 +15,7 @@ from experiments_vision.models.batchnorm import frozen_statistics
 from experiments_vision.settings import VisionSettings
 from experiments_vision.training.batches import Batch
 from experiments_vision.training.triad import Triad
+from mtrl_surgery.jacobian.conflict_maps import MapSums
 from mtrl_surgery.surgery import Surgery
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,6 +28,7 @@ class Update:
         scaler: Keeps float16 gradients in range; does nothing in other precisions.
         loss_sum_K: Of the losses since `take_losses`.
         looked: What the last look at the gradients saw, by name.
+        maps: Who fought whom at the looks, for conflicts.jsonl.
     """
 
     def __init__(
@@ -42,6 +44,9 @@ class Update:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "float16")
         self.loss_sum_K = torch.zeros(surgery.num_tasks, device=self.device)
         self.looked: dict[str, Tensor] = {}
+        self.maps = MapSums(objective.tasks)
+        # Gradients by features have other angles than those by parameters: a figure must not mix them.
+        self._seen = "shared features" if settings.features else "shared parameters"
         self._features, self._accumulate = settings.features, settings.accumulate
         self._dtype = _DTYPES.get(settings.precision)
         self._diagnostics = settings.diagnostics
@@ -68,7 +73,9 @@ class Update:
         if self.surgery.method.needs_losses_after_step:
             self.surgery.observe(self._losses_again(micro_batches))
         if triad is not None:
-            self.looked = self.surgery.diagnostics()
+            seen = self.surgery.diagnostics()
+            self.maps.add({self._seen: seen})
+            self.looked = {name: value for name, value in seen.items() if value.dim() < 2}
             if self._diagnostics.curvature:
                 self.looked |= triad.curvature(self._mean_losses(micro_batches[-1]))
 
@@ -93,6 +100,7 @@ class Update:
             "loss_sum_K": self.loss_sum_K,
             "losses_since": self._losses_since,
             "looked": self.looked,
+            "maps": self.maps.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -104,6 +112,7 @@ class Update:
         self.loss_sum_K = state["loss_sum_K"].to(self.device)
         self._losses_since = state["losses_since"]
         self.looked = {name: value.to(self.device) for name, value in state["looked"].items()}
+        self.maps.load_state_dict(state.get("maps", {}))
 
     def _losses(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
         """The task losses of a micro-batch, each already divided by how many micro-batches there are."""

@@ -53,6 +53,14 @@ class Blocks:
         rows = [None if block is None else (weights_K.to(block.dtype) @ block)[None] for block in self.blocks]
         return Blocks(rows, self.sizes)
 
+    def products(self, row: Blocks, losses_K: Tensor) -> Tensor:
+        """The rows' inner products with one row over the same columns, [K] in float64, on the losses' device."""
+        products_K = losses_K.new_zeros(len(losses_K), dtype=torch.float64)
+        for block, part in zip(self.blocks, row.blocks, strict=True):
+            if block is not None and part is not None:
+                products_K += block @ part[0]
+        return products_K
+
     def split(self, direction_P: Tensor) -> Blocks:
         """A vector over all columns as one row; nothing where no task reaches the parameter."""
         parts = direction_P.split(self.sizes)

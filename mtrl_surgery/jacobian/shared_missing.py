@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -49,10 +49,26 @@ def present_only(method: AnyMethod, tasks: Sequence[int]) -> Iterator[AnyMethod]
     yield part
     for name, tensor in part.state.items():
         method.state[name] = _put(method.state[name], tensor, task_axes(name), tasks)
-    for name, tensor in part.diagnostics().items():
+    method.record(**of_all_tasks(part.diagnostics(), tasks, method.num_tasks, 0.0))
+
+
+def of_all_tasks(found: Mapping[str, Tensor], tasks: Sequence[int], num_tasks: int, absent: float) -> dict[str, Tensor]:
+    """Tensors of the present tasks as ones of all K, by what their names' shape suffixes say.
+
+    Args:
+        found: By name.
+        tasks: Those that are present, in increasing order.
+        num_tasks: K.
+        absent: What stands for a missing task.
+    """
+    if len(tasks) == num_tasks:
+        return dict(found)
+    whole = {}
+    for name, tensor in found.items():
         axes = task_axes(name)
-        shape = [method.num_tasks if axis in axes else size for axis, size in enumerate(tensor.shape)]
-        method.record(**{name: _put(tensor.new_zeros(shape), tensor, axes, tasks)})
+        shape = [num_tasks if axis in axes else size for axis, size in enumerate(tensor.shape)]
+        whole[name] = _put(tensor.new_full(shape, absent), tensor, axes, tasks)
+    return whole
 
 
 def task_axes(name: str) -> list[int]:

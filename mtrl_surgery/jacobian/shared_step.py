@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtrl_surgery.jacobian.conflict import alignment
 from mtrl_surgery.jacobian.shared_blocks import Blocks
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_features import FeatureEngine
@@ -92,7 +93,9 @@ class SharedStep:
         skipped: Directions that a scaler's non-finite gradients spoilt; the method has not seen them.
         first_bad_call_K: The first call at which a task's loss or gradient was not finite, or -1.
         direction_norm: Of the last direction over the shared parameters, before clipping.
-        gramian_KK: Of the last call's gradients, where they were built.
+        gramian_KK: Of the last call's gradients, where they were built; K counts the present tasks only.
+        seen: Those tasks.
+        alignment_K: The cosines between the last direction and those gradients, where the call looked.
         owes: The tasks whose losses the method is to be shown after the step; empty for a skipped step, None for
             nothing.
     """
@@ -103,6 +106,9 @@ class SharedStep:
         self.first_bad_call_K = torch.full((method.num_tasks,), -1)
         self.direction_norm = torch.zeros(())
         self.gramian_KK: Tensor | None = None
+        self.seen: list[int] = []
+        self.alignment_K: Tensor | None = None
+        self._look = False
         self.owes: list[int] | None = None
 
     def to(self, device: torch.device) -> None:
@@ -114,7 +120,7 @@ class SharedStep:
     def run(self, batch: Batch, look: bool) -> None:
         """Differentiates, asks the method and adds to `.grad`, at the least cost that the method allows."""
         engine, method, team = batch.engine, self.method, batch.team
-        batch = batch.agreed()
+        batch = self._begin(batch, look)
         if isinstance(method, LossWeighting) and not look:
             self._weigh_losses(batch)
         elif isinstance(engine, FeatureEngine):
@@ -129,10 +135,16 @@ class SharedStep:
         else:
             self._from_jacobian(batch, engine.jacobian(), engine.own_gradients)
 
-    def run_held(self, held: Held, last: Batch) -> None:
+    def run_held(self, held: Held, last: Batch, look: bool) -> None:
         """The same for micro-batches, as one."""
         batch, blocks, own = held.whole(last)
-        self._from_jacobian(batch.agreed(), blocks, own)
+        self._from_jacobian(self._begin(batch, look), blocks, own)
+
+    def _begin(self, batch: Batch, look: bool) -> Batch:
+        self._look, self.gramian_KK, self.alignment_K = look, None, None
+        batch = batch.agreed()
+        self.seen = batch.tasks
+        return batch
 
     def _from_jacobian(self, batch: Batch, blocks: Blocks, own: Sequence[Gradients]) -> None:
         team = batch.team
@@ -142,7 +154,6 @@ class SharedStep:
 
     def _weigh_losses(self, batch: Batch) -> None:
         """One plain backward of the weighted sum, which gives the tasks' own parameters weighted gradients too."""
-        self.gramian_KK = None
         weights_K = self._call(batch, torch.isfinite(batch.losses_K), lambda method: method.weights(batch.losses_K))
         if self.max_norm is None and batch.team.size == 1 and batch.engine.is_fresh:
             self.direction_norm = batch.engine.backward_weighted(weights_K)
@@ -170,6 +181,7 @@ class SharedStep:
         finite_K = torch.isfinite(losses_K + gramian_KK.diagonal())
         if isinstance(self.method, LossWeighting):
             weights_K = self._call(batch, finite_K, lambda method: method.weights(losses_K))
+            self._align(gramian_KK, weights_K)
             return blocks.weighted(weights_K), weights_K
 
         def ask(method: JacobianMethod[Any]) -> Tensor:
@@ -177,12 +189,29 @@ class SharedStep:
                 return engine.ask(method, blocks, gramian_KK, losses_K, batch.team)
             return method.direction(blocks.matrix(losses_K), gramian_KK, losses_K)
 
-        return blocks.split(self._call(batch, finite_K, ask, sum(blocks.sizes))), None
+        direction = blocks.split(self._call(batch, finite_K, ask, sum(blocks.sizes)))
+        if self._look:
+            inner_K = blocks.products(direction, losses_K)
+            square = direction.products(direction, losses_K[:1])
+            if isinstance(engine, FeatureEngine):
+                inner_K, square = batch.team.total(inner_K), batch.team.total(square)
+            self.alignment_K = alignment(gramian_KK, inner_K, square.sqrt())
+        return direction, None
 
     def _gramian_weights(self, batch: Batch, gramian_KK: Tensor) -> Tensor:
         self.gramian_KK = gramian_KK
         finite_K = torch.isfinite(batch.losses_K + gramian_KK.diagonal())
-        return self._call(batch, finite_K, lambda method: method.weights(gramian_KK, batch.losses_K))
+        weights_K = self._call(batch, finite_K, lambda method: method.weights(gramian_KK, batch.losses_K))
+        self._align(gramian_KK, weights_K)
+        return weights_K
+
+    def _align(self, gramian_KK: Tensor, weights_K: Tensor) -> None:
+        """Of a direction that is a weighted sum of the gradients, the Gramian says all."""
+        if self._look:
+            weights_K = weights_K.double()
+            inner_K = gramian_KK.double() @ weights_K
+            square = (weights_K @ inner_K).clamp(min=0.0)  # rounding may leave it below
+            self.alignment_K = alignment(gramian_KK, inner_K, square.sqrt()).clamp(-1.0, 1.0)
 
     def _call(self, batch: Batch, finite_K: Tensor, ask: Callable[[Any], Tensor], size: int | None = None) -> Tensor:
         """Asks the method, and answers NaN in its place where a scaler is about to skip the step.

@@ -35,8 +35,8 @@ RUN = [
 ]  # fmt: skip
 
 
-def build(sharding: Whole, batch_size: int = 12) -> SACLearner:
-    problem = Problem(TASKS, 5, 2, np.ones((3, 2)))
+def build(sharding: Whole, batch_size: int = 12, observations: int = 5) -> SACLearner:
+    problem = Problem(TASKS, observations, 2, np.ones((3, 2)))
     config = AgentConfig(hidden_sizes=[8, 8], batch_size=batch_size, replay_capacity=60, warmup_steps=0)
     methods = [make_method(find_method("moco").config(), 3, network) for network in range(2)]
     return SACLearner(problem, config, methods[0], methods[1], 0, "cpu", sharding=sharding)
@@ -116,6 +116,38 @@ def test_errors_of_all_learners_reach_the_driver(make_group: Callable[..., Any])
         group.metrics()
     with pytest.raises(ValueError, match=r"batch_size=13 can't be shared out to learner.num=2"):
         make_group(partial(build, batch_size=13))
+
+
+def build_one_that_refuses(sharding: Whole) -> SACLearner:
+    """The second learner takes longer observations: a chunk does not fit into its replay."""
+    return build(sharding, observations=5 + sharding.rank)
+
+
+@pytest.mark.cluster
+def test_a_chunk_that_one_learner_refuses_is_heard_of_before_the_next_call(make_group: Callable[..., Any]) -> None:
+    group, sent = make_group(build_one_that_refuses), chunk(7, 0)
+    state = group.state_dict()
+    calls: dict[str, Callable[[], Any]] = {
+        "the next chunk": lambda: group.add(sent),
+        "what the first learner is asked alone": group.policy_weights,
+        "what all are asked": group.metrics,
+        "an update": lambda: group.update(1),
+        "how many there are": lambda: group.replay.inserted,
+        "a checkpoint's state": group.state_dict,
+        "a checkpoint's transitions": lambda: group.replay.segment(0, 7),
+        "a state that is put back": lambda: group.load_state_dict(state),
+        "transitions that are put back": lambda: group.replay.load_segment(
+            0, 7, {"rows": np.zeros((3, 7, 14), np.float32)}
+        ),
+    }
+    for number, (name, call) in enumerate(calls.items(), 1):
+        group.add(sent)  # goes out; the learners answer while the driver collects
+        with pytest.raises(ValueError, match="cannot reshape"):
+            call()
+            pytest.fail(f"{name} did not hear that the chunk was refused")
+        # Said once, and nothing was built on it: the first learner has the chunk, no learner has done an update.
+        assert group.replay.inserted == 7 * number, name
+        assert group.metrics() == [], name
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -45,11 +45,12 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
     found: list[Tensor] = []
     for step in range(3):
         optimizer.zero_grad()
-        if case == "features":
+        if case in ("features", "features look"):
             rows = slice(None) if rank is None else SHARDS[rank]
             features = model.trunk(model.x[rows])
             scale = 1 if rank is None else 2
-            surgery.backward([scale * loss for loss in model.losses_from(features, rows)], features=features)
+            losses_K = [scale * loss for loss in model.losses_from(features, rows)]
+            surgery.backward(losses_K, features=features, look=case == "features look")
         elif case == "micro":
             parts = [slice(0, 6), slice(6, 12)] if rank is None else [slice(6 * rank, 6 * rank + 3)]
             last = parts.pop() if rank is None else slice(6 * rank + 3, 6 * rank + 6)
@@ -70,7 +71,8 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
             after = [*after[:1], None, after[2]] if rank != 0 else [*after[:2], None]
         surgery.observe(after)
     state = {key: value for key, value in surgery.method.state_dict().items()}
-    return {"grads": torch.stack(found), "state": state, "weights": surgery.diagnostics().get("weights_K")}
+    seen = {key: value for key, value in surgery.diagnostics().items() if key.endswith("_KK") or key == "alignment_K"}
+    return {"grads": torch.stack(found), "state": state, "seen": seen}
 
 
 CASES = [
@@ -80,7 +82,8 @@ CASES = [
     ("famo", "chunks"),
     ("samgs", "chunks"),
     ("samgs", "micro"),
-    ("famo", "look"),
+    *((name, "look") for name in ("famo", "samgs")),
+    *((name, "features look") for name in ("pcgrad", "samgs")),
     ("famo", "scaler"),
     ("pcgrad", "scaler"),
     ("famo", "missing"),
@@ -123,6 +126,10 @@ def test_two_processes_are_one_with_the_whole_batch(name: str, case: str, two: l
         torch.testing.assert_close(first["grads"], alone["grads"], rtol=1e-6, atol=1e-9)
         for key, value in alone["state"].items():
             torch.testing.assert_close(first["state"][key], value, rtol=1e-6, atol=1e-9)
+        assert first["seen"].keys() == alone["seen"].keys()
+        assert ("alignment_K" in first["seen"]) == ("look" in case)
+        for key, value in alone["seen"].items():
+            torch.testing.assert_close(first["seen"][key], value, rtol=1e-5, atol=1e-7)
 
 
 def test_a_task_that_one_process_has_counts_as_that_process_has_it(two: list[Results]) -> None:

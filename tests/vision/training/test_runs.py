@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import math
 import os
@@ -14,6 +15,7 @@ import torch
 
 from experiments_vision.settings import OptimizerConfig, VisionSettings, settings_from_mapping
 from experiments_vision.training.update import Judge, Update
+from mtrl_surgery.__main__ import main
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import LoggerConfig
@@ -23,7 +25,7 @@ from mtrl_surgery.runs.signals import Interrupted
 from mtrl_surgery.surgery import NonFiniteError
 from tests.vision.training.runs import digits, new_run, resume, train
 
-FILES = ("metrics.jsonl", "evaluations.jsonl")
+FILES = ("metrics.jsonl", "evaluations.jsonl", "conflicts.jsonl")
 LOOKS = DiagnosticsConfig(every=3)
 
 
@@ -53,6 +55,50 @@ def test_a_run_writes_its_rows(tmp_path: Path) -> None:
     epochs = [row for row in read_rows(path / "health.jsonl") if row["event"] == "epoch"]
     assert [row["updates"] for row in epochs] == [4, 4]
     assert all(row["train_seconds"] > 0 for row in epochs)
+
+
+@pytest.mark.parametrize("method", ["ls", "pcgrad", "samgs"])
+def test_who_fought_whom_is_a_row_of_the_looks_since_the_last(method: str, tmp_path: Path) -> None:
+    settings = digits(method, diagnostics=DiagnosticsConfig(every=2))
+    rows = read_rows(train(settings, tmp_path) / "conflicts.jsonl")
+    # Looks at the updates 0, 2, 4 and 6; rows after 3, 6 and 8 of them.
+    assert [(row["step"], row["update"], row["looks"]) for row in rows] == [(3, 3, 2), (6, 6, 1), (8, 8, 1)]
+    assert {(row["network"], *row["tasks"]) for row in rows} == {("shared parameters", "left", "right")}
+
+    each = read_rows(train(dataclasses.replace(settings, log_every=1), tmp_path) / "metrics.jsonl")
+    seen = {row["step"]: row for row in each if row["task"] is None}
+    for row, after in zip(rows, ((1, 3), (5,), (7,)), strict=True):
+        for name, key in {
+            "cosine": "mean_cosine",
+            "similarity": "magnitude_similarity",
+            "conflict": "conflict_rate",
+        }.items():
+            mean = math.fsum(seen[step][key] for step in after) / len(after)
+            assert row[name] == [pytest.approx(mean, abs=5.1e-5)]
+    by_task = [row for row in each if row["step"] == 7 and row["task"] is not None]
+    assert all(-1 <= row["alignment"] <= 1 and row["alignment"] != 0 for row in by_task)
+
+
+def test_a_report_shows_the_map(tmp_path: Path) -> None:
+    for method in ("ls", "pcgrad"):
+        train(digits(method, diagnostics=LOOKS), tmp_path / "runs")
+    assert main(["report", str(tmp_path / "runs"), f"out={tmp_path / 'report.html'}", "png=false"]) == 0
+    assert 'id="multidigits-lenet-conflict_map"' in (tmp_path / "report.html").read_text()
+    with (tmp_path / "report" / "conflict_map.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["network"], row["method"]) for row in rows} == {
+        ("shared parameters", name) for name in ("ls", "pcgrad")
+    }
+    assert {(row["task"], row["other"]) for row in rows} == {("left", "right")}
+    did = (tmp_path / "report" / "methods_did.csv").read_text()
+    assert all(f"shared parameters,{measure}," in did for measure in ("weight", "direction", "gradient length"))
+
+
+def test_looks_at_features_are_told_from_looks_at_parameters(tmp_path: Path) -> None:
+    features = train(digits("pcgrad", epochs=1, features=True), tmp_path)
+    assert [row["network"] for row in read_rows(features / "conflicts.jsonl")] == ["shared features"]
+    blind = train(digits("pcgrad", epochs=1, diagnostics=DiagnosticsConfig(every=0)), tmp_path)
+    assert not (blind / "conflicts.jsonl").exists()
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "torchjd"])
