@@ -17,7 +17,7 @@ from mtrl_surgery.surgery import Surgery
 
 Step = Callable[[], object]
 
-PLAIN, LIST, STACKED, TORCHJD = "plain", "list", "stacked", "torchjd"
+FORWARD, PLAIN, LIST, STACKED, TORCHJD = "forward", "plain", "list", "stacked", "torchjd"
 
 
 def make_steps(
@@ -25,9 +25,10 @@ def make_steps(
 ) -> dict[str, Step]:
     """Name -> a step; the gradients of the shared parameters and of the tasks' own are made by all of them.
 
-    `plain` is one backward of the summed losses. `list` asks autograd for one loss's gradients after the other, of
-    losses in a list; `stacked` of the elements of a stacked tensor, as published code does. `torchjd` is its autojac
-    with the mean of the rows, the cheapest aggregator. The rest are `Surgery`, whose step also solves the method.
+    `forward` is what all begin with. `plain` is one backward of the summed losses. `list` asks autograd for one loss's
+    gradients after the other, of losses in a list; `stacked` of the elements of a stacked tensor, as published code
+    does. `torchjd` is its autojac with the mean of the rows, the cheapest aggregator. The rest are `Surgery`, whose
+    step also solves the method.
 
     Args:
         case: The network.
@@ -59,6 +60,7 @@ def make_steps(
         jac_to_grad(shared, Mean())
 
     steps: dict[str, Step] = {
+        FORWARD: case.forward,
         PLAIN: plain,
         LIST: lambda: loop(case.forward()[0]),
         STACKED: lambda: loop(torch.stack(case.forward()[0]).unbind()),

@@ -8,7 +8,8 @@ One training step (forward, the gradients of all tasks, the method; no optimizer
 NYUv2 with MTAN or SegNet (3 tasks, 288 x 384, batch 1), CelebA (40 tasks, 64 x 64, batch 8). The steps take turns in
 one process. `plain` is one backward of the summed losses, `list` and `stacked` the usual loops, `torchjd` its
 autojac, the rest ours: exact, with chunk_size, with a Jacobian of at most bounds= times the shared parameters' bytes,
-and by features. `steps=` picks some of them besides `plain`.
+and by features. `gradients` are the same ratios without the `forward` pass that all begin with. `steps=` picks some
+besides these two.
 """
 
 from __future__ import annotations
@@ -82,13 +83,13 @@ def main(words: Sequence[str]) -> int:
 
 def _bench(name: str, case: Case, arguments: BenchArguments, device: str) -> dict[str, Any]:
     from experiments_vision.bench.measure import peak_bytes, take_turns
-    from experiments_vision.bench.steps import LIST, PLAIN, make_steps
+    from experiments_vision.bench.steps import FORWARD, LIST, PLAIN, make_steps
 
     steps = make_steps(case, arguments.methods, arguments.chunks, arguments.bounds)
     for chosen in arguments.steps:
         check_choice("steps", chosen, steps)
     if arguments.steps:
-        steps = {step: run for step, run in steps.items() if step == PLAIN or step in arguments.steps}
+        steps = {step: run for step, run in steps.items() if step in (FORWARD, PLAIN, *arguments.steps)}
     shared_bytes = sum(tensor.nbytes for tensor in case.roles().shared)
     laps = take_turns(steps, case.model.zero_grad, arguments.rounds, arguments.seconds, device)
     medians = {step: statistics.median(lap) for step, lap in laps.items()}
@@ -101,6 +102,10 @@ def _bench(name: str, case: Case, arguments: BenchArguments, device: str) -> dic
             "seconds": medians[step],
             "of_plain": medians[step] / medians[PLAIN],
             "of_list": medians[step] / medians[LIST] if LIST in medians else None,
+            "gradients_of_plain": (medians[step] - medians[FORWARD]) / (medians[PLAIN] - medians[FORWARD]),
+            "gradients_of_list": (
+                (medians[step] - medians[FORWARD]) / (medians[LIST] - medians[FORWARD]) if LIST in medians else None
+            ),
             "peak_bytes": peaks.get(step),
             "above_plain_in_P": (peaks[step] - peaks[PLAIN]) / shared_bytes if peaks else None,
         }
@@ -121,12 +126,15 @@ def _table(found: Mapping[str, Mapping[str, float | None]]) -> str:
             step,
             _number(row["of_plain"], "{:.2f}"),
             _number(row["of_list"], "{:.2f}"),
+            _number(row["gradients_of_plain"], "{:.2f}"),
+            _number(row["gradients_of_list"], "{:.2f}"),
             _number(None if row["peak_bytes"] is None else row["peak_bytes"] / 1e6, "{:.0f}"),
             _number(row["above_plain_in_P"], "{:+.2f}"),
         ]
         for step, row in found.items()
     ]
-    return table(["step", "of plain", "of list", "peak MB", "above plain, in P"], rows, numbers=range(1, 5))
+    header = ["step", "of plain", "of list", "gradients of plain", "of list", "peak MB", "above plain, in P"]
+    return table(header, rows, numbers=range(1, 7))
 
 
 def _number(value: float | None, style: str) -> str:

@@ -52,7 +52,7 @@ def test_all_exact_steps_leave_the_gradients_of_their_tasks(name: str) -> None:
             found = sum(task[place] for task in row if task[place] is not None)  # type: ignore[attr-defined]
             same(found, wanted)
     for step, run in steps.items():
-        if step in ("plain", "list", "stacked"):
+        if step in ("forward", "plain", "list", "stacked"):
             continue
         case.model.zero_grad()
         run()
@@ -93,9 +93,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert main(words) == 0
     table = capsys.readouterr().out
     steps = json.loads(file.read_text())["results"]["celeba"]["steps"]
-    assert set(steps) == {"plain", "list", "cagrad"}
+    assert set(steps) == {"forward", "plain", "list", "cagrad"}
     assert steps["plain"]["of_plain"] == 1 and steps["list"]["of_list"] == 1
     assert steps["cagrad"]["of_list"] == pytest.approx(steps["cagrad"]["seconds"] / steps["list"]["seconds"])
+    seconds = {step: row["seconds"] for step, row in steps.items()}
+    gradients = (seconds["cagrad"] - seconds["forward"]) / (seconds["list"] - seconds["forward"])
+    assert steps["cagrad"]["gradients_of_list"] == pytest.approx(gradients)
+    assert steps["plain"]["gradients_of_plain"] == 1 and steps["forward"]["gradients_of_list"] == 0
     assert steps["list"]["above_plain_in_P"] > 30  # 40 tasks' gradients are held
     assert all(step in table for step in steps)
 
