@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,8 +24,13 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class RaySession:
     """A connection to Ray for as long as a run lasts; what it didn't start it doesn't stop."""
 
-    def __init__(self, config: ClusterConfig, workers: int) -> None:
+    def __init__(self, config: ClusterConfig, workers: int, rooms: Sequence[str] = ROOMS) -> None:
         """Start Ray (kind=local) or join it (kind=ray); a Ray that this process is connected to already is used as is.
+
+        Args:
+            config: The options.
+            workers: CPUs of a Ray that is started.
+            rooms: Our packages that the nodes of a joined cluster are sent.
 
         Raises:
             ClusterError: there is no cluster at the address, or it refuses us.
@@ -49,7 +55,7 @@ class RaySession:
         else:
             assert config.address is not None  # validated
             _check_listens(config.address)
-            options |= {"address": config.address, "runtime_env": _shipped_code()}
+            options |= {"address": config.address, "runtime_env": _shipped_code(rooms)}
         try:
             ray.init(**options)
         except Exception as error:
@@ -136,14 +142,14 @@ def _ray() -> ModuleType:
     return ray
 
 
-def _shipped_code() -> dict[str, Any]:
+def _shipped_code(rooms: Sequence[str]) -> dict[str, Any]:
     """The driver's copy of our packages for the workers of another machine: every node runs the same code.
 
     A driver that is itself a submitted job runs from the job's working folder, which its workers get anyway.
     """
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
-    modules = [str(_repository() / room) for room in ROOMS]
+    modules = [str(_repository() / room) for room in rooms]
     return {"py_modules": modules, "excludes": ["**/__pycache__"]}
 
 

@@ -17,7 +17,7 @@ from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
 METHOD_KEYS = ("method",)
-NAMELESS = ("out", "resume", "logger")
+NAMELESS = ("out", "resume", "folder", "logger")
 """Keys that say where a run is written and shown; they take no part in its name."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -82,6 +82,7 @@ class VisionSettings:
     log_every: int = 50  # updates between two rows of metrics
     out: str = "runs/vision"  # the folder that run folders are made in
     resume: str | None = None  # a run folder to go on with
+    folder: str | None = None  # this run's own folder: begun if it is not there, gone on with if it is
 
     def to_mapping(self) -> dict[str, Any]:
         """Nested dictionaries, lists and plain values, as config.yaml holds them."""

@@ -21,7 +21,7 @@ from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 ENV_KINDS = ("metaworld", "gymnasium", "factory")
 METHOD_KEYS = ("method", "actor_method", "critic_method")
 """Keys that hold a method's options; the first must."""
-NAMELESS = ("out", "resume", "logger")
+NAMELESS = ("out", "resume", "folder", "logger")
 """Keys that say where a run is written and shown; they take no part in its name."""
 
 
@@ -60,6 +60,7 @@ class TrainSettings:
     log_every: int = 1_000  # vector steps between two rows of metrics
     out: str = "runs"  # the folder that run folders are made in
     resume: str | None = None  # a run folder to go on with
+    folder: str | None = None  # this run's own folder: begun if it is not there, gone on with if it is
 
     @property
     def method_of(self) -> dict[str, Any]:

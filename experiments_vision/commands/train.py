@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -13,8 +14,9 @@ from omegaconf import DictConfig
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
 from mtrl_surgery.cli.composition import Program, run_all
-from mtrl_surgery.cli.resuming import resumed_mapping
+from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 if TYPE_CHECKING:
     from experiments_vision.training.team import Team
@@ -46,7 +48,12 @@ the bits to come, never what was done."""
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    return run_all(TRAIN, train, words)
+    if is_sweep(words):
+        from experiments_vision.commands.train_sweep import TRAINEE
+        from mtrl_surgery.sweeps.drive import sweep
+
+        return sweep(TRAINEE, words)
+    return run_all(TRAIN, train, one_run(words))
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -56,7 +63,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> None:
         config: what hydra composed.
         overrides: the words of the command line.
     """
-    settings = to_settings(config) if config.resume is None else _resumed(config, overrides)
+    settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
+    settings = dataclasses.replace(settings, folder=None)  # a folder that is moved must not say where it was
     validate(settings)
     import torch  # takes seconds to import: first everything that needs none
 
@@ -65,10 +73,10 @@ def train(config: DictConfig, overrides: Sequence[str]) -> None:
 
     settings = resolve(settings)
     with join(torch.device(settings.device)) as team, ExitStack() as stack:
-        _train_as(team, settings, config.resume, stack)
+        _train_as(team, settings, config.resume, config.folder, stack)
 
 
-def _train_as(team: Team, settings: VisionSettings, resume: str | None, stack: ExitStack) -> None:
+def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: str | None, stack: ExitStack) -> None:
     from experiments_vision.training.assembly import build_trainer
     from mtrl_surgery.runs.checkpoint import CheckpointStore
 
@@ -77,18 +85,22 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, stack: E
     if resume is not None:
         # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
         checkpoint = CheckpointStore(RunFolder.open(Path(resume)).checkpoints, settings.checkpoint.keep).newest()
-        if checkpoint is None:
+        if checkpoint is None and folder is None:
             raise VisionError(f"resume={resume}: the run has no whole checkpoint to go on from")
-        if settings.epochs < checkpoint.state["evaluated"]:
+        if checkpoint is not None and settings.epochs < checkpoint.state["evaluated"]:
             done = checkpoint.state["evaluated"]
             raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
     if team.leads:
-        if resume is None:
+        if resume is None and folder is not None:
+            run = RunFolder.begin(Path(folder), settings.to_mapping())
+        elif resume is None:
             run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
         else:
             run = RunFolder.open(Path(resume), writable=True)
             # A second resume must find what this one was told, or it would stop at the old number of epochs.
             run.update_config(settings.to_mapping())
+            if checkpoint is None:
+                run.rewind({"metrics": 0, "evaluations": 0})
         stack.enter_context(run)
         _announce(run, settings, team)
     try:

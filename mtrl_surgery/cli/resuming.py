@@ -10,10 +10,26 @@ from omegaconf import DictConfig
 
 from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.schema import SettingsError, leaves
+from mtrl_surgery.runs.folder import is_run
 
 Plain = Callable[[Any], Mapping[str, Any]]
 """From a composed configuration to the nested dictionaries that config.yaml holds."""
-_WHERE = ("out", "resume")
+_WHERE = ("out", "resume", "folder")
+
+
+def goes_on(config: DictConfig) -> bool:
+    """Whether the command line asks for the rest of a run; then `config.resume` names it.
+
+    Raises:
+        SettingsError: `resume=` and `folder=` are both given.
+    """
+    if config.folder is not None and config.resume is not None:
+        raise SettingsError(
+            f"folder={config.folder} and resume={config.resume} both name the run's folder: leave one out"
+        )
+    if config.folder is not None and is_run(Path(config.folder)):
+        config.resume = config.folder
+    return config.resume is not None
 
 
 def resumed_mapping(
@@ -47,7 +63,8 @@ def resumed_mapping(
         renamed = tuple(key.removesuffix("name") for key in refused if key.endswith("method.name"))
         refused = [key for key in refused if not key.startswith(renamed) or key.endswith("method.name")]
         differences = "; ".join(f"{key}={before.get(key)!r} there, {changed[key]!r} here" for key in refused)
-        raise SettingsError(f"resume={path}: the run was made with {differences}; free to change: {', '.join(free)}")
+        key = "resume" if config.folder is None else "folder"
+        raise SettingsError(f"{key}={path}: the run was made with {differences}; free to change: {', '.join(free)}")
     after = {key: dict(value) if isinstance(value, Mapping) else value for key, value in stored.items()}
     for key, value in changed.items():
         group, _, name = key.rpartition(".")

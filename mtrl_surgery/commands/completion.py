@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib import import_module
+from typing import Any
 
 from omegaconf import ListConfig, OmegaConf
 
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
+from mtrl_surgery.commands.methods_page import PageArguments
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.settings import TrainSettings
+from mtrl_surgery.sweeps.options import PREFIX, SweepOptions, is_sweep
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
 # ends in a space (the completion is registered with nospace, for replies such as `method=`).
@@ -73,9 +77,11 @@ def query(line: str) -> list[str]:
     word = "" if not words or line.endswith(" ") else words.pop()
     if not words:
         return _starting(word, [*COMMANDS, "--help", "--version"])
+    if words[0] == "train" and word.startswith(PREFIX) and is_sweep(words):
+        return _starting(word, [f"{PREFIX}{key}" for key in _keys(SweepOptions)])
     if words[0] == "train":
-        return _query_train(" ".join([*words[1:], word]))
-    return _starting(word, _words_of(words[0]))
+        return _query_train(" ".join([*(one for one in words[1:] if not one.startswith(PREFIX)), word]))
+    return _starting(word, _words_of(*words))
 
 
 def _our_words(line: str) -> list[str]:
@@ -110,23 +116,29 @@ def _is_list(value: object) -> bool:
     return isinstance(value, ListConfig)
 
 
-def _words_of(command: str) -> list[str]:
-    if command == "methods":
-        return list(METHODS)
-    if command == "completion":
-        return list(SCRIPTS)
-    if command == "evaluate":
-        from mtrl_surgery.commands.evaluate import Arguments
-
-        return [f"{field.name}=" for field in fields(Arguments)]
+def _words_of(command: str, *words: str) -> list[str]:
+    """What may follow a command and these words: names and keys; keys are those of its module's `Arguments`."""
     if command == "bench":
         from mtrl_surgery.commands.bench import BENCHES
 
-        return [
-            *BENCHES,
-            *sorted({f"{f.name}=" for bench in BENCHES.values() for f in fields(bench.arguments)}),
-        ]
-    return []
+        if words and words[0] in BENCHES:
+            return _keys(BENCHES[words[0]].arguments)
+        return [*BENCHES, *sorted({key for bench in BENCHES.values() for key in _keys(bench.arguments)})]
+    if command == "methods":
+        return [*METHODS, *_keys(PageArguments)]
+    if command == "sweep":
+        from mtrl_surgery.commands.sweep import ACTIONS
+
+        return [] if words else list(ACTIONS)
+    if command == "completion":
+        return list(SCRIPTS)
+    if command not in COMMANDS:
+        return []
+    return _keys(import_module(COMMANDS[command].module).Arguments)
+
+
+def _keys(arguments: type[Any]) -> list[str]:
+    return [f"{field.name}=" for field in fields(arguments)]
 
 
 def _starting(word: str, replies: Sequence[str]) -> list[str]:

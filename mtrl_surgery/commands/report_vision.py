@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mtrl_surgery.reports.benchmarks import Benchmark, Metric, Yardstick
+from mtrl_surgery.reports.benchmarks import Benchmark
 from mtrl_surgery.reports.records import Record
+from mtrl_surgery.reports.scores import Metric, Yardstick
 from mtrl_surgery.reports.tables import Table
 
 _MODE: Literal["correct"] = "correct"

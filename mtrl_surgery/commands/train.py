@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from cluster.learner_config import LearnerLost
 from mtrl_surgery.cli.composition import run_all
-from mtrl_surgery.cli.resuming import resumed_mapping
+from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
@@ -26,6 +27,7 @@ from mtrl_surgery.settings import (
     to_settings,
     validate,
 )
+from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 FREE = (
     "total_steps",
@@ -54,7 +56,12 @@ come, never what was done; whoever moves a run to another machine needs them."""
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    return run_all(TRAIN, train, words)
+    if is_sweep(words):
+        from mtrl_surgery.commands.train_sweep import TRAINEE
+        from mtrl_surgery.sweeps.drive import sweep
+
+        return sweep(TRAINEE, words)
+    return run_all(TRAIN, train, one_run(words))
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -67,7 +74,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     Returns:
         The run folder.
     """
-    settings = to_settings(config) if config.resume is None else _resumed(config, overrides)
+    settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
+    settings = dataclasses.replace(settings, folder=None)  # a folder that is moved must not say where it was
     validate(settings)
     from mtrl_surgery.assembly import (
         resolve,
@@ -75,12 +83,16 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
 
     settings = resolve(settings)
     checkpoint = None
-    if config.resume is None:
+    if config.resume is None and config.folder is not None:
+        run = RunFolder.begin(Path(config.folder), settings.to_mapping())
+    elif config.resume is None:
         run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
     else:
         # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
-        checkpoint = _newest_checkpoint(Path(config.resume), settings)
+        checkpoint = _newest_checkpoint(Path(config.resume), settings, needed=config.folder is None)
         run = RunFolder.open(Path(config.resume), writable=True)
+        if checkpoint is None:
+            run.rewind({"metrics": 0, "evaluations": 0})
         # A second resume must find what this one was told, or it would stop at the old total_steps.
         write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
     for left in reversed(range(settings.learner.max_restarts + 1)):
@@ -102,10 +114,12 @@ def _resumed(config: DictConfig, overrides: Sequence[str]) -> TrainSettings:
     return settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)
 
 
-def _newest_checkpoint(path: Path, settings: TrainSettings) -> Checkpoint:
+def _newest_checkpoint(path: Path, settings: TrainSettings, needed: bool) -> Checkpoint | None:
     checkpoint = CheckpointStore(RunFolder.open(path).checkpoints, settings.checkpoint.keep).newest()
     if checkpoint is None:
-        raise SettingsError(f"resume={path}: the run has no whole checkpoint to go on from")
+        if needed:
+            raise SettingsError(f"resume={path}: the run has no whole checkpoint to go on from")
+        return None
     if settings.total_steps < checkpoint.step:
         raise SettingsError(f"total_steps={settings.total_steps}: the run in {path} has done {checkpoint.step} already")
     return checkpoint

@@ -5,8 +5,8 @@ Shapes: `T` evaluations, `R` seeds, `K` tasks; where a supervised task has sever
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -16,50 +16,12 @@ from numpy.typing import NDArray
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.intervals import Floats
 from mtrl_surgery.reports.labels import labels, method_name, single_task
+from mtrl_surgery.reports.palette import Style, value_style
 from mtrl_surgery.reports.records import Record
+from mtrl_surgery.reports.scores import Metric, Yardstick, cube, run_scores
 
 Success = Literal["any", "last"]
 SUCCESSES: tuple[Success, ...] = ("any", "last")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What one place of the task axis is judged by.
-
-    Attributes:
-        label: How it is called in a report.
-        task: Whose it is.
-        name: In the rows of supervised runs; of reinforcement learning, which success counts.
-        higher_is_better: Its direction.
-        scale: What the papers multiply it with; metrics of one scale can be averaged.
-    """
-
-    label: str
-    task: str
-    name: str
-    higher_is_better: bool = True
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """How the runs of a benchmark are judged.
-
-    Attributes:
-        metrics: In the order of the task axis.
-        label: What a score is.
-        tasks: The benchmark's tasks; each metric is of one of them.
-    """
-
-    metrics: tuple[Metric, ...]
-    label: str
-    tasks: tuple[str, ...]
-
-    @property
-    def common(self) -> bool:
-        """Whether the scores of different tasks can be averaged as they are."""
-        first = self.metrics[0]
-        return all(m.higher_is_better and m.scale == first.scale for m in self.metrics)
 
 
 Judge = Callable[[Record], Yardstick]
@@ -75,11 +37,12 @@ class Group:
         method: The method's name, which decides the colour.
         variant: 0 for the first group of that method in the benchmark, 1 for the second, ...
         records: Its runs.
-        seeds_R: Their seeds, ascending.
+        seeds_R: Their seeds, ascending; the same one twice only where groups are made by `label_of`.
         steps_T: Of the evaluations of any of them.
         scores_TRK: Higher is better; NaN where a run has no evaluation.
         successes_TRK: Of reinforcement learning, how many episodes succeeded; else None.
         episodes_TRK: Out of how many.
+        look: How it is drawn, where it is no method; None: in its method's style.
     """
 
     label: str
@@ -91,6 +54,7 @@ class Group:
     scores_TRK: Floats = field(repr=False)
     successes_TRK: Floats | None = field(default=None, repr=False)
     episodes_TRK: Floats | None = field(default=None, repr=False)
+    look: Style | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +89,10 @@ class Benchmark:
 
 
 def benchmarks(
-    records: Sequence[Record], success: Success = "any", judge: Judge | None = None
+    records: Sequence[Record],
+    success: Success = "any",
+    judge: Judge | None = None,
+    label_of: Callable[[Record], str] | None = None,
 ) -> tuple[list[Benchmark], list[str]]:
     """The benchmarks that runs belong to, and a sentence for each run that belongs to none.
 
@@ -133,6 +100,7 @@ def benchmarks(
         records: Runs of any kind.
         success: At any step of an episode, or at its last one.
         judge: For supervised runs.
+        label_of: The group of each run; left out: its method with its options, and seeds apart.
 
     Raises:
         ReportError: An unknown `success`, or no run that can be judged.
@@ -156,7 +124,9 @@ def benchmarks(
     made = []
     for place, (key, own) in enumerate(by_key.items()):
         twice = names[:place].count(names[place])  # other tasks under the same name
-        made.append(_benchmark(f"{names[place]}-{twice + 1}" if twice else names[place], key[0], own, sticks[key]))
+        made.append(
+            _benchmark(f"{names[place]}-{twice + 1}" if twice else names[place], key[0], own, sticks[key], label_of)
+        )
     return made, said
 
 
@@ -179,19 +149,27 @@ def _place(record: Record, success: Success, judge: Judge | None) -> tuple[tuple
     return "is no run that a report can judge"
 
 
-def _benchmark(name: str, kind: str, records: Sequence[Record], stick: Yardstick) -> Benchmark:
-    own = labels([record.config for record in records])
-    variants: dict[str, list[str]] = {}
+def _benchmark(
+    name: str, kind: str, records: Sequence[Record], stick: Yardstick, label_of: Callable[[Record], str] | None
+) -> Benchmark:
+    own = [label_of(record) for record in records] if label_of else labels([record.config for record in records])
     by_label: dict[str, list[Record]] = {}
     for record, label in zip(records, own, strict=True):
         by_label.setdefault(label, []).append(record)
+    methods = {
+        label: " + ".join(dict.fromkeys(method_name(record.config) for record in own))
+        for label, own in by_label.items()
+    }
+    order = sorted(by_label, key=(lambda label: _natural(label)) if label_of else lambda label: (methods[label], label))
+    variants: dict[str, int] = {}
     said: list[str] = []
     groups = []
-    for label in sorted(by_label, key=lambda label: (method_name(by_label[label][0].config), label)):
-        method = method_name(by_label[label][0].config)
-        seen = variants.setdefault(method, [])
-        groups.append(_group(label, method, len(seen), by_label[label], stick, said))
-        seen.append(label)
+    for label in order:
+        variant = variants[methods[label]] = variants.get(methods[label], -1) + 1
+        groups.append(_group(label, methods[label], variant, by_label[label], stick, said, twins=label_of is not None))
+    if label_of and (max(variants.values()) > 2 or any(" + " in method for method in variants)):
+        # No longer a method each: colours of their own, in the order of the values.
+        groups = [replace(group, look=value_style(place, len(groups))) for place, group in enumerate(groups)]
     score = stick.label
     if not stick.common:
         groups, score = _relative(groups, stick)
@@ -199,61 +177,31 @@ def _benchmark(name: str, kind: str, records: Sequence[Record], stick: Yardstick
 
 
 def _group(
-    label: str, method: str, variant: int, records: Sequence[Record], stick: Yardstick, said: list[str]
+    label: str, method: str, variant: int, records: Sequence[Record], stick: Yardstick, said: list[str], twins: bool
 ) -> Group:
-    curves: dict[int, dict[int, Floats]] = {}  # seed -> step -> [3, K]: score, successes, episodes
+    """A group's runs side by side; where `twins` are welcome, runs of one seed each have a place of their own."""
+    places: dict[tuple[int, str], list[Record]] = {}
     taken: dict[tuple[int, int | None], Record] = {}
-    kept = []
     for record in sorted(records, key=lambda record: record.status != "finished"):
         task = single_task(record.config)
         twin = taken.setdefault((record.seed, task), record)
-        if twin is not record:
+        if twin is not record and not twins:
             said.append(f"{record.path} has the configuration and seed of {twin.path}; it is not in the figures.")
             continue
-        kept.append(record)
-        own = curves.setdefault(record.seed, {})
-        for step, values_3K in _curve(record, stick, task):
-            if step in own:
-                values_3K = np.where(np.isnan(values_3K), own[step], values_3K)
-            own[step] = values_3K
-    seeds = tuple(sorted(curves))
-    steps_T = np.array(sorted({step for own in curves.values() for step in own}), np.int64)
-    cube_3TRK = np.full((3, len(steps_T), len(seeds), len(stick.metrics)), np.nan)
-    place = {int(step): index for index, step in enumerate(steps_T)}
-    for run, seed in enumerate(seeds):
-        for step, values_3K in curves[seed].items():
-            cube_3TRK[:, place[step], run] = values_3K
-    counted = bool(np.isfinite(cube_3TRK[2]).any())
+        own = str(record.path) if twins and task is None else ""
+        places.setdefault((record.seed, own), []).append(record)
+    order = sorted(places)
+    steps_T, cube_3TRK = cube([[run_scores(r, stick) for r in places[place]] for place in order], len(stick.metrics))
     scores, successes, episodes = cube_3TRK
-    records = tuple(sorted(kept, key=lambda record: (record.seed, str(record.path))))
-    return Group(
-        label, method, variant, records, seeds, steps_T, scores, *((successes, episodes) if counted else (None, None))
-    )
+    counts = (successes, episodes) if bool(np.isfinite(episodes).any()) else (None, None)
+    kept = sorted((r for own in places.values() for r in own), key=lambda record: (record.seed, str(record.path)))
+    return Group(label, method, variant, tuple(kept), tuple(seed for seed, _ in order), steps_T, scores, *counts)
 
 
-def _curve(record: Record, stick: Yardstick, task: int | None) -> Iterable[tuple[int, Floats]]:
-    """A run's evaluations: the step, and [3, K] score, successes and episodes."""
-    found: dict[int, Floats] = {}
-    places: dict[str, list[int]] = {}
-    only = None if task is None or task >= len(stick.tasks) else stick.tasks[task]
-    for index, metric in enumerate(stick.metrics):
-        if only in (None, metric.task):
-            places.setdefault(metric.task, []).append(index)
-    for row in record.rows["evaluations"]:
-        if row.get("split", "test") != "test" or row.get("task") not in places:
-            continue
-        values_3K = found.setdefault(int(row["step"]), np.full((3, len(stick.metrics)), np.nan))
-        for index in places[row["task"]]:
-            values_3K[:, index] = _values(row, stick.metrics[index])
-    return found.items()
-
-
-def _values(row: Mapping[str, Any], metric: Metric) -> tuple[float, float, float]:
-    if "episodes" in row:
-        episodes, successes = row["episodes"], row[metric.name]
-        return (successes / episodes if episodes else math.nan), successes, episodes
-    value = row.get(f"pooled/{metric.name}")
-    return (math.nan if value is None else float(value)), math.nan, math.nan
+def _natural(label: str) -> list[Any]:
+    """Numbers in a label by their value."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", label)
+    return [(place % 2, float(part) if place % 2 else part) for place, part in enumerate(parts)]
 
 
 def _relative(groups: Sequence[Group], stick: Yardstick) -> tuple[list[Group], str]:

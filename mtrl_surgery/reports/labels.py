@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 NOT_OPTIONS = (
@@ -97,6 +98,7 @@ def _is_methods(key: str) -> bool:
     return key.split(".")[0] in ("method", "actor_method", "critic_method")
 
 
+@lru_cache(maxsize=4096)
 def _is_no_option(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in NOT_OPTIONS)
 

@@ -23,6 +23,11 @@ COLOURS = (
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "cross")
 
+VALUES = (
+    "#5b5fc7", "#3f8fd2", "#2aa8a1", "#54b06a", "#a3ab38", "#d99a2b", "#df6f3a", "#c94a5c", "#a3469b",
+)  # fmt: skip
+"""Of groups that are no methods: in the order of the rainbow, legible on light and dark paper."""
+
 ORDER = (
     "ls", "samgs", "pcgrad", "cagrad", "nashmtl", "famo", "imtl", "mgda", "stl",
     "alignedmtl", "upgrad", "graddrop", "dwa", "uw", "scaleinvls", "rlw", "gradnorm", "moco",
@@ -45,6 +50,13 @@ def style(method: str, variant: int = 0) -> Style:
     place = ORDER.index(method) if method in ORDER else zlib.crc32(method.encode()) % (len(COLOURS) * len(DASHES))
     band = place // len(COLOURS) + variant
     return Style(COLOURS[place % len(COLOURS)], DASHES[band % len(DASHES)], MARKERS[band % len(MARKERS)])
+
+
+def value_style(place: int, count: int) -> Style:
+    """The look of the group at a place among so many that are the values of a key."""
+    spread = place * (len(VALUES) - 1) // max(1, count - 1) if count <= len(VALUES) else place % len(VALUES)
+    band = 0 if count <= len(VALUES) else place // len(VALUES)
+    return Style(VALUES[spread], DASHES[band % len(DASHES)], MARKERS[band % len(MARKERS)])
 
 
 def faint(colour: str, alpha: float = 0.16) -> str:

@@ -5,23 +5,38 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, cast
 
 import yaml
 
 from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.tail import Row, Tail
+from mtrl_surgery.reports.tail import Row, Tail, thinned_rows
 
 FILES = ("evaluations", "metrics", "health", "conflicts")
 _WHOLE = ("config.yaml", "manifest.json")
 
+T = TypeVar("T")
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
-@dataclass
+class Reading(NamedTuple):
+    """How the rows of a file are read.
+
+    Attributes:
+        most_steps: Keep about so many different steps, evenly spread; None: all.
+        without: Keys whose lists are not even parsed.
+        slim: What is kept of a row; None: all of it.
+    """
+
+    most_steps: int | None = None
+    without: tuple[str, ...] = ()
+    slim: Callable[[Row], Row] | None = None
+
+
+@dataclass(eq=False)
 class Record:
     """One run folder's content so far.
 
@@ -29,44 +44,109 @@ class Record:
         path: The folder.
         config: Its configuration, nested.
         manifest: How it was made and how it stands.
-        rows: By file (`FILES`), all rows read so far.
+        rows: By file (`FILES`), all rows read so far; none of a file that is not followed.
+        versions: By file, and of `config` and `manifest`: how often its content changed.
     """
 
     path: Path
     config: dict[str, Any] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
     rows: dict[str, list[Row]] = field(repr=False)
-    _tails: dict[str, Tail] = field(repr=False)
+    versions: dict[str, int] = field(repr=False)
+    _readings: Mapping[str, Reading] = field(repr=False)
+    _tails: dict[str, Tail] = field(default_factory=dict, repr=False)
+    _config_stamp: tuple[int, int] = field(default=(0, 0), repr=False)
+    _derived: dict[Hashable, tuple[tuple[int, ...], Any]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def open(cls, path: Path, files: Sequence[str] = FILES, most_steps: int | None = None) -> Record:
+    def open(
+        cls,
+        path: Path,
+        files: Sequence[str] = FILES,
+        most_steps: int | None = None,
+        readings: Mapping[str, Reading] | None = None,
+    ) -> Record:
         """Reads a run folder.
 
         Args:
             path: The folder.
             files: Which of `FILES` to read.
             most_steps: Of metrics, health and conflicts; evaluations are always read whole.
+            readings: By file, in the place of `most_steps`.
 
         Raises:
             ReportError: It is no run folder, or holds what is none of ours.
         """
-        tails = {name: Tail(path / f"{name}.jsonl", None if name == "evaluations" else most_steps) for name in files}
-        record = cls(path, _mapping(path / _WHOLE[0]), {}, {name: [] for name in files}, tails)
-        record.refresh()
+        if readings is None:
+            readings = {name: Reading(None if name == "evaluations" else most_steps) for name in FILES}
+        versions = dict.fromkeys((*FILES, "config", "manifest"), 0)
+        record = cls(path, {}, {}, {name: [] for name in FILES}, versions, readings)
+        record.follow(files)
         return record
 
+    def follow(self, files: Sequence[str]) -> bool:
+        """Reads these files too, from now on; whether anything changed."""
+        for name in files:
+            if name not in self._tails:
+                own = self._readings[name]
+                self._tails[name] = Tail(self.path / f"{name}.jsonl", own.most_steps, own.without)
+        return self.refresh()
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The files that are read."""
+        return tuple(self._tails)
+
+    @property
+    def bytes_read(self) -> int:
+        """Of all rows, so far."""
+        return sum(tail.bytes_read for tail in self._tails.values())
+
     def refresh(self) -> bool:
-        """Reads what was appended; whether anything changed."""
+        """Reads what was appended, and the manifest and the configuration anew; whether anything changed.
+
+        Raises:
+            ReportError: A file cannot be read, or holds what is none of ours.
+        """
+        before = sum(self.versions.values())
         manifest = _mapping(self.path / _WHOLE[1])
-        changed = manifest != self.manifest
-        self.manifest = manifest
+        if manifest != self.manifest:
+            self.manifest = manifest
+            self.versions["manifest"] += 1
+        self._refresh_config()
         for name, tail in self._tails.items():
             rows, anew = tail.read()
+            own = self._readings[name]
+            if own.slim is not None:
+                rows = [own.slim(row) for row in rows]
+            # Whoever reads the rows meanwhile, in another thread, has the old list, or one that grows.
             if anew:
-                self.rows[name] = []
-            self.rows[name] += rows
-            changed |= anew or bool(rows)
-        return changed
+                self.rows[name] = rows
+            else:
+                self.rows[name] += rows
+            if rows and own.most_steps is not None:
+                self.rows[name] = thinned_rows(self.rows[name], own.most_steps)
+            self.versions[name] += anew or bool(rows)
+        return sum(self.versions.values()) != before
+
+    def derived(self, files: Sequence[str], name: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made again only after one of `files` (or `config`, `manifest`) has changed."""
+        now = tuple(self.versions[file] for file in files)  # before `make` reads anything
+        found = self._derived.get(name)
+        if found is None or found[0] != now:
+            found = self._derived[name] = now, make()
+        return cast(T, found[1])
+
+    def _refresh_config(self) -> None:
+        path = self.path / _WHOLE[0]
+        try:
+            facts = path.stat()
+        except OSError as error:
+            raise ReportError(f"cannot read {path}: {error}") from error
+        stamp = facts.st_mtime_ns, facts.st_size
+        if stamp != self._config_stamp:  # a resume may change keys
+            self.config, self._config_stamp = _mapping(path), stamp
+            self.versions["config"] += 1
 
     @property
     def kind(self) -> str:

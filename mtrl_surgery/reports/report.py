@@ -24,6 +24,7 @@ class Options:
         last: The k of the mean of the last k evaluations.
         confidence: Of all intervals.
         published: Whose published numbers to show: mt10, mt25, mt50, `none`, or empty for the runs' own benchmark.
+        files: Whether parts have the numbers too that only their CSV files show.
 
     Raises:
         ReportError: A value that is none of these.
@@ -33,6 +34,7 @@ class Options:
     last: int = 5
     confidence: float = 0.95
     published: str = ""
+    files: bool = True
 
     def __post_init__(self) -> None:
         if self.aggregate not in AGGREGATES:
@@ -64,11 +66,27 @@ def chapter(benchmark: Benchmark, options: Options, more: Mapping[str, Table] | 
         options: How to summarise them.
         more: Further tables, after the summary: the supervised papers' own with Delta-m.
     """
+    build = builders(benchmark, options, more)
+    parts: dict[str, Part] = {}
+    found: dict[str, Table] = {}
+    for name, make in build.items():
+        made = make()
+        if isinstance(made, Table):
+            found[name] = made
+        elif made is not None and made.figures:
+            parts[name] = made
+    return Chapter(benchmark, parts, found, tuple(name for name in build if name in parts or name in found))
+
+
+def builders(
+    benchmark: Benchmark, options: Options, more: Mapping[str, Table] | None = None
+) -> dict[str, Callable[[], Part | Table | None]]:
+    """What makes each part of a chapter, by name and in order; None where the runs have nothing of the kind."""
     last, aggregate, confidence = options.last, options.aggregate, options.confidence
     of = options.published or benchmark.name
-    build: dict[str, Callable[[], Part | Table | None]] = {
+    return {
         "summary": lambda: summary_table(benchmark, last, aggregate, confidence),
-        "score_curves": lambda: curves.score_curves(benchmark, aggregate, confidence),
+        "score_curves": lambda: curves.score_curves(benchmark, aggregate, confidence, options.files),
         **{name: lambda table=table: table for name, table in (more or {}).items()},  # type: ignore[misc]
         "published": lambda: published_table(benchmark, of, last) if benchmark.kind == "rl" else None,
         "task_by_time": lambda: curves.score_heat(benchmark),
@@ -86,15 +104,6 @@ def chapter(benchmark: Benchmark, options: Options, more: Mapping[str, Table] | 
         "runs": lambda: runs_table(benchmark),
         "differences": lambda: differences_table(benchmark),
     }
-    parts: dict[str, Part] = {}
-    found: dict[str, Table] = {}
-    for name, make in build.items():
-        made = make()
-        if isinstance(made, Table):
-            found[name] = made
-        elif made is not None and made.figures:
-            parts[name] = made
-    return Chapter(benchmark, parts, found, tuple(name for name in build if name in parts or name in found))
 
 
 def remarks(chapters: Sequence[Chapter], said: Sequence[str]) -> list[str]:

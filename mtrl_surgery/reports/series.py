@@ -5,7 +5,8 @@ Values are means over the group's seeds; where a seed has no row, over the other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from mtrl_surgery.reports.benchmarks import Group
 from mtrl_surgery.reports.intervals import Floats
 from mtrl_surgery.reports.records import Record
+from mtrl_surgery.reports.scores import Steps
 from mtrl_surgery.reports.tail import Row
 
-Steps = NDArray[np.int64]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,33 +38,24 @@ class Maps:
 
 def networks(records: Iterable[Record]) -> dict[str, str]:
     """The networks whose gradients are logged, and what their keys begin with."""
-    keys = {key for record in records for row in record.rows["metrics"] for key in row}
+    keys = {key for record in records for key in record.derived(("metrics",), "keys", lambda own=record: _keys(own))}  # type: ignore[misc]
     found = {name: f"{name}/" for name in ("critic", "actor") if f"{name}/weights" in keys}
     return found or ({"shared parameters": ""} if "weights" in keys else {})
 
 
 def of_run(group: Group, key: str) -> tuple[Steps, Floats]:
     """A metric of the whole run, [time]."""
-    return _mean([_collect(_rows(record, None), lambda row: row.get(key)) for record in group.records], ())
+    return _mean([_of_run(record, "metrics", key) for record in group.records], ())
 
 
 def of_tasks(group: Group, key: str, tasks: Sequence[str]) -> tuple[Steps, Floats]:
     """A metric of each task, [time, task]."""
-    place = {task: index for index, task in enumerate(tasks)}
-    runs = []
-    for record in group.records:
-        found: dict[int, Floats] = {}
-        for row in record.rows["metrics"]:
-            value = row.get(key)
-            if row.get("task") in place and value is not None:
-                found.setdefault(int(row["step"]), np.full(len(tasks), np.nan))[place[row["task"]]] = value
-        runs.append(found)
-    return _mean(runs, (len(tasks),))
+    return _mean([_of_tasks(record, key, tuple(tasks)) for record in group.records], (len(tasks),))
 
 
 def of_health(record: Record, key: str) -> tuple[Steps, Floats]:
     """A number of the health log of one run, [time]."""
-    return _mean([_collect(record.rows["health"], lambda row: row.get(key))], ())
+    return _of_run(record, "health", key)
 
 
 def of_maps(group: Group) -> dict[str, Maps]:
@@ -79,7 +72,7 @@ def _maps(rows: Sequence[Row]) -> Maps:
     steps_T = np.array(sorted({int(row["step"]) for row in rows}), np.int64)
     place = {int(step): index for index, step in enumerate(steps_T)}
     above = np.triu_indices(len(tasks), 1)
-    names = [key for key, value in rows[0].items() if isinstance(value, list) and key != "tasks"]
+    names = [key for key, value in rows[0].items() if isinstance(value, list | np.ndarray) and key != "tasks"]
     values: dict[str, Floats] = {}
     for name in names:
         sum_TQ, count_TQ = np.zeros((2, len(steps_T), len(above[0])))
@@ -95,26 +88,59 @@ def _maps(rows: Sequence[Row]) -> Maps:
     return Maps(tasks, steps_T, values)
 
 
-def _rows(record: Record, task: str | None) -> Iterable[Row]:
-    return (row for row in record.rows["metrics"] if row.get("task") == task)
+def _keys(record: Record) -> set[str]:
+    return {key for row in record.rows["metrics"] for key in row}
 
 
-def _collect(rows: Iterable[Row], of: Callable[[Row], float | None]) -> dict[int, Floats]:
-    return {
-        int(row["step"]): np.array(value, np.float64)
-        for row in rows
-        if "step" in row and isinstance(value := of(row), int | float)
-    }
+def _of_run(record: Record, file: str, key: str) -> tuple[Steps, Floats]:
+    """One file's numbers of a run, over its steps, ascending."""
+
+    def read() -> tuple[Steps, Floats]:
+        rows, steps_T, at_N, _ = record.derived((file,), ("rows", file), lambda: _placed(record.rows[file], None))
+        return _scattered(rows, key, steps_T, (at_N,), (len(steps_T),))
+
+    return record.derived((file,), ("run", file, key), read)
 
 
-def _mean(runs: Sequence[dict[int, Floats]], shape: tuple[int, ...]) -> tuple[Steps, Floats]:
-    steps_T = np.array(sorted({step for run in runs for step in run}), np.int64)
-    place = {int(step): index for index, step in enumerate(steps_T)}
+def _of_tasks(record: Record, key: str, tasks: tuple[str, ...]) -> tuple[Steps, Floats]:
+    """The same of each task, [time, task]."""
+
+    def read() -> tuple[Steps, Floats]:
+        rows, steps_T, at_N, task_N = record.derived(
+            ("metrics",), ("rows", tasks), lambda: _placed(record.rows["metrics"], tasks)
+        )
+        return _scattered(rows, key, steps_T, (at_N, task_N), (len(steps_T), len(tasks)))
+
+    return record.derived(("metrics",), ("tasks", key, tasks), read)
+
+
+def _placed(rows: Sequence[Row], tasks: Sequence[str] | None) -> tuple[list[Row], Steps, Places, Places]:
+    """The rows of these tasks (None: of the whole run), all their steps, and each row's place among both."""
+    place: dict[str | None, int] = {None: 0} if tasks is None else {task: index for index, task in enumerate(tasks)}
+    own = [row for row in rows if row.get("task") in place and "step" in row]
+    steps_T, at_N = np.unique(np.array([row["step"] for row in own], np.int64), return_inverse=True)
+    return own, steps_T, at_N, np.array([place[row.get("task")] for row in own], np.intp)
+
+
+def _scattered(
+    rows: Sequence[Row], key: str, steps_T: Steps, at: tuple[Places, ...], shape: tuple[int, ...]
+) -> tuple[Steps, Floats]:
+    """A key's numbers at their places; steps without any are left out."""
+    values_N = np.array([v if isinstance(v := row.get(key), int | float) else math.nan for row in rows], np.float64)
+    there_N = np.isfinite(values_N)
+    values = np.full(shape, np.nan)
+    values[tuple(index[there_N] for index in at)] = values_N[there_N]
+    kept_T = np.zeros(len(steps_T), bool)
+    kept_T[at[0][there_N]] = True
+    return steps_T[kept_T], values[kept_T]
+
+
+def _mean(runs: Sequence[tuple[Steps, Floats]], shape: tuple[int, ...]) -> tuple[Steps, Floats]:
+    steps_T = np.unique(np.concatenate([steps for steps, _ in runs])) if runs else np.zeros(0, np.int64)
     sums, counts = np.zeros((2, len(steps_T), *shape))
-    for run in runs:
-        for step, value in run.items():
-            there = np.isfinite(value)
-            sums[place[step]] += np.where(there, value, 0.0)
-            counts[place[step]] += there
+    for steps, values in runs:
+        at, there = np.searchsorted(steps_T, steps), np.isfinite(values)
+        sums[at] += np.where(there, values, 0.0)
+        counts[at] += there
     with np.errstate(invalid="ignore"):
         return steps_T, sums / counts

@@ -136,19 +136,24 @@ def runs_table(benchmark: Benchmark) -> Table:
 
 
 def differences_table(benchmark: Benchmark) -> Table | None:
-    """A row a configuration key in which the groups differ, a column a group; None where there is none."""
+    """The configuration keys in which runs differ, and each group's values; None where there is no such key."""
     configs = [record.config for record in benchmark.records]
     found = differences(configs)
     if not found:
         return None
     labels = [group.label for group in benchmark.groups for _ in group.records]
-    columns = (Column("key"), *(Column(label) for label in dict.fromkeys(labels)))
-    rows = []
+    names = list(dict.fromkeys(labels))
+    cells: dict[tuple[str, str], dict[str, None]] = {}
     for key, values in found.items():
-        by_label: dict[str, dict[str, None]] = {}
         for label, value, config in zip(labels, values, configs, strict=True):
-            by_label.setdefault(label, {})[shown(value) if _has(config, key) else "-"] = None
-        rows.append((Cell(key), *(Cell(", ".join(by_label[label])) for label in by_label)))
+            cells.setdefault((key, label), {})[shown(value) if _has(config, key) else "-"] = None
+    said = {place: Cell(", ".join(own)) for place, own in cells.items()}
+    if len(names) > len(found):  # many methods go downwards
+        columns = (Column("method"), *map(Column, found))
+        rows = [(Cell(label), *(said[key, label] for key in found)) for label in names]
+    else:
+        columns = (Column("key"), *map(Column, names))
+        rows = [(Cell(key), *(said[key, label] for label in names)) for key in found]
     remark = (
         "Every key in which two runs differ, seeds and folders left out; - where a run's configuration lacks the key."
     )

@@ -186,6 +186,31 @@ class Table:
         lines += [r"\par\smallskip\footnotesize", *(rf"{line}\par" for line in foot)] if foot else []
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
+    def grid(self) -> tuple[list[str], list[tuple[str, list[list[tuple[str, bool, tuple[int, ...]]]]]], list[str]]:
+        """For any other way to show it: the heads, the sections and the foot.
+
+        Returns:
+            Heads; sections as title and rows, a cell being its text, whether it is the best, and its notes' numbers;
+            the notes in the order of their numbers, and after them the remarks.
+        """
+        notes = self._notes()
+        sections = []
+        for section in self.sections:
+            rows = [
+                [
+                    (_number(cell, column, " ± "), cell.best, tuple(notes[note] for note in cell.notes))
+                    for cell, column in zip(row, self.columns, strict=True)
+                ]
+                for row in section.rows
+            ]
+            sections.append((section.title, rows))
+        return list(map(_head, self.columns)), sections, self._foot(notes, lambda number: f"{number} ", str)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers alone."""
+        return self._numeric()
+
     def html(self) -> str:
         """An HTML table without classes of its own but `number`, `best` and `section`."""
         notes = self._notes()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mtrl_surgery.reports.errors import ReportError
+from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.jsonl import parse_rows
 
 Row = dict[str, Any]
 
@@ -19,18 +21,28 @@ class Tail:
     """Follows one file.
 
     A last line without its newline is left for later. A file that a resume cut back is read from the start again.
+
+    Attributes:
+        path: The file.
+        bytes_read: All that was read of it so far, marks left out.
     """
 
-    def __init__(self, path: Path, most_steps: int | None = None) -> None:
+    def __init__(self, path: Path, most_steps: int | None = None, without: Sequence[str] = ()) -> None:
         """Reads nothing yet; the file need not be there.
 
         Args:
             path: The file.
             most_steps: Parse at most about so many different values of `step` in one look, evenly spread and the last
                 among them; None: all. For figures that could not show more anyway.
+            without: Keys after a row's first whose lists of numbers are left out before they are parsed, which is most
+                of the work on an evaluation's rows.
         """
         self.path = path
+        self.bytes_read = 0
         self._most_steps = most_steps
+        names = "|".join(map(re.escape, without))
+        # A quote inside of a string has a backslash before it, so this is a key and nothing else.
+        self._lists = re.compile(rf',"(?:{names})":\[[^][{{}}"]*\]'.encode()) if without else None
         self._position, self._line = 0, 0
         self._mark = b""
 
@@ -52,6 +64,7 @@ class Tail:
             return [], changed
         except OSError as error:
             raise ReportError(f"cannot read {self.path}: {error.strerror}") from error
+        self.bytes_read += len(data)
         whole = data.rfind(b"\n") + 1
         if not whole:
             return [], changed
@@ -66,25 +79,16 @@ class Tail:
         return bool(file.read(len(self._mark)) != self._mark)
 
     def _parse(self, lines: list[bytes], first: int) -> list[Row]:
-        if self._most_steps is not None:
-            lines = thinned(lines, self._most_steps)
+        kept = lines if self._most_steps is None else thinned(lines, self._most_steps)
         try:
-            rows = json.loads(b"[" + b",".join(lines) + b"]")  # one call is twice as fast as one a line
-        except ValueError:
-            rows = None
-        if rows is None or len(rows) != len(lines) or not all(isinstance(row, dict) for row in rows):
-            self._complain(lines, first)
-        return rows  # type: ignore[no-any-return]
-
-    def _complain(self, lines: list[bytes], first: int) -> None:
-        for number, line in enumerate(lines, first):
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ReportError(f"{self.path}, line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ReportError(f"{self.path}, line {number} is no row but a {type(row).__name__}")
-        raise ReportError(f"{self.path}: lines {first} to {first + len(lines) - 1} are no rows")
+                if self._lists is not None:
+                    kept = self._lists.sub(b"", b"\n".join(kept)).split(b"\n")
+                return parse_rows(kept, self.path, first)
+            except RunError:
+                return parse_rows(lines, self.path, first)  # complains with the number of the line
+        except RunError as error:
+            raise ReportError(str(error)) from error
 
 
 def thinned(lines: Sequence[bytes], most: int) -> list[bytes]:
@@ -97,6 +101,19 @@ def thinned(lines: Sequence[bytes], most: int) -> list[bytes]:
     stride = -(-len(different) // most)
     kept = set(different[::-1][::stride])
     return [line for line, step in zip(lines, steps, strict=True) if step is None or step in kept]
+
+
+def thinned_rows(rows: list[Row], most: int) -> list[Row]:
+    """The same of rows that were read in many looks, once they have twice as many steps; until then all of them.
+
+    The steps that stay are spread evenly over training, since a first look was thinned and later ones were not.
+    """
+    different = sorted({row["step"] for row in rows if "step" in row})
+    if len(different) <= 2 * most:
+        return rows
+    width = (different[-1] - different[0]) / most
+    kept = set({int((different[-1] - step) / width): step for step in different}.values())
+    return [row for row in rows if "step" not in row or row["step"] in kept]
 
 
 def _step(line: bytes) -> bytes | None:

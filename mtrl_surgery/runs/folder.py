@@ -1,7 +1,7 @@
 """The run folder, which is the truth of a run; only the driver writes it.
 
     <out>/<run>/{config.yaml, manifest.json, metrics.jsonl, evaluations.jsonl, conflicts.jsonl, health.jsonl,
-                 checkpoints/}
+                 checkpoints/, log.txt}
 
 `metrics`, `evaluations` and `conflicts` hold nothing that depends on the clock or on the machine, so that sync runs of
 one configuration have the same bytes; clocks, rates and restarts go to `health`.
@@ -22,14 +22,18 @@ from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import remove, write_text
+from mtrl_surgery.runs.durable import TEMPORARY, remove, write_text
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
+LOG = "log.txt"
+"""What the processes of a sweep's run said."""
+
 _CONFIG, _MANIFEST, _LOCK = "config.yaml", "manifest.json", ".lock"
+_BEFORE_BEGINNING = (_CONFIG, _LOCK, LOG)
 
 
 class RunFolder:
@@ -56,7 +60,33 @@ class RunFolder:
             raise RunError(f"name={name!r}: a run's name is one folder name that does not start with a dot")
         text = _yaml(config)
         path = _claim(out, name)
-        run = cls(path, _take_lock(path))
+        return cls._start(path, text, config, new=True)
+
+    @classmethod
+    def begin(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Makes a run in exactly this folder, open for writing; what died there before it was a run is forgotten.
+
+        Args:
+            path: The folder; made if it is not there.
+            config: See `create`.
+
+        Raises:
+            RunError: It is a run already, or holds something else, or another process writes it, or it cannot be made.
+        """
+        text = _yaml(config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            found = sorted(entry.name for entry in path.iterdir())
+        except OSError as error:
+            raise RunError(f"{path}: cannot make a run folder there: {error.strerror}") from error
+        others = [name for name in found if name not in _BEFORE_BEGINNING and not name.startswith(TEMPORARY)]
+        if others:
+            raise RunError(f"{path} is not empty and no run folder to begin in: it holds {', '.join(others[:5])}")
+        return cls._start(path, text, config, new=not found)
+
+    @classmethod
+    def _start(cls, path: Path, text: str, config: Mapping[str, Any], new: bool) -> RunFolder:
+        run = cls(path, take_lock(path))
         facts = {"run": path.name, "id": uuid.uuid4().hex[:12], "seed": config.get("seed")}
         standing = {"status": "running", "error": None, "finished": None}
         try:
@@ -64,7 +94,8 @@ class RunFolder:
             run._write_manifest({**facts, **standing, **session(), "resumed": []})
         except BaseException:
             run.close()
-            remove(path)  # it is ours, new, and no run yet
+            if new:
+                remove(path)  # it is ours, and no run yet
             raise
         return run
 
@@ -82,7 +113,7 @@ class RunFolder:
             raise RunError(f"{path} is no run folder: {' and '.join(missing)} missing")
         if not writable:
             return cls(path, None)
-        run = cls(path, _take_lock(path))
+        run = cls(path, take_lock(path))
         manifest = run.manifest()
         manifest["resumed"].append(session() | {"before": manifest["status"]})
         run._write_manifest(manifest | {"status": "running", "error": None, "finished": None})
@@ -210,8 +241,32 @@ def _claim(out: Path, name: str) -> Path:
         raise RunError(f"out={out}: cannot make a run folder there: {error.strerror}") from error
 
 
-def _take_lock(path: Path) -> int:
-    """The lock goes with the descriptor, so a killed process leaves none behind."""
+def is_run(path: Path) -> bool:
+    """Whether a run has begun in the folder."""
+    return all((path / name).is_file() for name in (_CONFIG, _MANIFEST))
+
+
+def held_by(path: Path) -> str | None:
+    """The process that holds a folder's lock; None where nobody does."""
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 1000, 0).decode() or "another process"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def take_lock(path: Path) -> int:
+    """A descriptor that holds a folder's lock. The lock goes with it, so a killed process leaves none behind.
+
+    Raises:
+        RunError: another process holds it.
+    """
     descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

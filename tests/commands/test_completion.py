@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_surgery.commands import COMMANDS
+from mtrl_surgery.commands import COMMANDS, record
 from mtrl_surgery.commands.completion import SCRIPTS, query
 from mtrl_surgery.methods.registry import ALIASES, METHODS
 
@@ -35,15 +35,30 @@ def test_commands():
         "train agent.hid": ["agent.hidden_sizes="],
         "train total": ["total_steps="],
         "train -m method=ls,sa": ["method=ls,samgs"],
+        "train -m sweep.cp": ["sweep.cpus="],
+        "train -m sweep.cpus=2 method=ls,sa": ["method=ls,samgs"],
         "methods pcg": ["pcgrad"],
+        "methods pa": ["page="],
         "evaluate ch": ["checkpoint="],
+        "record f": ["fps=", "format="],
+        "record checkpoint=runs/a ": [f"{field.name}=" for field in dataclasses.fields(record.Arguments)],
+        "export ": ["checkpoint=", "out=", "format="],
+        "report p": ["published=", "png=", "parts="],
+        "sweep st": ["status", "stop"],
+        "sweep stop ": [],
         "bench up": ["update", "update_gflops=", "updates="],
+        "bench update up": ["updates="],
         "completion ": list(SCRIPTS),
         "nonsense ": [],
     }.items(),
 )
 def test_replies(line: str, replies: list[str]):
     assert query(f"mtrl-surgery {line}") == replies
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_replies(command: str):
+    assert query(f"mtrl-surgery {command} ")
 
 
 def test_groups_and_keys_of_the_root():
@@ -59,6 +74,7 @@ def test_groups_and_keys_of_the_root():
         "mtrl-surgery train method=sam": ["samgs "],
         "mtrl-surgery train me": ["method.", "method="],
         "python -m mtrl_surgery ev": ["evaluate "],
+        "mtrl-surgery record checkpoint=runs/a ca": ["camera="],
     }.items(),
 )
 def test_bash_completes(line: str, replies: list[str], tmp_path: Path):

@@ -144,12 +144,36 @@ def test_a_signal_ends_a_run_that_then_goes_on_to_the_same_bytes(
         assert (path / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_a_sweep_does_every_run_and_its_code_is_the_worst(run: Run):
-    said = run("train", "-m", *SMALL, "total_steps=50", "method=ls,samgs", "env.horizon=200,-1")
-    assert said.code == 2 and said.err.count("error: env.horizon=-1 must be at least 1") == 2
-    names = sorted(path.name for path in Path("runs").iterdir() if not path.name.startswith("."))
-    assert [name.split("_")[1] for name in names] == ["ls", "samgs"]
-    assert all(status(Path("runs") / name) == "finished" for name in names)
+def test_a_sweep_with_a_run_that_makes_no_sense_does_not_start(run: Run):
+    said = run("train", "-m", *SMALL, "method=ls,samgs", "env.horizon=200,-1")
+    assert said.code == 2 and said.err.startswith("error: run 2 of 4 (method=ls env.horizon=-1): env.horizon=-1 must")
+    assert not Path("runs").exists()
+
+
+def test_a_sweep_of_finished_runs_leaves_them_alone(run: Run, copy: Path):
+    before = (copy / "manifest.json").read_bytes()
+    said = run("train", "-m", *(word for word in SMALL if word != "method=ls"), "method=ls,ls", f"out={copy.parent}")
+    assert said.code == 2 and "are the same run" in said.err
+    said = run("train", "-m", *SMALL, "seed=0", f"out={copy.parent}", "sweep.report=false")
+    assert said.code == 0 and "1 runs, 1 of them done before" in said.err, said.err
+    assert (copy / "manifest.json").read_bytes() == before, "it is found where the plain command put it"
+
+
+def test_a_named_folder_is_begun_gone_on_with_and_begun_again(run: Run, finished: Path):
+    assert run("train", *SMALL, "folder=here/mine").code == 0
+    mine, files = Path("here/mine"), ("metrics.jsonl", "evaluations.jsonl")
+    assert yaml.safe_load((mine / "config.yaml").read_text())["folder"] is None, "a folder that is moved stays right"
+    assert all((mine / name).read_bytes() == (finished / name).read_bytes() for name in files)
+    assert run("train", *SMALL, "folder=here/mine", "total_steps=250").code == 0
+    assert rows(mine / "metrics.jsonl")[-1]["step"] == 250
+    said = run("train", *SMALL, "folder=here/mine", "total_steps=250", "seed=1")
+    assert said.code == 2 and "folder=here/mine: the run was made with seed=0 there, 1 here" in said.err
+    shutil.rmtree(mine / "checkpoints")  # as if killed before its first checkpoint
+    assert run("train", *SMALL, "folder=here/mine", "total_steps=200").code == 0
+    assert all((mine / name).read_bytes() == (finished / name).read_bytes() for name in files)
+    assert [one["before"] for one in json.loads((mine / "manifest.json").read_text())["resumed"]] == ["finished"] * 2
+    said = run("train", *SMALL, "folder=here/mine", "resume=here/mine")
+    assert said.code == 2 and "both name the run's folder" in said.err
 
 
 def test_different_methods_for_actor_and_critic(run: Run):

@@ -220,8 +220,8 @@ def colours(low: float, high: float, title: str, panels: Panels, diverging: bool
 
 
 def look_of(group: Group) -> Style:
-    """The style of a group's method."""
-    return style(group.method, group.variant)
+    """The style of a group: its own, or its method's."""
+    return group.look or style(group.method, group.variant)
 
 
 def extent(values: ArrayLike) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
-from mtrl_surgery.reports.bootstrap import AGGREGATES, curve, performance_profile
+from mtrl_surgery.reports.bootstrap import AGGREGATES, CURVE_DRAWS, curve, performance_profile
 from mtrl_surgery.reports.figures.base import (
     Panels,
     Part,
@@ -34,15 +34,26 @@ BANDED = 8
 NAMES = {"iqm": "interquartile mean", "mean": "mean", "median": "median over tasks"}
 
 
-def score_curves(benchmark: Benchmark, aggregate: str = "iqm", confidence: float = 0.95) -> Part:
-    """Every method's aggregate over seeds and tasks, with its bootstrap interval."""
+def score_curves(
+    benchmark: Benchmark, aggregate: str = "iqm", confidence: float = 0.95, every_interval: bool = True
+) -> Part:
+    """Every method's aggregate over seeds and tasks, with its bootstrap interval.
+
+    Args:
+        benchmark: Its runs.
+        aggregate: Over seeds and tasks.
+        confidence: Of the intervals.
+        every_interval: Also those of more methods than have bands, which only the CSV file shows.
+    """
     panels = Panels([None], height=max(400, 18 * len(benchmark.groups)), right=legend_room(benchmark.groups), top=34)
     rows: list[tuple[Any, ...]] = []
     banded = len(benchmark.groups) <= BANDED
     for group in benchmark.groups:
         places = thin_steps(len(group.steps_T), _POINTS)
         steps = group.steps_T[places]
-        value_T, low_T, high_T = curve(group.scores_TRK[places], AGGREGATES[aggregate], confidence)
+        statistic = AGGREGATES[aggregate]
+        draws = CURVE_DRAWS if banded or every_interval else 0
+        value_T, low_T, high_T = curve(group.scores_TRK[places], statistic, confidence, draws)
         look = look_of(group)
         there = np.isfinite(value_T)
         if banded and np.isfinite(low_T).any():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from mtrl_surgery.reports.benchmarks import Benchmark
+from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.figures.base import (
     Figure,
     Panels,
     Part,
+    Trace,
     band,
     legend,
     legend_room,
@@ -22,6 +24,9 @@ from mtrl_surgery.reports.figures.base import (
     thin_steps,
 )
 from mtrl_surgery.reports.figures.grids import GridAxis, task_grid
+from mtrl_surgery.reports.intervals import Floats
+from mtrl_surgery.reports.records import Record
+from mtrl_surgery.reports.scores import Steps
 from mtrl_surgery.reports.series import of_health, of_tasks
 
 _RL = (
@@ -31,6 +36,10 @@ _RL = (
     ("restarts", "workers replaced so far"),
 )
 _SUPERVISED = (("train_seconds", "seconds an epoch"), ("cpu_seconds", "processor seconds an epoch"))
+
+
+_POINTS = 8_000
+"""Of all lines of a panel."""
 
 
 def run_health(benchmark: Benchmark) -> Part | None:
@@ -45,20 +54,18 @@ def run_health(benchmark: Benchmark) -> Part | None:
     panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, right=legend_room(benchmark.groups))
     rows: list[tuple[Any, ...]] = []
     seen: set[str] = set()
+    most = min(120, max(20, _POINTS // max(1, len(benchmark.records))))
     for place, (key, _) in enumerate(shown):
         for group in benchmark.groups:
-            for record in group.records:
-                steps, values = of_health(record, key)
-                if not len(steps):
-                    continue
-                times = thin_steps(len(steps), 120)
-                hover = f"%{{y:.4g}} at %{{x:,}}<extra>{record.path.name}</extra>"
-                first = group.label not in seen
-                seen.add(group.label)
-                drawn = line(steps[times], values[times], look_of(group), group.label, showlegend=first)
-                drawn["line"] = {**drawn["line"], "width": 1.3}
-                panels.add(place, {**drawn, "mode": "lines", "hovertemplate": hover})
-                rows += [(record.path.name, key, s, v) for s, v in zip(steps[times], values[times], strict=True)]
+            lines = [(record, *_thinned(of_health(record, key), most)) for record in group.records]
+            lines = [(record, steps, values) for record, steps, values in lines if len(steps)]
+            if not lines:
+                continue
+            first = group.label not in seen
+            seen.add(group.label)
+            panels.add(place, _lines(lines, group, showlegend=first))
+            for record, steps, values in lines:
+                rows += [(record.path.name, key, s, v) for s, v in zip(steps, values, strict=True)]
         panels.axis(place, "x", rangemode="tozero")
         panels.axis(place, "y", rangemode="tozero")
     for place in range(max(0, len(shown) - 2), len(shown)):
@@ -68,26 +75,46 @@ def run_health(benchmark: Benchmark) -> Part | None:
     return Part("health", "Run health", caption, {"": figure}, ("run", "measure", "step", "value"), rows)
 
 
+def _thinned(series: tuple[Steps, Floats], most: int) -> tuple[Steps, Floats]:
+    times = thin_steps(len(series[0]), most)
+    return series[0][times], series[1][times]
+
+
+def _lines(lines: Sequence[tuple[Record, Steps, Floats]], group: Group, showlegend: bool) -> Trace:
+    """A group's runs as one trace with gaps between them: hundreds of traces would be slow to draw."""
+    gap = np.full(1, np.nan)
+    x = np.concatenate([part for _, steps, _ in lines for part in (steps.astype(np.float64), gap)])
+    y = np.concatenate([part for _, _, values in lines for part in (values, gap)])
+    drawn = line(x, y, look_of(group), group.label, showlegend=showlegend)
+    hover = f"seed %{{customdata}}: %{{y:.4g}} at %{{x:,}}<extra>{group.label}</extra>"
+    seeds = [record.seed for record, steps, _ in lines for _ in range(len(steps) + 1)]
+    look = {**drawn["line"], "width": 1.3}
+    return {**drawn, "mode": "lines", "line": look, "customdata": seeds, "hovertemplate": hover}
+
+
 def temperatures(benchmark: Benchmark) -> Part | None:
     """SAC's temperature: its mean and range over tasks for each method, and task by task; None where there is none."""
     tasks = benchmark.yardstick.tasks
     panels = Panels([None], height=320, right=legend_room(benchmark.groups), top=34)
-    drawn = False
+    ends: list[float] = []
     for group in benchmark.groups:
         steps, values_TK = of_tasks(group, "temperature", tasks)
         if not len(steps):
             continue
-        drawn = True
+        positive = values_TK[values_TK > 0]
+        ends += [float(positive.min()), float(positive.max())] if len(positive) else [1.0]
         times = thin_steps(len(steps), 120)
         own = values_TK[times]
         look = look_of(group)
         if own.shape[1] > 1:
             panels.add(0, band(steps[times], own.min(1), own.max(1), look, group.label))
         panels.add(0, line(steps[times], own.mean(1), look, group.label))
-    if not drawn:
+    if not ends:
         return None
     panels.axis(0, "x", title=step_title(benchmark.kind), rangemode="tozero")
-    panels.axis(0, "y", title="temperature", type="log", exponentformat="power", dtick=1)
+    # Where there is hardly a decade, 2 and 5 have marks too.
+    marks = 1 if max(ends, default=1.0) > 30 * min(ends, default=1.0) else "D2"
+    panels.axis(0, "y", title="temperature", type="log", exponentformat="power", dtick=marks)
     figures: dict[str, Figure] = {
         "mean over tasks": panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
     }

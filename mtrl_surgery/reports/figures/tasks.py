@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.figures.base import Panels, Part, legend, legend_room, look_of, numbers
@@ -43,8 +42,7 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
         else:
             dot = {"color": look.colour, "symbol": look.marker, "size": 8}
             panels.add(0, {"type": "scatter", "mode": "markers", "marker": dot, **shown})
-        for seed, scores_K in zip(group.seeds_R, summarise(group.scores_TRK, "final"), strict=True):
-            panels.add(0, _dots(scores_K, at_K, group, seed))
+        panels.add(0, _dots(summarise(group.scores_TRK, "final"), at_K, group))
         columns = (found["rate"], found["low"], found["high"], found["successes"], found["episodes"])
         rows += [(group.label, task, *values) for task, *values in zip(tasks, *columns, strict=True)]
     panels.axis(0, "x", title=benchmark.score, **({"range": [0, 1.02]} if bars else {}))
@@ -108,15 +106,17 @@ def _said(found: dict[str, Floats], k: int, task: str) -> str:
     return text + (f", {found['successes'][k]:.0f} of {found['episodes'][k]:.0f}" if found["episodes"][k] > 0 else "")
 
 
-def _dots(scores_K: Floats, at_K: ArrayLike, group: Group, seed: int) -> dict[str, Any]:
+def _dots(scores_RK: Floats, at_K: Floats, group: Group) -> dict[str, Any]:
+    """All seeds' scores as one trace: hundreds of them would be slow to draw."""
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": numbers(scores_K),
-        "y": numbers(at_K),
+        "x": numbers(scores_RK.ravel()),
+        "y": numbers(np.tile(at_K, len(scores_RK))),
         "marker": {"color": look_of(group).colour, "size": 5, "line": {"color": "#ffffff", "width": 1}},
         "name": group.label,
         "legendgroup": group.label,
         "showlegend": False,
-        "hovertemplate": f"seed {seed}: %{{x:.3f}}<extra>{group.label}</extra>",
+        "customdata": [seed for seed in group.seeds_R for _ in at_K],
+        "hovertemplate": f"seed %{{customdata}}: %{{x:.3f}}<extra>{group.label}</extra>",
     }

@@ -87,7 +87,7 @@ def ordered(benchmark: Benchmark, how: Summary, last: int, aggregate: str) -> Sc
 
 def paired(ours: Group, theirs: Group, ours_RK: np.ndarray, theirs_SK: np.ndarray) -> bool:
     """Whether row r of both is the same seed: initial weights, goals and streams follow from it."""
-    everyone = len(ours_RK) == len(ours.seeds_R) and len(theirs_SK) == len(theirs.seeds_R)
+    everyone = len(ours_RK) == len(set(ours.seeds_R)) and len(theirs_SK) == len(theirs.seeds_R)
     return everyone and ours.seeds_R == theirs.seeds_R
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,14 +45,19 @@ def test_every_data_set_has_a_preset() -> None:
         assert to_settings(compose(TRAIN, [f"dataset={name}"])).dataset.name == name
 
 
-def test_a_sweep_makes_a_run_for_each(run: Run, tmp_path: Path) -> None:
-    said = run("train", "-m", "method=ls,stl", "seed=0,1", *TINY)
-    assert said.code == 0, said.err
-    folders = sorted(path for path in (tmp_path / "runs/vision").iterdir() if not path.name.startswith("."))
-    assert [folder.name.rsplit("_", 1)[0] for folder in folders] == [
-        f"multidigits_lenet_{method}_s{seed}" for method in ("ls", "stl") for seed in (0, 1)
-    ]
-    assert {RunFolder.open(folder).manifest()["status"] for folder in folders} == {"finished"}
+def test_a_sweep_finds_a_finished_run_and_a_named_folder_is_begun_and_gone_on_with(run: Run, tmp_path: Path) -> None:
+    assert run("train", "method=ls", *TINY).code == 0
+    (folder,) = (tmp_path / "runs/vision").iterdir()
+    said = run("train", "-m", "method=ls", *TINY, "sweep.report=false")
+    assert said.code == 0 and "1 runs, 1 of them done before" in said.err, said.err
+
+    mine = tmp_path / "mine"
+    assert run("train", "method=ls", *TINY, f"folder={mine}").code == 0
+    assert (mine / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    shutil.rmtree(mine / "checkpoints")  # as if killed before its first checkpoint
+    assert run("train", "method=ls", *TINY, f"folder={mine}").code == 0
+    assert (mine / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    assert len(RunFolder.open(mine).manifest()["resumed"]) == 1
 
 
 def test_resume_goes_on_and_remembers_what_it_was_told(run: Run, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""A live page over runs: how they stand, curves, conflicts, health; what is appended to them appears.
+
+usage: mtrl-surgery dashboard RUNS [RUNS ...] [KEY=VALUE ...]
+
+RUNS   folders, with run folders at any depth below them; more may come and go while the page is open
+host   on which address to listen; another one than 127.0.0.1 lets other machines read the runs
+port   on which port; 0 takes a free one
+every  seconds between updates
+open   open=true opens a browser
+
+The page has an address for each view, with its filters and groups. Runs are only read, and nothing outside of the
+folders is: a link that leads out of them is not followed. Ctrl-C stops it; it starts and changes no run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.schema import SettingsError
+
+
+@dataclass
+class Arguments:
+    """Options of `dashboard`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8050
+    every: float = 5.0
+    open: bool = False
+
+
+def main(words: Sequence[str]) -> int:
+    """Serve the page until Ctrl-C."""
+    if not words or wants_help(words):
+        print(usage(__doc__))
+        return 0
+    places = [word for word in words if "=" not in word or os.path.exists(word)]
+    arguments = parse([word for word in words if word not in places], Arguments)
+    if not 0 <= arguments.port < 65536:
+        raise SettingsError(f"port={arguments.port}: must be 0 to 65535")
+    if not arguments.every >= 0.2:
+        raise SettingsError(f"every={arguments.every}: must be at least 0.2 seconds")
+    from mtrl_surgery.dashboard.following import Follower
+    from mtrl_surgery.dashboard.roots import Roots
+    from mtrl_surgery.dashboard.serving import is_loopback, listen, serve
+
+    roots = Roots(places)
+    local = is_loopback(arguments.host)
+    try:
+        from mtrl_surgery.dashboard.app import make_app
+    except ImportError as error:
+        if (error.name or "").split(".")[0] not in ("dash", "plotly", "flask"):
+            raise
+        raise SettingsError(
+            f"the dashboard needs {error.name}, which is not installed: pip install 'mtrl-surgery[dashboard]'"
+        ) from error
+    from mtrl_surgery.commands.report_vision import judge
+
+    listening = listen(arguments.host, arguments.port)
+    follower = Follower(roots, judge, arguments.every)
+    app = make_app(follower, anywhere=not local)
+    port = listening.getsockname()[1]
+    shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+    if not local:
+        print(
+            f"warning: host={arguments.host}: whoever reaches port {port} of this machine can read the runs below "
+            f"{roots}; there is no password",
+            file=sys.stderr,
+        )
+    print(f"{roots}: http://{shown}:{port}/ (Ctrl-C stops)", flush=True)
+    follower.start()
+    if arguments.open:
+        webbrowser.open(f"http://{shown}:{port}/")
+    try:
+        serve(app.server, listening)
+    except KeyboardInterrupt:
+        print("stopped")
+    finally:
+        follower.stop()
+    return 0

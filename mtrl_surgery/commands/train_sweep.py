@@ -1,0 +1,77 @@
+"""What a sweep must know of `train`: the runs' folders, and what each takes of a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.commands.program import TRAIN
+from mtrl_surgery.settings import TrainSettings, run_name, to_settings, validate
+from mtrl_surgery.sweeps.measure import Measure
+from mtrl_surgery.sweeps.plan import Description, Need, Trainee, one_run_only, resolve_on
+
+_WORKERS = ("cluster", "cluster.kind", "cluster.workers", "cluster.address", "learner.num")
+"""Keys that say where a run collects; who sets one of them knows what a run takes."""
+
+
+def presets(words: Sequence[str]) -> list[str]:
+    """Runs of a sweep collect in their own process: many at a time use the cores better than many workers of one."""
+    named = {word.lstrip("+~").partition("=")[0] for word in words}
+    return [] if named.intersection(_WORKERS) else ["cluster=inline"]
+
+
+def describe(config: DictConfig, here: bool) -> Description:
+    """Check a run's configuration, and say where it is written and what it takes.
+
+    Raises:
+        SettingsError, AgentError, ClusterError, EnvError: it makes no sense, or cannot be part of a sweep.
+    """
+    settings = to_settings(config)
+    one_run_only("resume", settings.resume)
+    one_run_only("folder", settings.folder)
+    threads = 1 if settings.threads is None else settings.threads
+    settings = dataclasses.replace(settings, threads=threads)
+    validate(settings)
+    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
+
+    settings = resolve_on(resolve, settings, here)
+    return Description(
+        out=settings.out,
+        name=run_name(settings),
+        words=(f"threads={threads}", f"device={settings.device}"),
+        need=need_of(settings),
+        measure=Measure("metrics", "step", settings.total_steps, "steps"),
+    )
+
+
+def need_of(settings: TrainSettings) -> Need:
+    """What a run takes, by its own settings.
+
+    Raises:
+        SettingsError: that would depend on the machine it comes to.
+    """
+    cluster, learner, threads = settings.cluster, settings.learner, settings.threads or 1
+    gpus = learner.gpus if learner.gpus is not None else float(settings.device.startswith("cuda"))
+    if cluster.kind == "inline":
+        return Need(threads, gpus, because=f"threads={threads}")
+    if cluster.workers is None:
+        raise SettingsError(
+            f"cluster.workers=null: in a sweep, say how many workers a run of cluster={cluster.kind} has "
+            f"(cluster.workers=N), or leave out cluster= for runs in one process each"
+        )
+    workers = min(cluster.workers, len(settings.env.tasks))
+    because = f"threads={threads}, cluster.workers={workers}"
+    if learner.num > 1:
+        because += f", learner.num={learner.num}"
+    if cluster.kind == "local":
+        return Need(workers + threads * learner.num, gpus * learner.num, because=because)
+    if learner.num == 1:
+        return Need(threads, gpus, workers, because=because)
+    each = threads if learner.cpus is None else learner.cpus
+    return Need(1, 0, workers + each * learner.num, gpus * learner.num, because)
+
+
+TRAINEE = Trainee(TRAIN, "mtrl_surgery", presets, describe)

@@ -1,0 +1,61 @@
+"""The server: threads of this process, on an address that was asked for."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from mtrl_surgery.reports.errors import ReportError
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is listened on; `port` 0 takes a free one.
+
+    Raises:
+        ReportError: The port is taken, or the host is none of this machine's.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(64)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ReportError(f"port={port}: already in use on {host}; name another, or port=0 for any") from error
+        if error.errno == errno.EACCES:
+            raise ReportError(f"port={port}: this user may not listen on it; name one above 1023") from error
+        raise ReportError(f"host={host}: cannot listen there: {error.strerror or error}") from error
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(application: Callable[..., Any], listening: socket.socket) -> None:
+    """Answers until it is interrupted."""
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay open: a page asks every few seconds
+        disable_nagle_algorithm = True
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            pass
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    host, port = listening.getsockname()[:2]
+    server = make_server(host, port, application, threaded=True, request_handler=Quiet, fd=listening.fileno())
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()

@@ -1,0 +1,123 @@
+"""What a Ray task does: one run's process, watched until it ends or is asked to."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mtrl_surgery.runs.folder import LOG, held_by
+from mtrl_surgery.runs.manifest import now
+from mtrl_surgery.sweeps.errors import SweepError
+from mtrl_surgery.sweeps.folder import STOP, TABLE
+
+LEASH = Path(__file__).with_name("leash.py")
+_POLL = 0.25  # seconds
+_LOCK_WAIT = 60.0  # seconds that the last attempt's process may take to die
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to do.
+
+    Attributes:
+        command: The words after the interpreter's name.
+        folder: The run's own folder.
+        sweep: The sweep's folder.
+        cwd: Where its relative paths begin.
+        environment: Variables of its process, besides those of the Ray worker.
+    """
+
+    command: tuple[str, ...]
+    folder: str
+    sweep: str
+    cwd: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run's process is there."""
+
+    host: str
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The run's process ended with an exit code; a negative one is the signal that killed it."""
+
+    code: int
+
+
+def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
+    """Start the run's process and wait for its end; a file called `stop` in the sweep's folder asks it to stop.
+
+    The process has a group of its own, writes its output to the run's log, and dies with the process that calls this.
+
+    Args:
+        order: The run.
+        node: The id of this node, for the table.
+
+    Raises:
+        SweepError: the node does not see the sweep's folders, or another process keeps writing the run's.
+    """
+    folder, stop = Path(order.folder), Path(order.sweep) / STOP
+    _check_shared(order)
+    folder.mkdir(parents=True, exist_ok=True)
+    _wait_until_free(folder)
+    command = [sys.executable, *order.command]
+    with open(folder / LOG, "ab") as log:
+        log.write(f"=== {now()} on {socket.gethostname()}: {shlex.join(command)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=order.cwd,
+            env=os.environ | order.environment,
+            start_new_session=True,
+        )
+    try:
+        yield Started(socket.gethostname(), process.pid, node)
+        asked = False
+        while process.poll() is None:
+            if not asked and stop.exists():
+                # To the run alone: a Ray of its own in its group must live until the checkpoint is written.
+                process.terminate()
+                asked = True
+            time.sleep(_POLL)
+        yield Ended(process.returncode)
+    finally:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _check_shared(order: Order) -> None:
+    host = socket.gethostname()
+    for path in (Path(order.cwd), Path(order.sweep) / TABLE):
+        if not path.exists():
+            raise SweepError(
+                f"{host} does not have {path}: on several machines, the folder that the sweep is started in and out= "
+                f"must lie on a disk that all of them see under the same path"
+            )
+
+
+def _wait_until_free(folder: Path) -> None:
+    deadline = time.monotonic() + _LOCK_WAIT
+    while (holder := held_by(folder)) is not None:
+        if time.monotonic() > deadline:
+            raise SweepError(f"{folder} is still being written by {holder} after {_LOCK_WAIT:.0f} s")
+        time.sleep(_POLL)

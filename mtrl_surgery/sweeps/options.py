@@ -1,0 +1,91 @@
+"""The keys `sweep.*`, which stand beside `-m` and are no part of any run's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mtrl_surgery.cli.arguments import parse
+from mtrl_surgery.cli.schema import check_least
+from mtrl_surgery.sweeps.errors import SweepError
+
+PREFIX = "sweep."
+_MULTIRUN = ("-m", "--multirun")
+_SCREENS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")
+
+
+@dataclass
+class SweepOptions:
+    """How the runs of a sweep are done."""
+
+    cpus: float | None = None  # CPUs that a run holds; null: what its own settings take
+    gpus: float | None = None  # the same of GPUs; a part of one lets several runs share it
+    parallel: int | None = None  # runs at once; null: as many as there is room for
+    retries: int = 3  # times in a row that a run may be lost without a new checkpoint before it counts as failed
+    max_failures: int | None = None  # failed runs after which no other is started; null: all are tried
+    address: str | None = None  # null: a Ray of its own on this machine; HOST:PORT, or auto on a node: join a cluster
+    wait_for_nodes: bool = False  # start although no node has room for a run yet: an autoscaler will bring one
+    folder: str | None = None  # where the sweep keeps its table; null: <out>/.sweeps/<name>
+    report: bool = True  # end with a report on the runs
+
+    def validate(self) -> None:
+        """Check every option.
+
+        Raises:
+            SettingsError: a value makes no sense; names the key and what is allowed.
+        """
+        check_least(
+            {
+                "sweep.cpus": (self.cpus, 0),
+                "sweep.gpus": (self.gpus, 0),
+                "sweep.parallel": (self.parallel, 1),
+                "sweep.retries": (self.retries, 0),
+                "sweep.max_failures": (self.max_failures, 1),
+            }
+        )
+
+
+@dataclass
+class _Words:
+    sweep: SweepOptions = field(default_factory=SweepOptions)
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Whether the words ask for several runs, and not for one of hydra's screens about them."""
+    asked = {word.partition("=")[0] for word in words}
+    return not asked.isdisjoint(_MULTIRUN) and asked.isdisjoint(_SCREENS)
+
+
+def one_run(words: Sequence[str]) -> list[str]:
+    """The words of a command that does one run, or shows one of hydra's screens.
+
+    Raises:
+        SweepError: a key of sweeps without `-m`.
+    """
+    options = [word for word in words if word.startswith(PREFIX)]
+    if options and set(words).isdisjoint(_MULTIRUN):
+        raise SweepError(f"{options[0]}: says how a sweep is done, which needs -m")
+    return _without_options(words)
+
+
+def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
+    """The sweep's own options, and the words of its runs.
+
+    Raises:
+        SettingsError: an option is unknown, or its value makes no sense.
+        SweepError: a flag or a key that a sweep has no use for.
+    """
+    flags = [word for word in words if word.startswith("-") and word not in _MULTIRUN]
+    if flags:
+        raise SweepError(f"{flags[0]}: a sweep takes no such flag; choices: {', '.join(_SCREENS)}")
+    options = parse([word for word in words if word.startswith(PREFIX)], _Words).sweep
+    options.validate()
+    rest = [word for word in _without_options(words) if word not in _MULTIRUN]
+    for word in rest:
+        if word.lstrip("+~").startswith(("hydra.", "hydra/")):
+            raise SweepError(f"{word}: the runs of a sweep are Ray tasks, and the keys sweep.* say how they are done")
+    return options, rest
+
+
+def _without_options(words: Sequence[str]) -> list[str]:
+    return [word for word in words if not word.startswith(PREFIX)]

@@ -1,0 +1,104 @@
+"""How long a page takes, in a headless Chromium on this machine: `python -m tests.dashboard.measure RUNS`.
+
+RUNS is what `tests.dashboard.many` has made; rows are appended to its running runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+
+from tests.dashboard.conftest import BROWSERS, Server
+from tests.dashboard.many import evaluation_rows, metric_rows
+
+VIEWS = {
+    "overview": "#runs tbody tr",
+    "curves": "#figure-score_curves .main-svg",
+    "tasks": "#figure-task_by_time .main-svg",
+    "methods": "#part-method_against_method h3",
+    "conflicts": "#figure-conflict_curves .main-svg",
+    "health": "#figure-health .main-svg",
+    "config": "#part-differences table",
+}
+
+
+def opened(browser: Any, url: str, selector: str) -> tuple[Any, float]:
+    """A new page without any cache, and the seconds until it shows something."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    start = time.perf_counter()
+    page.goto(url)
+    page.wait_for_selector(selector, timeout=120_000)
+    return page, time.perf_counter() - start
+
+
+def append(run: Path, step: int, share: float) -> None:
+    """What a running run writes: a logged step and an evaluation."""
+    rng = np.random.default_rng(step)
+    with (run / "metrics.jsonl").open("a") as metrics, (run / "evaluations.jsonl").open("a") as evaluations:
+        metrics.writelines(metric_rows(rng, step))
+        evaluations.writelines(evaluation_rows(rng, step, share))
+    with (run / "health.jsonl").open("a") as health:
+        health.write(f'{{"step":{step},"time":{time.time()},"wall_s":1.0,"steps_per_s":{80 + 20 * share}}}\n')
+
+
+def seconds_until_drawn(page: Any, view: str, run: Path, step: int) -> float:
+    """From a row in the file to another picture on the page."""
+    shown = "#runs" if view == "overview" else VIEWS[view].partition(" ")[0]
+    picture = f"document.querySelector('{shown}').innerHTML"
+    before = page.evaluate(picture)
+    start = time.perf_counter()
+    append(run, step, float(np.random.default_rng(step).random()))
+    while page.evaluate(picture) == before:
+        if time.perf_counter() - start > 60:
+            return float("nan")
+        time.sleep(0.01)
+    return time.perf_counter() - start
+
+
+def main(root: str) -> None:
+    """Prints a table."""
+    running = [path for path in sorted(Path(root).iterdir()) if '"running"' in (path / "manifest.json").read_text()]
+    chromium = next(filter(None, map(shutil.which, BROWSERS)))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser.new_page().close()
+        server = Server(root, "port=0", "every=0.2")
+        page, first = opened(browser, server.url, VIEWS["overview"])
+        start = time.perf_counter()
+        done = page.locator("#status", has_text=re.compile(r"^\d+ runs?$"))
+        done.wait_for(timeout=300_000)
+        print(
+            f"a server that has read nothing: {first:.2f} s to the first rows, {time.perf_counter() - start:.1f} s more"
+        )
+        page.close()
+        print(f"{'view':10} {'first':>6} {'again':>6} {'update':>7}   seconds; load {os.getloadavg()[0]:.1f}")
+        for place, (view, selector) in enumerate(VIEWS.items()):
+            page, first = opened(browser, f"{server.url}?view={view}", selector)
+            page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for(timeout=300_000)
+            page.wait_for_timeout(4000)
+            page.close()
+            page, again = opened(browser, f"{server.url}?view={view}", selector)
+            page.wait_for_timeout(2000)
+            updates = []
+            for time_ in range(3 if view != "config" else 0):
+                updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
+                page.wait_for_timeout(1500)
+            print(f"{view:10} {first:6.2f} {again:6.2f} {np.median(updates) if updates else np.nan:7.2f}", flush=True)
+            page.close()
+        memory = Path(f"/proc/{server.process.pid}/status")
+        if memory.exists():
+            print(re.search(r"VmHWM:\s+(\d+) kB", memory.read_text()).group(1), "kB at most")  # type: ignore[union-attr]
+        server.stop()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
