@@ -118,6 +118,10 @@ def _is_list(value: object) -> bool:
 
 def _words_of(command: str, *words: str) -> list[str]:
     """What may follow a command and these words: names and keys; keys are those of its module's `Arguments`."""
+    if command == "dashboard":
+        from mtrl_surgery.commands.dashboard import Arguments as Dashboard
+
+        return [f"{field.name}=" for field in fields(Dashboard)]
     if command == "bench":
         from mtrl_surgery.commands.bench import BENCHES
 

@@ -9,7 +9,7 @@
   const date = (text) => {
     if (!text) return "–";
     const at = new Date(text), two = (value) => String(value).padStart(2, "0");
-    return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
+    return `${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
   };
   const columns = [
     { key: "state", title: "state", by: (row) => order.indexOf(row.state), fill: badge },

@@ -45,7 +45,7 @@ def score_curves(
         confidence: Of the intervals.
         every_interval: Also those of more methods than have bands, which only the CSV file shows.
     """
-    panels = Panels([None], height=max(400, 18 * len(benchmark.groups)), right=legend_room(benchmark.groups), top=34)
+    panels = Panels([None], height=max(400, 20 * len(benchmark.groups)), right=legend_room(benchmark.groups), top=34)
     rows: list[tuple[Any, ...]] = []
     banded = len(benchmark.groups) <= BANDED
     for group in benchmark.groups:
@@ -110,7 +110,7 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
         ends = float(every.min()), float(every.max())
         lowest, highest = (0.0, 1.0) if benchmark.kind == "rl" else (ends[0] - 0.02 * (ends[1] - ends[0]), ends[1])
         bounds_N = np.linspace(lowest, highest, 101)
-        panels = Panels([None], height=max(360, 18 * len(scored)), right=legend_room(benchmark.groups), top=34)
+        panels = Panels([None], height=max(360, 20 * len(scored)), right=legend_room(benchmark.groups), top=34)
         for group, scores_RK in scored:
             share_N, low_N, high_N = performance_profile(scores_RK, bounds_N, confidence)
             look = look_of(group)
