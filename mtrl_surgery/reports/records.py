@@ -72,7 +72,7 @@ class Record:
             path: The folder.
             files: Which of `FILES` to read.
             most_steps: Of metrics, health and conflicts; evaluations are always read whole.
-            readings: By file, in the place of `most_steps`.
+            readings: By file, in the place of `most_steps`; a file without one is read whole.
 
         Raises:
             ReportError: It is no run folder, or holds what is none of ours.
@@ -88,7 +88,7 @@ class Record:
         """Reads these files too, from now on; whether anything changed."""
         for name in files:
             if name not in self._tails:
-                own = self._readings[name]
+                own = self._readings.get(name, Reading())
                 self._tails[name] = Tail(self.path / f"{name}.jsonl", own.most_steps, own.without)
         return self.refresh()
 
@@ -116,7 +116,7 @@ class Record:
         self._refresh_config()
         for name, tail in self._tails.items():
             rows, anew = tail.read()
-            own = self._readings[name]
+            own = self._readings.get(name, Reading())
             if own.slim is not None:
                 rows = [own.slim(row) for row in rows]
             # Whoever reads the rows meanwhile, in another thread, has the old list, or one that grows.
