@@ -15,6 +15,7 @@ folders is: a link that leads out of them is not followed. Ctrl-C stops it; it s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -72,11 +73,14 @@ def main(words: Sequence[str]) -> int:
             f"{roots}; there is no password",
             file=sys.stderr,
         )
-    print(f"{roots}: http://{shown}:{port}/ (Ctrl-C stops)", flush=True)
-    follower.start()
-    if arguments.open:
-        webbrowser.open(f"http://{shown}:{port}/")
+    # A shell that starts a job in the background has it ignore Ctrl-C, and SIGTERM would leave without a word.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
+        print(f"{roots}: http://{shown}:{port}/ (Ctrl-C stops)", flush=True)
+        follower.start()
+        if arguments.open:
+            webbrowser.open(f"http://{shown}:{port}/")
         serve(app.server, listening)
     except KeyboardInterrupt:
         print("stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -56,9 +57,9 @@ class Server:
         assert self.process.stdout is not None
         self.lines += self.process.stdout
 
-    def stop(self) -> int:
-        """Ctrl-C."""
-        self.process.send_signal(2)
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ctrl-C, or another signal."""
+        self.process.send_signal(number)
         try:
             return self.process.wait(20)
         finally:

@@ -23,20 +23,22 @@ VIEWS = {
     "overview": "#runs tbody tr",
     "curves": "#figure-score_curves .main-svg",
     "tasks": "#figure-task_by_time .main-svg",
-    "methods": "#part-method_against_method h3",
+    "methods": "#figure-method_against_method .main-svg",
     "conflicts": "#figure-conflict_curves .main-svg",
     "health": "#figure-health .main-svg",
     "config": "#part-differences table",
 }
 
 
-def opened(browser: Any, url: str, selector: str) -> tuple[Any, float]:
-    """A new page without any cache, and the seconds until it shows something."""
+def opened(browser: Any, url: str, selector: str) -> tuple[Any, float, float]:
+    """A new page without any cache, the seconds until it says something of the runs, and until all of it is drawn."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     start = time.perf_counter()
     page.goto(url)
+    page.wait_for_selector("#runs tbody tr, #sections h3", timeout=120_000)
+    first = time.perf_counter() - start
     page.wait_for_selector(selector, timeout=120_000)
-    return page, time.perf_counter() - start
+    return page, first, time.perf_counter() - start
 
 
 def append(run: Path, step: int, share: float) -> None:
@@ -71,7 +73,7 @@ def main(root: str) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         browser.new_page().close()
         server = Server(root, "port=0", "every=0.2")
-        page, first = opened(browser, server.url, VIEWS["overview"])
+        page, first, _ = opened(browser, server.url, VIEWS["overview"])
         start = time.perf_counter()
         done = page.locator("#status", has_text=re.compile(r"^\d+ runs?$"))
         done.wait_for(timeout=300_000)
@@ -79,19 +81,21 @@ def main(root: str) -> None:
             f"a server that has read nothing: {first:.2f} s to the first rows, {time.perf_counter() - start:.1f} s more"
         )
         page.close()
-        print(f"{'view':10} {'first':>6} {'again':>6} {'update':>7}   seconds; load {os.getloadavg()[0]:.1f}")
+        print(f"{'view':10} {'text':>6} {'figure':>6} {'update':>7}   seconds")
         for place, (view, selector) in enumerate(VIEWS.items()):
-            page, first = opened(browser, f"{server.url}?view={view}", selector)
+            page, _, _ = opened(browser, f"{server.url}?view={view}", selector)
             page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for(timeout=300_000)
             page.wait_for_timeout(4000)
             page.close()
-            page, again = opened(browser, f"{server.url}?view={view}", selector)
+            page, text, figure = opened(browser, f"{server.url}?view={view}", selector)
             page.wait_for_timeout(2000)
             updates = []
             for time_ in range(3 if view != "config" else 0):
                 updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
                 page.wait_for_timeout(1500)
-            print(f"{view:10} {first:6.2f} {again:6.2f} {np.median(updates) if updates else np.nan:7.2f}", flush=True)
+            update = np.median(updates) if updates else np.nan
+            load = os.getloadavg()[0]
+            print(f"{view:10} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)
             page.close()
         memory = Path(f"/proc/{server.process.pid}/status")
         if memory.exists():

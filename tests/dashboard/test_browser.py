@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import TimeoutError as Late
 
 from tests.dashboard.conftest import Server
 from tests.reports.folders import make_run
@@ -59,6 +60,7 @@ class Opened:
     def go(self, query: str = "") -> Any:
         self.page.goto(self.url + query)
         self.page.wait_for_selector("#runs tbody tr, #sections section h3")
+        self.page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for()  # all have been read
         return self.page
 
     def traces(self, part: str) -> list[dict[str, Any]]:
@@ -98,16 +100,29 @@ def test_every_view_has_its_figures(opened: Opened) -> None:
     assert page.locator(".remarks").count() == 0
 
 
+def choose_value(page: Any, value: str, chip: str) -> None:
+    """As a person would, who tries again if the list closed under the pointer: the page updates all the while."""
+    for last in (False, False, True):
+        page.locator("#values").click()
+        page.get_by_role("option", name=value).click()
+        page.keyboard.press("Escape")
+        try:
+            page.locator("#chips a", has_text=chip).wait_for(timeout=8000)
+            return
+        except Late as error:
+            shown = page.locator("#values").inner_text()
+            print(f"not chosen: {page.url} {shown!r}")
+            if last:
+                raise AssertionError(f"{chip} was not chosen: {page.url} {shown!r}") from error
+
+
 def test_a_filter_is_in_the_address_and_a_link_opens_it_again(opened: Opened) -> None:
     page = opened.go("?view=curves&benchmark=three")
     names = {trace["name"] for trace in opened.traces("score_curves")}
     assert names == {"ls (agent.tau=0.005)", "samgs (agent.tau=0.005)", "samgs (agent.tau=0.02)"}
     page.locator("#key").click()
     page.get_by_role("option", name="agent.tau").click()
-    page.locator("#values").click()
-    page.get_by_role("option", name="0.005").click()
-    page.keyboard.press("Escape")
-    page.locator("#chips a", has_text="agent.tau: 0.005").wait_for()
+    choose_value(page, "0.005", "agent.tau: 0.005")
     page.wait_for_selector("#figure-score_curves .legend text[data-unformatted='ls']")
     assert {trace["name"] for trace in opened.traces("score_curves")} == {"ls", "samgs"}
     assert "where.agent.tau=0.005" in page.url

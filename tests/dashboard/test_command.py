@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -79,9 +80,14 @@ def test_only_this_machine_is_answered_and_only_with_what_is_ours(server: Server
         assert answer.status == 404 or answer.read().startswith(b"<!doctype html>"), path
 
 
-def test_ctrl_c_ends_it_quietly(serve: Callable[..., Server], tmp_path: Path) -> None:
-    own = serve(tmp_path)
-    assert own.stop() == 0
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_end_it_quietly(serve: Callable[..., Server], tmp_path: Path, number: int) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a job in the background
+    try:
+        own = serve(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert own.stop(number) == 0
     assert "Traceback" not in "".join(own.lines)
 
 

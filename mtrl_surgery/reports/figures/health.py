@@ -38,7 +38,7 @@ _RL = (
 _SUPERVISED = (("train_seconds", "seconds an epoch"), ("cpu_seconds", "processor seconds an epoch"))
 
 
-_POINTS = 8_000
+_POINTS = 4_000
 """Of all lines of a panel."""
 
 
@@ -54,7 +54,7 @@ def run_health(benchmark: Benchmark) -> Part | None:
     panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, right=legend_room(benchmark.groups))
     rows: list[tuple[Any, ...]] = []
     seen: set[str] = set()
-    most = min(120, max(20, _POINTS // max(1, len(benchmark.records))))
+    most = min(120, max(12, _POINTS // max(1, len(benchmark.records))))
     for place, (key, _) in enumerate(shown):
         for group in benchmark.groups:
             lines = [(record, *_thinned(of_health(record, key), most)) for record in group.records]

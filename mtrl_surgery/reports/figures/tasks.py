@@ -11,6 +11,9 @@ from mtrl_surgery.reports.figures.base import Panels, Part, legend, legend_room,
 from mtrl_surgery.reports.intervals import Floats, wilson
 from mtrl_surgery.reports.summaries import summarise
 
+_DOTS = 1200
+"""Seeds' dots that can be told apart, and drawn in no time."""
+
 
 def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
     """The last evaluation: all seeds' episodes pooled with Wilson intervals, or means over seeds; and a dot a seed."""
@@ -23,6 +26,7 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
     thick = 0.86 / len(groups)
     rows: list[tuple[Any, ...]] = []
     bars = benchmark.kind == "rl"  # a bar starts at 0, which accuracies of 0.95 and 0.96 have no use for
+    dotted = sum(len(group.seeds_R) for group in groups) * len(tasks) <= _DOTS
     for place, group in enumerate(groups):
         found = pooled(group, confidence)
         at_K = np.arange(len(tasks), dtype=np.float64) + (place - (len(groups) - 1) / 2) * thick
@@ -42,7 +46,8 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
         else:
             dot = {"color": look.colour, "symbol": look.marker, "size": 8}
             panels.add(0, {"type": "scatter", "mode": "markers", "marker": dot, **shown})
-        panels.add(0, _dots(summarise(group.scores_TRK, "final"), at_K, group))
+        if dotted:
+            panels.add(0, _dots(summarise(group.scores_TRK, "final"), at_K, group))
         columns = (found["rate"], found["low"], found["high"], found["successes"], found["episodes"])
         rows += [(group.label, task, *values) for task, *values in zip(tasks, *columns, strict=True)]
     panels.axis(0, "x", title=benchmark.score, **({"range": [0, 1.02]} if bars else {}))
@@ -52,10 +57,10 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
     )
     whiskers = (
         f"Whiskers are {confidence:.0%} Wilson intervals of the pooled episodes: they tell how sure the rate of these "
-        "policies is, not how other seeds would do. Each dot is a seed."
+        "policies is, not how other seeds would do."
         if bars
-        else "Whiskers reach from the worst to the best seed; each dot is a seed."
-    )
+        else "Whiskers reach from the worst to the best seed."
+    ) + (" Each dot is a seed." if dotted else "")
     figure = panels.figure(showlegend=True, legend=legend(len(groups)), bargap=0)
     named = ("method", "task", "score", "low", "high", "successes", "episodes")
     caption = f"The last evaluation of every seed, method by method: {benchmark.score}. {whiskers}"
