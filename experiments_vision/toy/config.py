@@ -183,7 +183,7 @@ def published(config: MethodConfig, settings: ToySettings, given: Collection[str
     floor = settings.facts.floor
     known: dict[str, dict[str, Any]] = {
         "samgs": {"similarity": "mean", "gamma": 0.1, "beta2": 0.9 if settings.problem == "toy2o" else 0.99},
-        "famo": {"gamma": 0.0, "min_losses": [floor * first, floor * second]},
+        "famo": {"gamma": 0.0, "min_losses": [floor * first, floor * second], "compare_every": 1},
         "cagrad": {"c": 0.5, "rescale": 2},
     }
     changes = known.get(config.name, {})

@@ -221,14 +221,13 @@ class SharedStep:
         """
         self.calls += 1
         self._flag(batch, finite_K if batch.scale is None else torch.isfinite(batch.losses_K))
-        needs_observe = self.method.needs_losses_after_step
         if batch.scale is not None and not bool(finite_K.all()):
             self.skipped += 1
-            self.owes = [] if needs_observe else None
+            self.owes = [] if self.method.needs_losses_after_step else None
             return batch.losses_K.new_full((size or len(batch.tasks),), torch.nan)
         with present_only(self.method, batch.tasks) as method:
             answer = ask(method)
-        self.owes = list(batch.tasks) if needs_observe else None
+        self.owes = list(batch.tasks) if self.method.needs_losses_after_step else None
         return answer
 
     def _flag(self, batch: Batch, finite_K: Tensor) -> None:

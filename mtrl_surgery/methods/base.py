@@ -37,8 +37,8 @@ class Method(ABC, Generic[ConfigT]):
     """
 
     needs: ClassVar[Literal["losses", "gramian", "jacobian"]]
-    needs_losses_after_step: bool = False
-    """Whether `observe` wants the losses of the same batch after the optimizer's step; options may decide it."""
+    period: int = 1
+    """After how many steps what it costs repeats."""
     stochastic: ClassVar[bool] = False
     """Whether it draws random numbers (then the generator is part of the state)."""
     lazy_state: ClassVar[tuple[str, ...]] = ()
@@ -53,6 +53,11 @@ class Method(ABC, Generic[ConfigT]):
         # On the CPU for every device: the same draws everywhere, and a checkpoint that moves between devices.
         self.generator = torch.Generator().manual_seed(seed)
         self._diagnostics: dict[str, Tensor] = {}
+
+    @property
+    def needs_losses_after_step(self) -> bool:
+        """Whether `observe` wants the losses of the same batch after the step that the last call was for."""
+        return False
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Device tensors of the last call: always `weights_K` ([K]) once there was one."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -11,12 +14,20 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.losses import FamoConfig
 
 
+@dataclass
+class _Clock:
+    """The host's own count of calls, which a copy for a batch without some tasks shares."""
+
+    calls: int = 0
+
+
 class FAMO(LossWeighting[FamoConfig]):
     """Weights by which all logarithms of losses fall at the same rate (Alg. 1).
 
-    State: the task logits with their Adam, and the log-losses of the last call (from the first call on).
-    With `compare_with=same_batch`, `observe` must be called with the losses of the same batch after the optimizer's
-    step; with `next_batch` the next call of `weights` brings the losses, of its own batch, and nothing else is needed.
+    State: the task logits with their Adam, the log-losses of the last call (from the first call on), and the number of
+    calls. With `compare_with=same_batch`, `observe` must be called with the losses of the same batch after the
+    optimizer's step wherever `needs_losses_after_step` says so, which is once in `compare_every` steps; with
+    `next_batch` the next call of `weights` brings the losses, of its own batch, and nothing else is needed.
     Losses at or below their bound in `min_losses` count as `eps` above it.
     """
 
@@ -31,21 +42,31 @@ class FAMO(LossWeighting[FamoConfig]):
         self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
         self.state["logits_K"] = torch.zeros(num_tasks, dtype=torch.float64)
         self.state |= adam_state(num_tasks)
-        self.needs_losses_after_step = config.compare_with == "same_batch"
+        self.state["calls"] = torch.zeros((), dtype=torch.int64)
+        self._same_batch = config.compare_with == "same_batch"
+        self.period = config.compare_every if self._same_batch else 1
+        self._clock = _Clock()
+
+    @property
+    def needs_losses_after_step(self) -> bool:
+        """Whether this step is one of those after which `observe` is due; before the first, what that one will be."""
+        return self._same_batch and (max(self._clock.calls, 1) - 1) % self.period == 0
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """w_k = c z_k / (l_k - b_k), where z = softmax(logits) and c makes the weights sum to 1."""
         above_K = self._above(losses_K)
         log_losses_K = above_K.log()
-        if not self.needs_losses_after_step and "log_losses_K" in self.state:
+        if not self._same_batch and "log_losses_K" in self.state:
             self._learn(log_losses_K)
+        self._clock.calls += 1
+        self.state["calls"] = self.state["calls"] + 1
         self.state["log_losses_K"] = log_losses_K
         ratio_K = self.state["logits_K"].softmax(dim=0) / above_K
         return (ratio_K / ratio_K.sum()).to(losses_K.dtype)
 
     @torch.no_grad()
     def observe(self, losses_K: Tensor) -> None:
-        """Moves the logits by the same batch's losses; with `compare_with=next_batch` they are not looked at.
+        """Moves the logits by the same batch's losses; where none are due, they are not looked at.
 
         Raises:
             MethodError: if `weights` was not called before.
@@ -56,6 +77,11 @@ class FAMO(LossWeighting[FamoConfig]):
         if "log_losses_K" not in self.state:
             raise MethodError("famo: observe() comes after weights() and the optimizer's step")
         self._learn(self._above(losses_K).log())
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """As the base class; what is due at which step is known from then on without asking the device."""
+        super().load_state_dict(state)
+        self._clock.calls = int(self.state["calls"])
 
     def _learn(self, log_losses_K: Tensor) -> None:
         """Moves the logits by how much each log-loss fell: less weight for those that fell most."""

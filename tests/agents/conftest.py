@@ -12,7 +12,8 @@ from agents.config import AgentConfig
 from agents.problem import Problem
 from agents.sac import SACLearner
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.methods.registry import find_method, make_method
+from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.methods.variants import config_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def build() -> Build:
         problem = Problem(("a", "b", "c"), 4, 2, np.array([[1, 1], [1, 1], [1, 0]], np.float32))
         config = AgentConfig(**{"hidden_sizes": [16, 16], "batch_size": 8, "replay_capacity": 64} | options)  # type: ignore[arg-type]
         methods = [
-            make_method(find_method(name).config(), 3, seed=network)
+            make_method(config_of(name), 3, seed=network)
             for network, name in enumerate((method, critic_method or method))
         ]
         learner = SACLearner(problem, config, methods[0], methods[1], seed, device, diagnostics)

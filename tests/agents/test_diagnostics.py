@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig, DiagnosticsError
-from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.methods.variants import all_labels
 from tests.agents.conftest import Build
 
 TRIAD = ("conflict_rate", "mean_cosine", "magnitude_similarity", "triad_rate", "curvature", "normalised_curvature")
@@ -14,7 +14,7 @@ TRIAD = ("conflict_rate", "mean_cosine", "magnitude_similarity", "triad_rate", "
 
 @pytest.mark.parametrize(
     ("actor", "critic"),  # some methods want positive losses, which the actor's are not
-    [("ls", "ls"), ("famo", "famo"), *(("samgs", name) for name in sorted(METHODS))],
+    [("ls", "ls"), ("famo", "famo"), *(("samgs", name) for name in all_labels())],
 )
 def test_looking_changes_no_bit_of_a_run(build: Build, actor: str, critic: str) -> None:
     looked = build(actor, critic, diagnostics=DiagnosticsConfig(every=1, curvature=True))

@@ -14,7 +14,8 @@ from agents.metrics import NonFiniteError
 from agents.replay import Batch
 from agents.sac import SACLearner
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.methods.registry import find_method, make_method
+from mtrl_surgery.methods.variants import all_labels
 from tests.agents.conftest import Build, transitions
 
 
@@ -117,7 +118,7 @@ def test_updates_equal_a_textbook_sac(build: Build) -> None:
     torch.testing.assert_close(learner.log_temperature.double(), plain.log_alpha.detach(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", all_labels())
 def test_a_restored_learner_continues_to_the_bit(build: Build, method: str) -> None:
     options = {
         "diagnostics": DiagnosticsConfig(every=5),

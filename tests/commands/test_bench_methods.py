@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from mtrl_surgery.commands.bench.common import LEAST_ROUNDS, beside, take_turns
-from mtrl_surgery.commands.bench.methods import VARIANTS, Cost, target
+from mtrl_surgery.commands.bench.methods import Cost, target
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.entries import METHODS, MethodEntry
 from mtrl_surgery.methods.registry import find_method
+from mtrl_surgery.methods.variants import all_labels, find_entry
 from tests.commands.conftest import Run
 
 TINY = ("batch=4", "width=8", "rounds=3", "device=cpu", "threads=1")
@@ -22,13 +23,13 @@ def test_every_method_is_timed(run: Run):
     said = run("bench", "methods", "tasks=[2,3]", *TINY, "seconds=0", "json=times/methods.json")
     assert said.code == 0 and "2 tasks: timed 3 rounds" in said.err
     results = json.loads(Path("times/methods.json").read_text())["results"]
-    assert results["methods"].keys() == {label for name in METHODS for label in (name, *VARIANTS.get(name, ()))}
+    assert results["methods"].keys() == set(all_labels())
     assert set(results["plain_milliseconds"]) == {"2", "3"}
     timed = {name: cost for name, cost in results["methods"].items() if not cost["failed"]}
     for name in ("ls", "famo", "pcgrad", "cagrad", "samgs"):
         assert name in timed
     for name, cost in timed.items():
-        entry = METHODS[name.partition("(")[0]]
+        entry = find_entry(name)
         assert cost["needs"] == entry.needs and cost["origin"] == entry.origin
         for tasks in ("2", "3"):
             assert cost["ratio"][tasks] > 0 and cost["milliseconds"][tasks] > 0

@@ -35,6 +35,8 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
     if case == "chunks":
         settings = {"chunk_size": 2, "max_norm": 0.1}
     model = Shared()
+    if name == "famo every":
+        name, settings["compare_every"] = "famo", 1
     surgery = Surgery(name, TASKS, seed=3, process_group=group, **settings)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=case == "scaler")
@@ -76,17 +78,18 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
 
 
 CASES = [
-    *((name, "plain") for name in ("ls", "pcgrad", "samgs", "famo", "graddrop", "cagrad")),
+    *((name, "plain") for name in ("ls", "pcgrad", "samgs", "famo", "famo every", "graddrop", "cagrad")),
     *((name, "features") for name in ("ls", "pcgrad", "samgs", "graddrop")),
     ("pcgrad", "blocks"),
-    ("famo", "chunks"),
+    ("famo every", "chunks"),
     ("samgs", "chunks"),
     ("samgs", "micro"),
-    *((name, "look") for name in ("famo", "samgs")),
+    *((name, "look") for name in ("famo every", "samgs")),
     *((name, "features look") for name in ("pcgrad", "samgs")),
-    ("famo", "scaler"),
+    ("famo every", "scaler"),
     ("pcgrad", "scaler"),
     ("famo", "missing"),
+    ("famo every", "missing"),
     ("samgs", "missing"),
     ("pcgrad", "missing"),
 ]
@@ -171,7 +174,9 @@ def overflow_in_process_1(rank: int, group: Any) -> Results:
     for name in ("famo", "pcgrad", "samgs"):
         model = Shared(dtype=torch.float32)
         before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-        surgery, optimizer = Surgery(name, TASKS, process_group=group), torch.optim.SGD(model.parameters(), lr=0.1)
+        options = {"compare_every": 1} if name == "famo" else {}
+        surgery = Surgery(name, TASKS, process_group=group, **options)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
         losses = [loss * (1e38 * 10 if rank == 1 and task == 2 else 1) for task, loss in enumerate(shard(model, rank))]
         surgery.backward(losses, scaler=scaler)

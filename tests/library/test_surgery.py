@@ -13,20 +13,24 @@ from torch import Tensor, nn
 import mtrl_surgery
 from mtrl_surgery import Surgery
 from mtrl_surgery.jacobian.shared_missing import task_axes
-from mtrl_surgery.methods.config import MethodError
+from mtrl_surgery.methods.config import MethodConfig, MethodError
+from mtrl_surgery.methods.options.losses import FamoConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 from mtrl_surgery.surgery import NonFiniteError
 from tests.library.models import Shared, grads, loop_jacobian
 
 OURS = sorted(name for name, entry in METHODS.items() if entry.origin == "ours")
-MIXED = [name for name in ("ls", "famo", "pcgrad", "cagrad", "samgs") if name in METHODS]
+EVERY = FamoConfig(compare_every=1)  # shown the losses after every step
+MIXED = ["ls", "famo", pytest.param(EVERY, id="famo-every"), "pcgrad", "cagrad", "samgs"]
+WITH_EVERY = [*OURS, pytest.param(EVERY, id="famo-every")]
+Named = str | MethodConfig
 
 
 def all_grads(model: nn.Module) -> Tensor:
     return grads(list(model.parameters()))
 
 
-def run(name: str, steps: int = 3, model: Shared | None = None, call: Any = None, **settings: Any) -> Tensor:
+def run(name: Named, steps: int = 3, model: Shared | None = None, call: Any = None, **settings: Any) -> Tensor:
     """The parameters after some steps of Adam."""
     model = model or Shared()
     surgery = Surgery(name, num_tasks=3, seed=1, **settings)
@@ -51,12 +55,12 @@ def test_importing_the_package_does_not_import_torch() -> None:
 @pytest.mark.parametrize(
     "settings", [{"chunk_size": 1}, {"chunk_size": 2}, {"max_jacobian_bytes": 500}, {"max_jacobian_bytes": 1}]
 )
-def test_chunks_and_blocks_change_nothing(name: str, settings: dict[str, int]) -> None:
+def test_chunks_and_blocks_change_nothing(name: Named, settings: dict[str, int]) -> None:
     torch.testing.assert_close(run(name, **settings), run(name), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_micro_batches_are_one_big_batch(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_EVERY)
+def test_micro_batches_are_one_big_batch(name: Named) -> None:
     def in_three(surgery: Surgery, model: Shared) -> None:
         surgery.accumulate(model.losses(slice(0, 5)))
         surgery.accumulate(model.losses(slice(5, 8)))
@@ -79,7 +83,7 @@ def test_a_loader_for_each_task() -> None:
 
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("micro", [False, True])
-def test_a_scaler_changes_nothing(name: str, micro: bool) -> None:
+def test_a_scaler_changes_nothing(name: Named, micro: bool) -> None:
     model, plain = Shared(dtype=torch.float32), Shared(dtype=torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     surgery, other = (Surgery(name, num_tasks=3, max_norm=0.1) for _ in range(2))
@@ -103,7 +107,7 @@ def test_a_scaler_changes_nothing(name: str, micro: bool) -> None:
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_an_overflow_skips_the_step_and_never_meets_the_method(name: str) -> None:
+def test_an_overflow_skips_the_step_and_never_meets_the_method(name: Named) -> None:
     model = Shared(dtype=torch.float32)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     surgery = Surgery(name, num_tasks=3)
@@ -148,8 +152,8 @@ def test_half_precision_parameters_have_a_float32_jacobian(dtype: torch.dtype) -
         Surgery(name, 2).backward([head(features).square().mean() for head in heads])
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_missing_task_is_as_though_it_did_not_exist(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_EVERY)
+def test_a_missing_task_is_as_though_it_did_not_exist(name: Named) -> None:
     """After one full batch, a batch without task 1 moves nothing of it but its rows' siblings."""
     model = Shared()
     surgery = Surgery(name, num_tasks=3, seed=2)
@@ -168,8 +172,8 @@ def test_a_missing_task_is_as_though_it_did_not_exist(name: str) -> None:
         assert value.shape == before[key].shape
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_states_say_in_their_names_where_the_tasks_are(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_EVERY)
+def test_states_say_in_their_names_where_the_tasks_are(name: Named) -> None:
     """7 tasks and no other size of 7: an axis of 7 has a K in the name."""
     torch.manual_seed(0)
     trunk, heads = nn.Linear(2, 3), [nn.Linear(3, 1) for _ in range(7)]
@@ -209,8 +213,8 @@ def test_gradients_do_not_share_memory() -> None:
     assert (float(first.grad), float(second.grad)) == (7.0, 3.0)
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_saved_state_continues_to_the_bit(name: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize("name", WITH_EVERY)
+def test_saved_state_continues_to_the_bit(name: Named, tmp_path: Any) -> None:
     model, surgery = Shared(), Surgery(name, num_tasks=3, seed=4)
     copy, other = Shared(), Surgery(name, num_tasks=3, seed=99)
 
@@ -234,7 +238,7 @@ def test_saved_state_continues_to_the_bit(name: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_a_bad_loss_is_named_at_the_next_check(name: str) -> None:
+def test_a_bad_loss_is_named_at_the_next_check(name: Named) -> None:
     model, surgery = Shared(), Surgery(name, num_tasks=3)
     surgery.backward(model.losses())
     surgery.check()
@@ -263,7 +267,7 @@ def other_shapes() -> None:
 
 
 def forgotten_observe() -> None:
-    model, surgery = Shared(), Surgery("famo", 3)
+    model, surgery = Shared(), Surgery(EVERY, 3)
     surgery.backward(model.losses())
     surgery.backward(model.losses())
 
@@ -308,7 +312,7 @@ ERRORS = {
     "features is empty": backward(M.losses(), features=[]),
     "shapes are": other_shapes,
     r"call observe\(losses\)": forgotten_observe,
-    "comes after backward": lambda: Surgery("famo", 3).observe(M.losses()),
+    "comes after backward": lambda: Surgery(EVERY, 3).observe(M.losses()),
     "not between accumulate": saved_between,
 }
 

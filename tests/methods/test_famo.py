@@ -18,9 +18,13 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.famo import FAMO
 from mtrl_surgery.methods.options.losses import FamoConfig
 
+EVERY = FamoConfig(compare_every=1)
+NEXT_PLAIN = FamoConfig(compare_with="next_batch")
+NEXT = FamoConfig(compare_with="next_batch", min_losses=[-0.5, 0.0, 0.1])
+
 
 def test_a_run_equals_the_papers_update_by_autograd() -> None:
-    config = FamoConfig(w_lr=0.05, gamma=0.01, min_losses=[-0.5, 0.0, 0.1])
+    config = replace(EVERY, w_lr=0.05, gamma=0.01, min_losses=[-0.5, 0.0, 0.1])
     method = FAMO(3, config)
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     adam = torch.optim.Adam([logits], lr=0.05, weight_decay=0.01)
@@ -47,15 +51,16 @@ def test_weights_sum_to_one_and_favour_small_losses_at_first() -> None:
 
 
 def test_the_task_that_falls_fastest_loses_weight() -> None:
-    method, losses = FAMO(2, FamoConfig()), torch.ones(2)
+    method, losses = FAMO(2, EVERY), torch.ones(2)
     for _ in range(20):
         weights = method.weights(losses)
         method.observe(torch.tensor([0.5, 0.99]))
     assert weights[0] < weights[1]
 
 
-def test_losses_at_or_below_their_bound_give_finite_weights() -> None:
-    method = FAMO(3, FamoConfig())
+@pytest.mark.parametrize("compare_with", ["same_batch", "next_batch"])
+def test_losses_at_or_below_their_bound_give_finite_weights(compare_with: str) -> None:
+    method = FAMO(3, FamoConfig(compare_with=compare_with, compare_every=1))
     for losses in ([-1.0, 0.0, 2.0], [0.0, 0.0, 0.0]):
         weights = method.weights(torch.tensor(losses))
         method.observe(torch.tensor([0.5, -3.0, 1.0]))
@@ -70,17 +75,14 @@ def test_a_loss_that_is_not_a_number_shows() -> None:
 
 def test_misuse_is_named() -> None:
     with pytest.raises(MethodError, match=r"observe\(\) comes after weights\(\)"):
-        FAMO(2, FamoConfig()).observe(torch.ones(2))
+        FAMO(2, EVERY).observe(torch.ones(2))
     with pytest.raises(MethodError, match=r"famo\.min_losses=\[0.0, 1.0\]: give 1 bound, or one for each of the 3"):
         FAMO(3, FamoConfig(min_losses=[0.0, 1.0]))
 
 
-NEXT = FamoConfig(compare_with="next_batch", min_losses=[-0.5, 0.0, 0.1])
-
-
 def test_on_one_batch_for_ever_both_comparisons_give_the_same_weights() -> None:
     """The same batch's losses after a step are then the next call's before it; the logits move one call later."""
-    same, following = FAMO(3, replace(NEXT, compare_with="same_batch")), FAMO(3, NEXT)
+    same, following = FAMO(3, replace(NEXT, compare_with="same_batch", compare_every=1)), FAMO(3, NEXT)
     rng = np.random.default_rng(0)
     stream = [torch.as_tensor(rng.uniform(0.2, 3, 3)) for _ in range(40)]
     for step, (before, after) in enumerate(pairwise(stream)):
@@ -95,7 +97,8 @@ def test_on_one_batch_for_ever_both_comparisons_give_the_same_weights() -> None:
 
 def test_the_next_batch_is_asked_for_nothing_after_the_step() -> None:
     method = FAMO(3, NEXT)
-    assert FAMO(3, FamoConfig()).needs_losses_after_step and not method.needs_losses_after_step
+    assert FAMO(3, EVERY).needs_losses_after_step
+    assert not method.needs_losses_after_step
     method.weights(torch.tensor([1.0, 2.0, 3.0]))
     before = method.state_dict()
     method.observe(torch.tensor([0.1, 2.0, 3.0]))
@@ -109,7 +112,7 @@ def test_the_engines_make_no_second_forward_pass_for_the_next_batch() -> None:
         calls.append(theta)
         return (theta - torch.arange(3.0)).square() + 0.1
 
-    for config, passes in ((FamoConfig(), 2), (FamoConfig(compare_with="next_batch"), 1)):
+    for config, passes in ((EVERY, 2), (FamoConfig(), 2), (NEXT, 1)):
         calls.clear()
         parameters = FlatParameters({"theta": torch.ones(3)})
         SurgeryOptimizer(parameters, FAMO(3, config), 1e-3, 1e-8, None).step(task_losses, 0)
@@ -145,3 +148,54 @@ def test_a_task_that_missed_a_batch_is_compared_with_its_own_last_losses() -> No
     torch.testing.assert_close(method.state["log_losses_K"], (torch.tensor([0.5, 2.0, 2.9]).double() + eps).log())
     assert method.state["logits_K"][1] == 0, "nothing is learned of a task that is missing"
     assert method.state["logits_K"][0] < 0 < method.state["logits_K"][2]
+
+
+def test_losses_after_the_step_are_due_once_in_so_many_steps_also_after_a_restart_and_with_a_task_missing() -> None:
+    """What is observed at other steps is not looked at; a batch without some tasks counts as any other."""
+    config, rng = FamoConfig(compare_every=4), np.random.default_rng(2)
+    method, due, moved = FAMO(3, config), [], []
+    assert method.needs_losses_after_step, "the first step is one of them"
+    for step in range(14):
+        before, after = (torch.as_tensor(rng.uniform(0.2, 3, 3)) for _ in range(2))
+        present = [0, 2] if step in (5, 8) else [0, 1, 2]
+        with present_only(method, present) as part:
+            assert isinstance(part, FAMO)
+            part.weights(before[present])
+        due.append(method.needs_losses_after_step)
+        logits = method.state["logits_K"].clone()
+        with present_only(method, present) as part:
+            part.observe(after[present])
+        moved.append(not torch.equal(method.state["logits_K"], logits))
+        if step in (2, 9):
+            restored = FAMO(3, config)
+            restored.load_state_dict(method.state_dict())
+            assert restored.needs_losses_after_step == method.needs_losses_after_step
+            method = restored
+    assert due == moved == [step % 4 == 0 for step in range(14)]
+
+
+def share_of_the_noisy_task(config: FamoConfig) -> float:
+    """After 600 steps on small batches of three linear regressions, whose third one has noise that can't be learned."""
+    generator = torch.Generator().manual_seed(0)
+    theta_KD = torch.zeros(3, 4, requires_grad=True)
+    noise_K1 = torch.tensor([[0.3], [0.3], [3.0]])
+    method, optimizer = FAMO(3, config), torch.optim.Adam([theta_KD], lr=0.01)
+
+    def losses(x_KBD: Tensor, noise_KB: Tensor) -> Tensor:
+        return ((x_KBD * (theta_KD - 1)[:, None]).sum(-1) + noise_KB).square().mean(-1)
+
+    for _ in range(600):
+        batch = torch.randn(3, 16, 4, generator=generator), torch.randn(3, 16, generator=generator) * noise_K1
+        optimizer.zero_grad()
+        losses_K = losses(*batch)
+        (losses_K * method.weights(losses_K.detach())).sum().backward()
+        optimizer.step()
+        if method.needs_losses_after_step:
+            method.observe(losses(*batch).detach())
+    return float(method.state["logits_K"].softmax(0)[2])
+
+
+def test_a_comparison_once_in_ten_steps_finds_the_slow_task_and_one_with_the_next_batch_hardly() -> None:
+    """Between two batches a loss differs by far more than one step changes it."""
+    every, tenth, following = (share_of_the_noisy_task(config) for config in (EVERY, FamoConfig(), NEXT_PLAIN))
+    assert min(every, tenth) > 0.5 > 0.45 > following

@@ -84,12 +84,23 @@ def beside(
     warmup: int,
     device: str,
     seconds: float = math.inf,
+    each: Mapping[str, int] | None = None,
 ) -> Beside:
     """Time steps as ratios to a reference that runs before and after every one of them.
 
     A round of many steps takes seconds, in which a machine slows down and speeds up; its nearest neighbours do so
-    with it. The arguments are those of `take_turns`.
+    with it.
+
+    Args:
+        reference: What all are compared with.
+        steps: What to time, by name.
+        rounds: As of `take_turns`.
+        warmup: As of `take_turns`.
+        device: As of `take_turns`.
+        seconds: As of `take_turns`.
+        each: How many updates one step of a name makes, if not one; its time is that of one of them.
     """
+    updates = {name: (each or {}).get(name, 1) for name in steps}
     turns: dict[str, Callable[[], object]] = {_before(0): reference}
     for place, (name, step) in enumerate(steps.items(), start=1):
         turns |= {name: step, _before(place): reference}
@@ -97,12 +108,12 @@ def beside(
     references = [laps[_before(place)] for place in range(len(steps) + 1)]
     ratio = {
         name: statistics.median(
-            2 * own / (before + after)
+            2 * own / (before + after) / updates[name]
             for own, before, after in zip(laps[name], references[place], references[place + 1], strict=True)
         )
         for place, name in enumerate(steps)
     }
-    medians = {name: statistics.median(laps[name]) for name in steps}
+    medians = {name: statistics.median(laps[name]) / updates[name] for name in steps}
     return Beside(statistics.median(chain.from_iterable(references)), medians, ratio, len(references[0]))
 
 

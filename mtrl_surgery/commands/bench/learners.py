@@ -13,6 +13,7 @@ from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.commands.bench.processes import together
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.methods.variants import config_of, find_entry, with_variants
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,14 +72,15 @@ def bench_learners(arguments: LearnersArguments) -> int:
     for learners in arguments.learners:
         if arguments.batch % learners:
             raise SettingsError(f"batch={arguments.batch} can't be shared out to learners={learners}")
-    names = [find_method(name).name for name in dict.fromkeys(arguments.methods)] or list(METHODS)
+    names = with_variants(dict.fromkeys(find_method(name).name for name in arguments.methods) or METHODS)
     found: dict[int, dict[str, Difference | str]] = {}
     for learners in dict.fromkeys(arguments.learners):
         print(f"{learners} learners: {len(names)} methods", file=sys.stderr)
         found[learners] = compare(arguments, names, learners)
     rows, met = [], True
     for name in names:
-        row: list[Any] = [name, METHODS[name].needs, METHODS[name].origin]
+        entry = find_entry(name)
+        row: list[Any] = [name, entry.needs, entry.origin]
         for differences in found.values():
             one = differences[name]
             met &= isinstance(one, str) or one.met
@@ -159,8 +161,7 @@ def build_agent(arguments: Sizes, name: str, sharding: Whole | None) -> SACLearn
     config = AgentConfig(
         hidden_sizes=[arguments.width] * arguments.layers, batch_size=arguments.batch, replay_capacity=arguments.batch
     )
-    entry = find_method(name)
-    methods = [make_method(entry.config(), tasks, network) for network in range(2)]
+    methods = [make_method(config_of(name), tasks, network) for network in range(2)]
     agent = SACLearner(problem, config, methods[0], methods[1], 0, "cpu", sharding=sharding)
     for parameters in (agent.critic.parameters, agent.target):
         list(parameters.views().values())[-1].fill_(-10.0)  # losses above zero, which some methods ask for

@@ -21,6 +21,7 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.entries import MethodEntry
 from mtrl_surgery.methods.options.losses import LsConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.methods.variants import config_of, find_entry, with_variants
 
 if TYPE_CHECKING:
     from mtrl_surgery.jacobian.grouped import TaskLosses
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
 
 PLAIN = "plain"
-VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"famo": {"famo(next_batch)": {"compare_with": "next_batch"}}}
-"""Method -> rows of its own for options that decide the cost."""
 OBSERVATION, ACTION = 39, 4  # Meta-World's
 
 
@@ -86,7 +85,7 @@ def bench_methods(arguments: MethodsArguments) -> int:
     if not arguments.tasks:
         raise SettingsError("tasks=[] names no number of tasks")
     entries = [find_method(name) for name in dict.fromkeys(arguments.methods)] or list(METHODS.values())
-    rows = {label: row for entry in entries for label, row in _rows(entry).items()}
+    rows = {label: find_entry(label) for label in with_variants(entry.name for entry in entries)}
     import torch
 
     from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
@@ -94,7 +93,7 @@ def bench_methods(arguments: MethodsArguments) -> int:
     device = resolve_device(arguments.device)
     torch.set_num_threads(resolve_threads(arguments.threads or count_cores()))
     plain = Cost("losses", "ours")
-    costs = {label: Cost(entry.needs, entry.origin) for label, (entry, _) in rows.items()}
+    costs = {label: Cost(entry.needs, entry.origin) for label, entry in rows.items()}
     for tasks in dict.fromkeys(arguments.tasks):
         print(f"{tasks} tasks: {len(rows)} methods, about {arguments.seconds:g} s or less", file=sys.stderr)
         _measure(arguments, tasks, device, rows, plain, costs)
@@ -114,11 +113,6 @@ def bench_methods(arguments: MethodsArguments) -> int:
     return 0
 
 
-def _rows(entry: MethodEntry) -> dict[str, tuple[MethodEntry, Mapping[str, Any]]]:
-    """Row -> the method and its options: the defaults, and those of `VARIANTS`."""
-    return {label: (entry, options) for label, options in {entry.name: {}, **VARIANTS.get(entry.name, {})}.items()}
-
-
 def _write_csv(path: Path, plain: Cost, costs: Mapping[str, Cost]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
@@ -136,31 +130,43 @@ def _measure(
     arguments: MethodsArguments,
     tasks: int,
     device: str,
-    rows: Mapping[str, tuple[MethodEntry, Mapping[str, Any]]],
+    rows: Mapping[str, MethodEntry],
     plain: Cost,
     costs: Mapping[str, Cost],
 ) -> None:
     """Time all methods at one number of tasks, and fill in their costs."""
     plain_update = _update(arguments, make_method(LsConfig(reduction="sum"), tasks, 0), device)
     updates: dict[str, Callable[[], object]] = {}
-    for name, (entry, options) in rows.items():
+    periods: dict[str, int] = {}
+    for name, entry in rows.items():
         bound = target(entry, tasks)
         if bound is not None:
             costs[name].target[tasks] = bound
         try:
-            update = _update(arguments, make_method(entry.config(**options), tasks, 0), device)
+            method = make_method(config_of(name), tasks, 0)
+            update = _update(arguments, method, device)
             update()
         except MethodError as error:  # some methods have no defaults to run with, or take only some numbers of tasks
             costs[name].failed[tasks] = str(error)
             print(f"{name} can't run with {tasks} tasks: {error}", file=sys.stderr)
         else:
-            updates[name] = update
-    timed = beside(plain_update, updates, arguments.rounds, 1, device, arguments.seconds)
+            updates[name], periods[name] = _several(update, method.period), method.period
+    timed = beside(plain_update, updates, arguments.rounds, 1, device, arguments.seconds, periods)
     plain.milliseconds[tasks] = timed.reference
     for name, milliseconds in timed.milliseconds.items():
         costs[name].milliseconds[tasks] = milliseconds
         costs[name].ratio[tasks] = timed.ratio[name]
     print(f"{tasks} tasks: timed {timed.rounds} rounds", file=sys.stderr)
+
+
+def _several(update: Callable[[], object], count: int) -> Callable[[], object]:
+    """Some updates in a row: all that a method does once in a while is then in one lap."""
+
+    def lap() -> None:
+        for _ in range(count):
+            update()
+
+    return lap
 
 
 def _update(arguments: MethodsArguments, method: AnyMethod, device: str) -> Callable[[], object]:

@@ -28,6 +28,7 @@ RANDOM: dict[Trait, Rows] = {**USUAL, "equivariant": TILTED}
 CASES: dict[str, Case] = {
     "ls": Case(LsConfig(), counterexamples=USUAL),
     "famo": Case(FamoConfig(), counterexamples=USUAL),
+    "famo_every": Case(FamoConfig(compare_every=1), counterexamples=USUAL),
     "famo_next": Case(FamoConfig(compare_with="next_batch"), counterexamples=USUAL),
     "scaleinvls": Case(ScaleinvlsConfig(), counterexamples=USUAL),
     "uw": Case(UwConfig(), one_task=0.5, counterexamples=USUAL),

@@ -19,6 +19,7 @@ from mtrl_surgery.methods.registry import METHODS
 OPTIONS: Sequence[tuple[str, dict[str, Any]]] = (
     ("samgs", {"similarity": "min", "gamma": 0.9, "rescale": "equalised_norm"}),
     ("famo", {"compare_with": "next_batch"}),
+    ("famo", {"compare_every": 3}),
     ("cagrad", {"c": 0.0, "rescale": 1, "reduction": "sum"}),
     ("nashmtl", {"update_every": 3}),
     ("mgda", {"normalization": "loss+", "reduction": "sum"}),

@@ -76,6 +76,7 @@ def test_published_options_leave_what_was_given() -> None:
     assert published(METHODS["samgs"].config(), short(problem="toy2o")).beta2 == 0.9  # type: ignore[attr-defined]
     famo = published(METHODS["famo"].config(), short(problem="nashmtl"))
     assert famo.min_losses == pytest.approx([-2.1, -21.0])  # type: ignore[attr-defined]
+    assert famo.compare_every == 1  # type: ignore[attr-defined]
     plain = METHODS["samgs"].config()
     assert published(plain, short(options="defaults")) == plain
 

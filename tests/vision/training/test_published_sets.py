@@ -10,6 +10,7 @@ import pytest
 from experiments_vision.data.config import DataConfig
 from experiments_vision.settings import VisionSettings
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
+from mtrl_surgery.methods.options.losses import FamoConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.jsonl import read_rows
 from tests.vision.data import trees
@@ -28,7 +29,10 @@ def test_batch_norm_sees_every_training_batch_once(tmp_path: Path) -> None:
     trees.write_cityscapes(tmp_path / "streets", train=6, val=1)
     looks = DiagnosticsConfig(every=2)
     run, trainer = new_run(
-        settings("cityscapes", tmp_path / "streets", "famo", model="segnet", batch_size=2, diagnostics=looks),
+        dataclasses.replace(
+            settings("cityscapes", tmp_path / "streets", "famo", model="segnet", batch_size=2, diagnostics=looks),
+            method=FamoConfig(compare_every=1),
+        ),
         tmp_path / "runs",
     )
     with run:
