@@ -122,7 +122,7 @@ class Trainer(ABC):
             with self._stop:
                 self._loop()
                 path = self._last_checkpoint()
-        except (Interrupted, KeyboardInterrupt) as stop:
+        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is SIGTERM before the loop
             self._end("interrupted", stop)
             raise
         except (EnvironmentFailure, NotDeterministicError, ClusterError) as error:

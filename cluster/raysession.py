@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -56,16 +59,17 @@ class RaySession:
             assert config.address is not None  # validated
             _check_listens(config.address)
             options |= {"address": config.address, "runtime_env": _shipped_code(rooms)}
-        try:
-            ray.init(**options)
-        except Exception as error:
-            ray.shutdown()
-            if config.kind == "ray":
-                raise ClusterError(
-                    f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
-                    f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
-                ) from error
-            self._start_again(options, error)
+        with _keep_handler():
+            try:
+                ray.init(**options)
+            except Exception as error:
+                ray.shutdown()
+                if config.kind == "ray":
+                    raise ClusterError(
+                        f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
+                        f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
+                    ) from error
+                self._start_again(options, error)
 
     def _start_again(self, options: dict[str, Any], first: Exception) -> None:
         """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
@@ -134,6 +138,17 @@ def free_cpus() -> float:
 def describe_cpus() -> str:
     """What the cluster has to offer, for messages."""
     return f"{free_cpus():g} of {_ray().cluster_resources().get('CPU', 0):g} CPUs free"
+
+
+@contextmanager
+def _keep_handler() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, and ends the process with 15 or with 1; leave it to whoever has it already."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _ray() -> ModuleType:

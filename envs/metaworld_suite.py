@@ -14,6 +14,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 
 from envs.config import EnvConfig, EnvError
+from envs.metaworld_lean import lean
 from envs.streams import SPACES, seed_sequence
 from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
 
@@ -43,7 +44,7 @@ class MetaWorldEnvironment:
     def __init__(self, name: str, reward_version: str, horizon: int, goal_seed: int) -> None:
         self._name = name
         self._goal_seed = goal_seed
-        self._env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[name](reward_function_version=reward_version)
+        self._env: SawyerXYZEnv = lean(ALL_V3_ENVIRONMENTS[name])(reward_function_version=reward_version)
         # The class's own 500 would make a longer episode raise, and would not end a shorter one.
         self._env.max_path_length = horizon
 
@@ -77,7 +78,8 @@ class MetaWorldEnvironment:
             env.seed(int(seeds.generate_state(1)[0]))
             env.seeded_rand_vec, env._freeze_rand_vec = True, False
             env.reset()  # the task itself rejects layouts that overlap, so only its own reset can draw one
-            drawn = {"env_cls": type(env), "rand_vec": env._last_rand_vec, "partially_observable": False}
+            original = ALL_V3_ENVIRONMENTS[self._name]
+            drawn = {"env_cls": original, "rand_vec": env._last_rand_vec, "partially_observable": False}
             _goals[key] = Task(self._name, pickle.dumps(drawn))
         return _goals[key]
 

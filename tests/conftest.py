@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.browser import chromium
+
+__all__ = ["chromium"]
+
 # Read when torch, numpy and Ray are first imported, so they must be here before any test imports those.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from experiments_vision.commands.train import TRAIN
-from experiments_vision.settings import run_name, to_settings, validate
+from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
 from mtrl_surgery.sweeps.measure import Measure
-from mtrl_surgery.sweeps.plan import Description, Need, Trainee, one_run_only, resolve_on
+from mtrl_surgery.sweeps.plan import Description, Need, Trainee, settled
 
 
 def presets(words: Sequence[str]) -> list[str]:
@@ -24,15 +23,8 @@ def describe(config: DictConfig, here: bool) -> Description:
     Raises:
         SettingsError, VisionError: it makes no sense, or cannot be part of a sweep.
     """
-    settings = to_settings(config)
-    one_run_only("resume", settings.resume)
-    one_run_only("folder", settings.folder)
-    threads = 1 if settings.threads is None else settings.threads
-    settings = dataclasses.replace(settings, threads=threads)
-    validate(settings)
-    from experiments_vision.training.assembly import resolve  # torch takes seconds: first everything that needs none
-
-    settings = resolve_on(resolve, settings, here)
+    settings = settled(to_settings(config), validate, _resolved, here)
+    threads = settings.threads or 1
     because = f"threads={threads}, workers={settings.workers}"
     return Description(
         out=settings.out,
@@ -41,6 +33,12 @@ def describe(config: DictConfig, here: bool) -> Description:
         need=Need(threads + settings.workers, float(settings.device.startswith("cuda")), because=because),
         measure=Measure("evaluations", "epoch", settings.epochs, "epochs"),
     )
+
+
+def _resolved(settings: VisionSettings) -> VisionSettings:
+    from experiments_vision.training.assembly import resolve  # torch takes seconds: first everything that needs none
+
+    return resolve(settings)
 
 
 TRAINEE = Trainee(TRAIN, "experiments_vision", presets, describe)

@@ -93,6 +93,9 @@ def main(words: Sequence[str]) -> int:
 
 def _facts(chapters: Sequence[Chapter]) -> str:
     runs = sum(len(own.benchmark.records) for own in chapters)
-    methods = {group.label for own in chapters for group in own.benchmark.groups}
+    found = {(group.label, group.method) for own in chapters for group in own.benchmark.groups}
+    methods = sum(method != "stl" for _, method in found)
+    said = [f"{methods} method{'s' * (methods != 1)}"] if methods else []
+    said += ["the single-task baselines (stl)"] if methods < len(found) else []
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{runs} runs of {len(methods)} method{'s' * (len(methods) != 1)}, {made}"
+    return f"{runs} run{'s' * (runs != 1)} of {' and '.join(said)}, {made}"

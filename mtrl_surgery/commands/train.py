@@ -19,6 +19,7 @@ from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.signals import exit_when_told
 from mtrl_surgery.settings import (
     TrainSettings,
     method_label,
@@ -61,7 +62,8 @@ def main(words: Sequence[str]) -> int:
         from mtrl_surgery.sweeps.drive import sweep
 
         return sweep(TRAINEE, words)
-    return run_all(TRAIN, train, one_run(words))
+    with exit_when_told():
+        return run_all(TRAIN, train, one_run(words))
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:

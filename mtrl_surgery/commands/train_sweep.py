@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
@@ -11,7 +10,7 @@ from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN
 from mtrl_surgery.settings import TrainSettings, run_name, to_settings, validate
 from mtrl_surgery.sweeps.measure import Measure
-from mtrl_surgery.sweeps.plan import Description, Need, Trainee, one_run_only, resolve_on
+from mtrl_surgery.sweeps.plan import Description, Need, Trainee, settled
 
 _WORKERS = ("cluster", "cluster.kind", "cluster.workers", "cluster.address", "learner.num")
 """Keys that say where a run collects; who sets one of them knows what a run takes."""
@@ -29,22 +28,20 @@ def describe(config: DictConfig, here: bool) -> Description:
     Raises:
         SettingsError, AgentError, ClusterError, EnvError: it makes no sense, or cannot be part of a sweep.
     """
-    settings = to_settings(config)
-    one_run_only("resume", settings.resume)
-    one_run_only("folder", settings.folder)
-    threads = 1 if settings.threads is None else settings.threads
-    settings = dataclasses.replace(settings, threads=threads)
-    validate(settings)
-    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
-
-    settings = resolve_on(resolve, settings, here)
+    settings = settled(to_settings(config), validate, _resolved, here)
     return Description(
         out=settings.out,
         name=run_name(settings),
-        words=(f"threads={threads}", f"device={settings.device}"),
+        words=(f"threads={settings.threads}", f"device={settings.device}"),
         need=need_of(settings),
         measure=Measure("metrics", "step", settings.total_steps, "steps"),
     )
+
+
+def _resolved(settings: TrainSettings) -> TrainSettings:
+    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
+
+    return resolve(settings)
 
 
 def need_of(settings: TrainSettings) -> Need:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, Patch, State, ctx, no_update
+from dash import ClientsideFunction, Dash, Input, Output, Patch, State, ctx, no_update, set_props
 
-from mtrl_surgery.dashboard.components import chips, links, remarks, section
+from mtrl_surgery.dashboard.components import chips, frame, links, remarks, renewed, section
 from mtrl_surgery.dashboard.state import State as Address
 from mtrl_surgery.dashboard.views import VIEWS, Desk, Section, Shown, files_of
 
@@ -92,7 +92,7 @@ def _page(
     moved = stamp.get("search") != steering["search"]
     if moved:
         shown = _beginning(shown)
-    prints = [[own.name, own.print] for own in shown.sections]
+    prints = [[own.name, own.print, frame(own)] for own in shown.sections]
     pending = any(own.pending for own in shown.sections)
     later["wait_ms"] = _SOON_MS if loading or pending else later["wait_ms"]
     steered = bool(changed) or any(stamp.get(name) != value for name, value in steering.items())
@@ -159,14 +159,18 @@ def _choices(desk: Desk, state: Address, key: str | None) -> dict[str, Any]:
 
 
 def _sections(sections: list[Section], state: Address, before: list[list[str]], prints: list[list[str]]) -> Any:
-    """All of them, or those alone that look different now."""
-    if not sections or [name for name, _ in before] != [name for name, _ in prints]:
+    """All of them, or those alone that look different now; where only numbers changed, these alone."""
+    if not sections or [name for name, *_ in before] != [name for name, *_ in prints]:
         return [section(own, state) for own in sections]
-    patch = Patch()
-    differing = [place for place, (old, new) in enumerate(zip(before, prints, strict=True)) if old != new]
-    for place in differing:
-        patch[place] = section(sections[place], state)
-    return patch if differing else no_update
+    patch, anew = Patch(), False
+    for place, (old, new) in enumerate(zip(before, prints, strict=True)):
+        if old == new:
+            continue
+        if old[2] == new[2] and sections[place].content is not None:
+            set_props(*renewed(sections[place]))
+        else:
+            patch[place], anew = section(sections[place], state), True
+    return patch if anew else no_update
 
 
 def _status(read: int, found: int, loading: bool) -> str:

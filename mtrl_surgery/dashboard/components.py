@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -46,26 +47,36 @@ def section(own: Section, state: State) -> Component:
         waits = [html.P("being made …", className="caption")] if own.pending else []
         return html.Section(waits, id=f"part-{own.name}", hidden=not own.pending)
     if isinstance(own.content, Table):
-        return html.Section([html.H3(_title(own.content.title)), *table(own.content)], id=f"part-{own.name}")
+        place = html.Div(id=f"table-{own.name}", **{"data-table": _table(own.content)})  # type: ignore[arg-type]
+        return html.Section([html.H3(_title(own.content.title)), place], id=f"part-{own.name}")
     part = own.content
     children: list[Component] = [html.H3(part.title), html.P(part.caption, className="caption")]
     if len(part.figures) > 1:
         children.append(_tabs(part, own, state))
-    return html.Section([*children, _graph(part.figures[own.figure], own.name)], id=f"part-{own.name}")
+    return html.Section([*children, _graph(own, part)], id=f"part-{own.name}")
 
 
-def table(own: Table) -> list[Component]:
-    """The table, and what stands under it."""
+def frame(own: Section) -> str:
+    """What of a section stays when its numbers change: the same as long as `renewed` is enough; empty for none."""
+    if isinstance(own.content, Part):
+        part = own.content
+        height = part.figures[own.figure]["layout"]["height"]
+        return repr((part.title, part.caption, list(part.figures), own.figure, height))
+    return repr(own.content.title) if own.content is not None else ""
+
+
+def renewed(own: Section) -> tuple[str, dict[str, Any]]:
+    """The component in a section that shows the numbers, and its new properties: the page keeps it, zoom and all."""
+    if isinstance(own.content, Part):
+        return f"figure-{own.name}", {"figure": _drawable(own.content.figures[own.figure])}
+    assert own.content is not None
+    return f"table-{own.name}", {"data-table": _table(own.content)}
+
+
+def _table(own: Table) -> str:
+    """For the page's script: thousands of cells are too many components for Dash."""
     heads, sections, foot = own.grid()
-    kinds = ["number" if numeric else "" for numeric in own.numeric]
-    body: list[Component] = []
-    for title, rows in sections:
-        if title:
-            body.append(html.Tr(html.Th(title, colSpan=len(heads)), className="section"))
-        body += [html.Tr([_cell(*cell, kind) for cell, kind in zip(row, kinds, strict=True)]) for row in rows]
-    head = html.Thead(html.Tr([html.Th(name, className=kind) for name, kind in zip(heads, kinds, strict=True)]))
-    whole = html.Div(html.Table([head, html.Tbody(body)]), className="scroll")
-    return [whole, *(html.P(line, className="note") for line in foot)]
+    return json.dumps({"heads": heads, "kinds": own.kinds, "sections": sections, "foot": foot}, allow_nan=False)
 
 
 def links(state: State) -> list[Component]:
@@ -92,13 +103,6 @@ def remarks(said: Sequence[str]) -> Component | None:
     return html.Ul([html.Li(sentence) for sentence in dict.fromkeys(said)], className="remarks") if said else None
 
 
-def _cell(text: str, best: bool, notes: tuple[int, ...], kind: str) -> Component:
-    shown: list[Any] = [html.B(text) if best else text]
-    if notes:
-        shown.append(html.Sup(", ".join(map(str, notes))))
-    return html.Td(shown, className=kind)
-
-
 def _tabs(part: Part, own: Section, state: State) -> Component:
     return html.Div(
         [
@@ -109,13 +113,15 @@ def _tabs(part: Part, own: Section, state: State) -> Component:
     )
 
 
-def _graph(figure: Figure, name: str) -> Component:
-    layout = {**figure["layout"], "template": _TEMPLATE, "autosize": True, "uirevision": "kept"}
+def _graph(own: Section, part: Part) -> Component:
+    figure = part.figures[own.figure]
     height = f"{figure['layout']['height']}px"
-    graph = dcc.Graph(
-        id=f"figure-{name}", figure={**figure, "layout": layout}, config=_CONFIG, style={"height": height}
-    )
+    graph = dcc.Graph(id=f"figure-{own.name}", figure=_drawable(figure), config=_CONFIG, style={"height": height})
     return html.Div(graph, className="figure", style={"height": height})
+
+
+def _drawable(figure: Figure) -> Figure:
+    return {**figure, "layout": {**figure["layout"], "template": _TEMPLATE, "autosize": True, "uirevision": "kept"}}
 
 
 def _title(title: str) -> str:

@@ -18,7 +18,7 @@ from mtrl_surgery.dashboard.state import State
 from mtrl_surgery.dashboard.workshop import Workshop
 from mtrl_surgery.reports.benchmarks import Benchmark, Success, benchmarks
 from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.figures.base import Part
+from mtrl_surgery.reports.figures.base import Figure, Part
 from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.report import Options, builders
 from mtrl_surgery.reports.tables import Table
@@ -73,6 +73,10 @@ MOST_PANELS = 12
 def files_of(view: str) -> tuple[str, ...]:
     """The files of a run that a view needs."""
     return tuple(dict.fromkeys(file for part in VIEWS[view].parts for file in _READS.get(part, ("evaluations",))))
+
+
+_UNSEEN: Figure = {}
+"""In the place of figures that the state does not ask for."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +204,7 @@ class Desk:
     ) -> tuple[Section, str]:
         files = (*_RUN, *_READS.get(part, ("evaluations",)))
         place = (
-            part, benchmark.name, state.success, state.aggregate, state.group,
+            part, benchmark.name, state.success, state.aggregate, state.group, state.show.get(part, ""),
             tuple(numbers[record] for record in benchmark.records),
         )  # fmt: skip
         if part in _PANELS:
@@ -209,14 +213,18 @@ class Desk:
 
         def make() -> Part | Table | None:
             made = builders(benchmark, Options(state.aggregate, files=False))[part]()
-            return replace(made, rows=()) if isinstance(made, Part) else made  # nobody asks for the CSV file here
+            if not isinstance(made, Part):
+                return made
+            if not made.figures:
+                return None
+            shown = _chosen(made, state)
+            # Made here, in the workshop's thread; nobody asks for the CSV file.
+            return replace(made, rows=(), figures={**dict.fromkeys(made.figures, _UNSEEN), shown: made.figures[shown]})
 
         made = self._workshop.ask(place, version, make, min(until - time.monotonic(), 1e6))
         content, figure = made.thing, ""
         if isinstance(content, Part):
-            asked = state.show.get(part, "")
-            figure = asked if asked in content.figures else next(iter(content.figures), "")
-            content = content if content.figures else None
+            figure = _chosen(content, state)
         looks = hashlib.sha256(repr((place, made.version, figure)).encode()).hexdigest()[:16]
         return Section(part, content, figure, looks, not made.fresh), made.fault
 
@@ -239,6 +247,12 @@ class Desk:
         if state.where:
             return "No run passes the filters."
         return f"There is no benchmark {state.benchmark}; choices: {', '.join(self.benchmark_names(state))}."
+
+
+def _chosen(part: Part, state: State) -> str:
+    """Which of a part's figures the state asks for: the first, if it asks for none that there is."""
+    asked = state.show.get(part.name, "")
+    return asked if asked in part.figures else next(iter(part.figures), "")
 
 
 def _size(benchmark: Benchmark) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -152,7 +153,11 @@ def _place(record: Record, success: Success, judge: Judge | None) -> tuple[tuple
 def _benchmark(
     name: str, kind: str, records: Sequence[Record], stick: Yardstick, label_of: Callable[[Record], str] | None
 ) -> Benchmark:
-    own = [label_of(record) for record in records] if label_of else labels([record.config for record in records])
+    own: Sequence[str] = (
+        [label_of(record) for record in records]
+        if label_of
+        else _labels(tuple((record, record.versions["config"]) for record in records))
+    )
     by_label: dict[str, list[Record]] = {}
     for record, label in zip(records, own, strict=True):
         by_label.setdefault(label, []).append(record)
@@ -174,6 +179,12 @@ def _benchmark(
     if not stick.common:
         groups, score = _relative(groups, stick)
     return Benchmark(name, kind, stick, score, tuple(groups), tuple(said))
+
+
+@lru_cache(maxsize=16)
+def _labels(of: tuple[tuple[Record, int], ...]) -> list[str]:
+    """Of records and their configurations' versions: a dashboard asks again whenever an evaluation is done."""
+    return labels([record.config for record, _ in of])
 
 
 def _group(

@@ -69,7 +69,7 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Every key in which the runs differ, and each run's value; folders and random seeds are left out."""
     every = [flat(config) for config in configs]
-    keys = [key for key in _differing(every) if key.split(".")[0] not in ("seed", "out", "resume")]
+    keys = [key for key in _differing(every) if key not in ("seed", "dataset.seed", "out", "resume")]
     return {key: [own.get(key) for own in every] for key in keys}
 
 

@@ -75,7 +75,7 @@ def _draw(canvas: Canvas, figure: Figure) -> None:
         canvas.text(x, y + 4 / height, "\n".join(more), ha="left", va="bottom", fontsize=7.5, color="#5b6576")
     axis = layout.get("coloraxis", {})
     if image is not None and axis.get("showscale", True):
-        _colour_bar(canvas, image, axis["colorbar"], right, top, height)
+        _colour_bar(canvas, image, axis["colorbar"], place(axis["colorbar"]["x"], 1)[0], top, height)
     if layout.get("showlegend"):
         _legend(canvas, panels, right, top, height)
 
@@ -131,8 +131,9 @@ def _heatmap(axes: Axes, trace: dict[str, Any], layout: dict[str, Any]) -> Any:
         axis.set_ticks([index + 0.5 for index in shown], [str(labels[index]) for index in shown])
     for row, texts in enumerate(trace.get("text", ())):
         for column, text in enumerate(texts):
-            strong = abs(z[row, column]) > 0.6 * max(abs(scale["cmin"]), abs(scale["cmax"]))
-            style: Any = {"ha": "center", "va": "center", "fontsize": 7, "color": "white" if strong else "#1c2330"}
+            dark = np.dot(image.cmap(image.norm(z[row, column]))[:3], (0.3, 0.59, 0.11)) < 0.5
+            style: Any = {"ha": "center", "va": "center", "fontsize": 0.6 * trace["textfont"]["size"]}
+            style["color"] = "white" if dark else "#1c2330"
             axes.text(column + 0.5, row + 0.5, text, **style)
     return image
 
@@ -154,13 +155,18 @@ def _axes(axes: Axes, layout: dict[str, Any], number: str, used: bool) -> None:
     for letter, options in (("x", x), ("y", y)):
         if options.get("type") == "log":
             axes.set(**{f"{letter}scale": "log"})
+            axes.minorticks_off()
         if "range" in options:
             axes.set(**{f"{letter}lim": options["range"]})
         elif options.get("rangemode") == "tozero":
             axes.set(**{f"{letter}lim": (0, None)})
         axes.set(**{f"{letter}label": _plain(options.get("title", {}).get("text", ""))})
     if "tickvals" in y:
+        ends = axes.get_ylim()
         axes.set_yticks(y["tickvals"], y["ticktext"])
+        axes.set_ylim(ends)  # which ticks beyond them would widen
+    if "scaleanchor" in x:
+        axes.set_aspect("equal", adjustable="box", anchor="NW")
     if y.get("autorange") == "reversed":
         axes.invert_yaxis()
     if not y.get("showticklabels", True):
@@ -175,9 +181,9 @@ def _axes(axes: Axes, layout: dict[str, Any], number: str, used: bool) -> None:
             label.set(ha="left" if x.get("side") == "top" else "right", rotation_mode="anchor")
 
 
-def _colour_bar(canvas: Canvas, image: Any, options: dict[str, Any], right: float, top: float, height: int) -> None:
+def _colour_bar(canvas: Canvas, image: Any, options: dict[str, Any], left: float, top: float, height: int) -> None:
     tall = options["len"] / height
-    axes = canvas.add_axes((right + 12 / WIDTH, top - tall, 10 / WIDTH, tall))
+    axes = canvas.add_axes((left + 4 / WIDTH, top - tall, 10 / WIDTH, tall))
     bar = canvas.colorbar(image, cax=axes)
     bar.outline.set_visible(False)
     axes.tick_params(labelsize=8, length=2)

@@ -38,7 +38,7 @@ class Maps:
 
 def networks(records: Iterable[Record]) -> dict[str, str]:
     """The networks whose gradients are logged, and what their keys begin with."""
-    keys = {key for record in records for key in record.derived(("metrics",), "keys", lambda own=record: _keys(own))}  # type: ignore[misc]
+    keys = {key for record in records for key in _known(record)}
     found = {name: f"{name}/" for name in ("critic", "actor") if f"{name}/weights" in keys}
     return found or ({"shared parameters": ""} if "weights" in keys else {})
 
@@ -58,38 +58,58 @@ def of_health(record: Record, key: str) -> tuple[Steps, Floats]:
     return _of_run(record, "health", key)
 
 
+def logs(records: Iterable[Record], key: str) -> bool:
+    """Whether any of the runs has logged a metric."""
+    return any(key in _known(record) for record in records)
+
+
 def of_maps(group: Group) -> dict[str, Maps]:
     """Each network's maps; none where no run logged any."""
-    by_network: dict[str, list[Row]] = {}
+    by_network: dict[str, list[Maps]] = {}
     for record in group.records:
-        for row in record.rows["conflicts"]:
-            by_network.setdefault(str(row["network"]), []).append(row)
+        own = record.derived(("conflicts",), "maps", lambda own=record: _of_maps(own))  # type: ignore[misc]
+        for network, maps in own.items():
+            by_network.setdefault(network, []).append(maps)
+    return {network: _joined(found) for network, found in by_network.items()}
+
+
+def _of_maps(record: Record) -> dict[str, Maps]:
+    """One run's maps, by network."""
+    by_network: dict[str, list[Row]] = {}
+    for row in record.rows["conflicts"]:
+        by_network.setdefault(str(row["network"]), []).append(row)
     return {network: _maps(rows) for network, rows in by_network.items()}
 
 
 def _maps(rows: Sequence[Row]) -> Maps:
     tasks = tuple(rows[0]["tasks"])
-    steps_T = np.array(sorted({int(row["step"]) for row in rows}), np.int64)
-    place = {int(step): index for index, step in enumerate(steps_T)}
-    above = np.triu_indices(len(tasks), 1)
+    steps_T = np.array([int(row["step"]) for row in rows], np.int64)
+    first, second = np.triu_indices(len(tasks), 1)
     names = [key for key, value in rows[0].items() if isinstance(value, list | np.ndarray) and key != "tasks"]
     values: dict[str, Floats] = {}
     for name in names:
-        sum_TQ, count_TQ = np.zeros((2, len(steps_T), len(above[0])))
-        for row in rows:
-            own_Q = np.array(row[name], np.float64)  # null becomes NaN
-            there_Q = np.isfinite(own_Q)
-            sum_TQ[place[int(row["step"])]] += np.where(there_Q, own_Q, 0.0)
-            count_TQ[place[int(row["step"])]] += there_Q
         whole_TKK = np.full((len(steps_T), len(tasks), len(tasks)), np.nan)
-        with np.errstate(invalid="ignore"):
-            whole_TKK[:, above[0], above[1]] = whole_TKK[:, above[1], above[0]] = sum_TQ / count_TQ
+        pairs_TQ = np.array([row[name] for row in rows], np.float64)  # null becomes NaN
+        whole_TKK[:, first, second] = whole_TKK[:, second, first] = pairs_TQ
         values[name] = whole_TKK
     return Maps(tasks, steps_T, values)
 
 
+def _joined(found: Sequence[Maps]) -> Maps:
+    """Means over runs."""
+    tasks, names = found[0].tasks, found[0].values_TKK
+    shape = (len(tasks), len(tasks))
+    means = {name: _mean([(own.steps_T, own.values_TKK[name]) for own in found], shape) for name in names}
+    steps_T = next(steps for steps, _ in means.values()) if means else np.zeros(0, np.int64)
+    return Maps(tasks, steps_T, {name: values for name, (_, values) in means.items()})
+
+
+def _known(record: Record) -> set[str]:
+    return record.derived(("metrics",), "keys", lambda: _keys(record))
+
+
 def _keys(record: Record) -> set[str]:
-    return {key for row in record.rows["metrics"] for key in row}
+    return {key for row in record.rows["metrics"] for key, value in row.items() if value is not None}
 
 
 def _of_run(record: Record, file: str, key: str) -> tuple[Steps, Floats]:

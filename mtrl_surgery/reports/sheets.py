@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,18 @@ def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", c
     """A row a method: the aggregate of each summary with its interval, the best final one first."""
     columns = [Column("method"), Column("seeds")]
     columns += [Column(title(how, last), 3, "higher") for how in SUMMARIES]
-    columns += [Column("minutes a run", 1)]
-    hours: dict[str, list[float]] = {}
+    took: dict[str, list[float]] = {}
     for run in durations(benchmark):
-        if run["hours"] is not None:
-            hours.setdefault(run["method"], []).append(run["hours"])
+        if run["seconds"] is not None:
+            took.setdefault(run["method"], []).append(run["seconds"])
+    means = {label: float(np.mean(own)) for label, own in took.items()}
+    unit, each, digits = _unit(list(means.values()))
+    columns += [Column(f"{unit} a run", digits)]
     rows: list[tuple[Cell, ...]] = []
     for group in benchmark.groups:
         cells = [_aggregate(group, how, last, aggregate, confidence) for how in SUMMARIES]
-        own = hours.get(group.label)
-        rows.append(
-            (Cell(group.label), Cell(len(group.seeds_R)), *cells, Cell(60 * float(np.mean(own)) if own else None))
-        )
+        spent = means[group.label] / each if group.label in means else None
+        rows.append((Cell(group.label), Cell(len(group.seeds_R)), *cells, Cell(spent)))
     # Single-task learning is no method to compare: it stands before the others.
     rows.sort(key=lambda row: (row[0].value != "stl", -row[2].value if isinstance(row[2].value, float) else np.inf))
     apart = sum(row[0].value == "stl" for row in rows)
@@ -121,43 +121,72 @@ def our_protocol(benchmark: Benchmark) -> str:
 
 
 def runs_table(benchmark: Benchmark) -> Table:
-    """A row a run: how it stands, how long it took, what happened to it."""
-    rows = durations(benchmark)
-    columns = (
-        Column("run"), Column("method"), Column("seed"), Column("status"), Column("steps"), Column("hours", 2),
+    """A row a run: how it stands, how long it took, what happened to it; only what is known of any."""
+    found = durations(benchmark)
+    unit, each, digits = _unit([run["seconds"] for run in found if run["seconds"] is not None])
+    rows = [{**run, unit: None if run["seconds"] is None else run["seconds"] / each} for run in found]
+    every = (
+        Column("run"), Column("method"), Column("seed"), Column("status"), Column("steps"), Column(unit, digits),
         Column("steps/s", 1), Column("lag", 1), Column("restarts"), Column("resumes"),
     )  # fmt: skip
+    columns = tuple(column for column in every if any(run[column.name] is not None for run in rows))
     body = tuple(tuple(Cell(run[column.name]) for column in columns) for run in rows)
-    remarks = (
-        "steps/s: the median over training. lag: updates between the weights that collected a chunk and the newest, on "
-        "average. A run that was killed still says running.",
-    )
-    return Table(f"{benchmark.name}: runs", columns, (Section("", body),), remarks)
+    meanings = {
+        "steps/s": "steps/s: the median over training.",
+        "lag": "lag: updates between the weights that collected a chunk and the newest, on average.",
+    }
+    said = [meaning for name, meaning in meanings.items() if any(column.name == name for column in columns)]
+    remark = " ".join([*said, "A run that was killed still says running."])
+    return Table(f"{benchmark.name}: runs", columns, (Section("", body),), (remark,))
 
 
 def differences_table(benchmark: Benchmark) -> Table | None:
-    """The configuration keys in which runs differ, and each group's values; None where there is no such key."""
+    """The configuration keys in which runs differ, and each group's values; None where that is the method's name alone.
+
+    The methods' own options are one entry: most methods have none of another's.
+    """
     configs = [record.config for record in benchmark.records]
-    found = differences(configs)
-    if not found:
-        return None
     labels = [group.label for group in benchmark.groups for _ in group.records]
     names = list(dict.fromkeys(labels))
-    cells: dict[tuple[str, str], dict[str, None]] = {}
-    for key, values in found.items():
-        for label, value, config in zip(labels, values, configs, strict=True):
-            cells.setdefault((key, label), {})[shown(value) if _has(config, key) else "-"] = None
-    said = {place: Cell(", ".join(own)) for place, own in cells.items()}
-    if len(names) > len(found):  # many methods go downwards
-        columns = (Column("method"), *map(Column, found))
-        rows = [(Cell(label), *(said[key, label] for key in found)) for label in names]
+    values: dict[str, dict[str, dict[str, None]]] = {}  # by key and group
+    for key, found in differences(configs).items():
+        if key == "method.name" and all(group.label.startswith(group.method) for group in benchmark.groups):
+            continue
+        for label, value, config in zip(labels, found, configs, strict=True):
+            if _has(config, key):
+                values.setdefault(key, {}).setdefault(label, {})[shown(value)] = None
+    own = [key for key in values if key.startswith("method.") and key != "method.name"]
+    said = {(key, name): ", ".join(values[key].get(name, ())) or "-" for key in values for name in names}
+    keys = [key for key in values if key not in own]
+    if own:
+        keys.append("method's options")
+        for name in names:
+            parts = [
+                f"{key.removeprefix('method.')}={'|'.join(sorted(values[key][name]))}"
+                for key in own
+                if name in values[key]
+            ]
+            said[keys[-1], name] = ", ".join(parts) or "-"
+    if not keys:
+        return None
+    if len(names) > len(keys):  # many methods go downwards
+        columns = (Column("method"), *map(Column, keys))
+        rows = [(Cell(name), *(Cell(said[key, name]) for key in keys)) for name in names]
     else:
         columns = (Column("key"), *map(Column, names))
-        rows = [(Cell(key), *(said[key, label] for label in names)) for key in found]
+        rows = [(Cell(key), *(Cell(said[key, name]) for name in names)) for key in keys]
     remark = (
         "Every key in which two runs differ, seeds and folders left out; - where a run's configuration lacks the key."
     )
     return Table(f"{benchmark.name}: configuration differences", columns, (Section("", tuple(rows)),), (remark,))
+
+
+def _unit(seconds: Sequence[float]) -> tuple[str, float, int]:
+    """What durations are told in, its seconds, and the digits after the point."""
+    usual = float(np.median(seconds)) if len(seconds) else 0.0
+    if usual < 100:
+        return "seconds", 1.0, 1 if usual < 10 else 0
+    return ("minutes", 60.0, 1) if usual < 5400 else ("hours", 3600.0, 1)
 
 
 def _aggregate(group: Group, how: Summary, last: int, aggregate: str, confidence: float) -> Cell:

@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Literal
 
+_LONG = 60
+"""Characters of a text from which on its column has several lines."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -207,17 +210,26 @@ class Table:
         return list(map(_head, self.columns)), sections, self._foot(notes, lambda number: f"{number} ", str)
 
     @property
-    def numeric(self) -> list[bool]:
-        """Which columns hold numbers alone."""
-        return self._numeric()
+    def kinds(self) -> list[str]:
+        """What each column is to a style sheet: `number`, `wide` (texts to break into lines), or nothing."""
+        rows = [row for section in self.sections for row in section.rows]
+        places = range(len(self.columns))
+        long = [max((len(text) for row in rows if isinstance(text := row[at].value, str)), default=0) for at in places]
+        return [
+            "number" if right else "wide" if own > _LONG else ""
+            for right, own in zip(self._numeric(), long, strict=True)
+        ]
 
     def html(self) -> str:
-        """An HTML table without classes of its own but `number`, `best` and `section`."""
+        """An HTML table without classes of its own but `number`, `wide`, `interval` and `section`."""
         notes = self._notes()
-        numeric = self._numeric()
-        style = [' class="number"' if right else "" for right in numeric]
+        style = [f' class="{kind}"' if kind else "" for kind in self.kinds]
         lines = ["<table>", "<thead><tr>"]
-        lines += [f"<th{own}>{escape(_head(column))}</th>" for column, own in zip(self.columns, style, strict=True)]
+        heads = [
+            escape(_head(column)).replace(" \u2191", "\u00a0\u2191").replace(" \u2193", "\u00a0\u2193")
+            for column in self.columns
+        ]
+        lines += [f"<th{own}>{head}</th>" for head, own in zip(heads, style, strict=True)]
         lines += ["</tr></thead>", "<tbody>"]
         for section in self.sections:
             if section.title:
@@ -298,7 +310,8 @@ def _marked(cell: Cell, column: Column, notes: dict[str, int]) -> str:
 
 
 def _tagged(cell: Cell, column: Column, notes: dict[str, int]) -> str:
-    shown = escape(_number(cell, column, " ± "))
+    value, bracket, interval = escape(_number(cell, column, " ± ")).partition(" [" if _has_interval(cell) else "\0")
+    shown = f'{value} <span class="interval">[{interval}</span>' if bracket else value
     marks = ", ".join(str(notes[note]) for note in cell.notes)
     return (f"<b>{shown}</b>" if cell.best else shown) + (f"<sup>{marks}</sup>" if marks else "")
 

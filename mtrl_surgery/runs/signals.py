@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -68,3 +70,31 @@ class StopSignals:
             # A shell starts background jobs with SIGINT ignored; who asks twice is to be heard all the same.
             ignored = handler is signal.SIG_IGN
             signal.signal(other, _ACTING[signal.Signals(other)] if ignored else handler)
+
+
+@contextmanager
+def exit_when_told() -> Iterator[None]:
+    """Have a SIGTERM that no `StopSignals` notes raise SystemExit(143), so that all is closed on the way out.
+
+    A second one ends the process at once. Outside the main thread, where Python has no signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told = False
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except BaseException:
+        if told:  # within a call of Ray it has become a SystemExit(1), and what was cut off may complain
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

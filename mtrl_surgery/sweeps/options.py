@@ -53,7 +53,7 @@ class _Words:
 def is_sweep(words: Sequence[str]) -> bool:
     """Whether the words ask for several runs, and not for one of hydra's screens about them."""
     asked = {word.partition("=")[0] for word in words}
-    return not asked.isdisjoint(_MULTIRUN) and asked.isdisjoint(_SCREENS)
+    return any(map(_asks_for_many, words)) and asked.isdisjoint(_SCREENS)
 
 
 def one_run(words: Sequence[str]) -> list[str]:
@@ -63,7 +63,7 @@ def one_run(words: Sequence[str]) -> list[str]:
         SweepError: a key of sweeps without `-m`.
     """
     options = [word for word in words if word.startswith(PREFIX)]
-    if options and set(words).isdisjoint(_MULTIRUN):
+    if options and not any(map(_asks_for_many, words)):
         raise SweepError(f"{options[0]}: says how a sweep is done, which needs -m")
     return _without_options(words)
 
@@ -75,12 +75,12 @@ def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
         SettingsError: an option is unknown, or its value makes no sense.
         SweepError: a flag or a key that a sweep has no use for.
     """
-    flags = [word for word in words if word.startswith("-") and word not in _MULTIRUN]
+    flags = [word for word in words if word.startswith("-") and not _asks_for_many(word)]
     if flags:
         raise SweepError(f"{flags[0]}: a sweep takes no such flag; choices: {', '.join(_SCREENS)}")
     options = parse([word for word in words if word.startswith(PREFIX)], _Words).sweep
     options.validate()
-    rest = [word for word in _without_options(words) if word not in _MULTIRUN]
+    rest = [word for word in _without_options(words) if not _asks_for_many(word)]
     for word in rest:
         if word.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise SweepError(f"{word}: the runs of a sweep are Ray tasks, and the keys sweep.* say how they are done")
@@ -89,3 +89,10 @@ def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
 
 def _without_options(words: Sequence[str]) -> list[str]:
     return [word for word in words if not word.startswith(PREFIX)]
+
+
+def _asks_for_many(word: str) -> bool:
+    """`-m`, or hydra's other ways to write it, which would have it do the runs one after the other."""
+    key, _, value = word.lstrip("+").partition("=")
+    mode = value.strip("'\"").removeprefix("RunMode.")
+    return word in _MULTIRUN or (key == "hydra.mode" and mode in ("MULTIRUN", "2"))

@@ -138,25 +138,25 @@ def refuse_held(plans: Sequence[RunPlan]) -> None:
             raise SweepError(f"{plan.label}: {plan.folder} is being written by {holder}; wait for it, or end it first")
 
 
-def one_run_only(key: str, value: object) -> None:
-    """Raise SettingsError if a key is set that names one run's folder."""
-    if value is not None:
-        raise SettingsError(
-            f"{key}={value}: names one run; a sweep finds its runs' folders, and goes on with them, itself"
-        )
-
-
-def resolve_on(resolve: Callable[[S], S], settings: S, here: bool) -> S:
-    """A run's settings with nothing left to the machine, where the machine may be another one.
+def settled(settings: S, validate: Callable[[S], None], resolve: Callable[[S], S], here: bool) -> S:
+    """A run's settings, checked, and with nothing left to the machine that the run comes to.
 
     Args:
+        settings: With `resume`, `folder`, `threads` and `device`.
+        validate: Raises where they make no sense.
         resolve: What the command does with settings on the machine it runs on.
-        settings: With a `device`.
         here: Whether the run will be on this machine for sure; a GPU that is asked for must then be here.
 
     Raises:
-        SettingsError: a numbered GPU, or what `resolve` raises.
+        SettingsError: a key that names one run's folder, a numbered GPU, or what `validate` and `resolve` raise.
     """
+    for key, value in (("resume", settings.resume), ("folder", settings.folder)):
+        if value is not None:
+            raise SettingsError(
+                f"{key}={value}: names one run; a sweep finds its runs' folders, and goes on with them, itself"
+            )
+    settings = replace(settings, threads=1 if settings.threads is None else settings.threads)
+    validate(settings)
     device = str(settings.device)
     if device.startswith("cuda:"):
         raise SettingsError(f"device={device}: in a sweep Ray gives every run its GPU; choices: cuda, cpu, auto")

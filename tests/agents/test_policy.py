@@ -53,7 +53,7 @@ def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
 
 @pytest.mark.parametrize("copies", [1, 4])
 def test_bits_do_not_depend_on_threads_or_on_the_tasks_asked_beside_or_before(copies: int) -> None:
-    """Two blocks of tasks and a part of one."""
+    """A block of tasks and a part of another."""
     tasks, config = 12, AgentConfig(hidden_sizes=[400, 400, 400])
     problem = Problem([f"task {k}" for k in range(tasks)], 39, 4, np.ones((tasks, 4), np.bool_))
     policy = Policy(problem, config)

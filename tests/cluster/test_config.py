@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig, ClusterError, count_workers
 from cluster.schedule import Schedule
-from mtrl_surgery.runs.signals import StopSignals
+from mtrl_surgery.runs.signals import StopSignals, exit_when_told
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,23 @@ def test_the_first_signal_is_noted_and_the_second_acts(before: Any) -> None:
         assert signal.getsignal(signal.SIGINT) is before
     finally:
         signal.signal(signal.SIGINT, restore)
+
+
+def test_sigterm_where_nobody_notes_it_exits_as_a_shell_expects() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end, exit_when_told():
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested == signal.SIGTERM
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "the next one ends the process at once"
+        sys.exit(1)  # what Ray makes of it
+    assert end.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemExit) as end, exit_when_told():
+        sys.exit(1)
+    assert end.value.code == 1, "nobody was told to end"
 
 
 def test_the_options_import_neither_ray_nor_torch() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +15,11 @@ import pytest
 
 from cluster.config import ClusterConfig
 from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
-from mtrl_surgery.runs.folder import read_rows
-from tests.cluster.drivers import TOYS, Driver, launch, slow_setup, undisturbed_rows
+from mtrl_surgery.runs.folder import RunFolder, read_rows
+from tests.cluster.drivers import TOYS, TRAIN, Driver, command, kill_all, launch, slow_setup, undisturbed_rows
 from tests.cluster.parts import factory_suite
 from tests.cluster.runs import Setup, rows_of
+from tests.cluster.shared_nodes import SharedNodes
 from tests.cluster.toys import trap
 
 pytestmark = pytest.mark.cluster
@@ -27,17 +27,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[LocalNodes]:
-    """A head and another node; every driver of this module joins them."""
-    path = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # the nodes' processes inherit it
-    cluster = LocalNodes(cpus=2)  # the head stays; tests remove and add others
-    try:
-        cluster.add(1)
-        yield cluster
-    finally:
-        cluster.close()
-        os.environ.pop("PYTHONPATH") if path is None else os.environ.update(PYTHONPATH=path)
+def shared_nodes() -> Iterator[SharedNodes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPOSITORY))  # the nodes' processes inherit it
+        shared = SharedNodes()
+        yield shared
+        shared.close()
+
+
+@pytest.fixture
+def nodes(shared_nodes: SharedNodes) -> Iterator[LocalNodes]:
+    """A head of two CPUs and a node of one that nobody uses; every driver of the test joins them."""
+    yield shared_nodes.restored()
+    kill_all()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def setup(folder: Path) -> Setup:
-    return slow_setup(folder)
+    """Some seconds, of which the first may be slow: see `launch`."""
+    return slow_setup(folder, tasks=3, total=200)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,8 @@ def undisturbed(setup: Setup, folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def longer(folder: Path) -> Setup:
-    """More tasks than the nodes have CPUs, and half a minute for all of it."""
-    return slow_setup(folder, "slower", tasks=4, total=800)
+    """More tasks than the nodes have CPUs, and slow steps for a minute or more."""
+    return slow_setup(folder, tasks=4, total=2_000)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,7 @@ def test_a_worker_killed_in_the_middle_of_a_chunk(
     driver = launch(setup, folder, f"killed-{mode}")
     victim = collecting(driver, nodes)
     os.kill(victim, signal.SIGKILL)
+    driver.until(lambda: driver.events("recovered"))
     assert driver.finish() == 0
     (replaced,) = driver.events("worker replaced")
     assert replaced["pid"] == victim and replaced["reason"] == "worker died"
@@ -126,6 +130,7 @@ def test_a_hung_worker_is_replaced(
     driver = launch(setup, folder, f"hung-{mode}")
     victim = collecting(driver, nodes)
     os.kill(victim, signal.SIGSTOP)
+    driver.until(lambda: driver.events("recovered"))
     assert driver.finish() == 0
     replaced = next(event for event in driver.events("worker replaced") if event["pid"] == victim)
     assert replaced["reason"] == "worker hung" and "cluster.hang_timeout" in replaced["text"]
@@ -182,10 +187,13 @@ def test_nodes_that_vanish_and_join(
     lost = set(driver.until(lambda: nodes.workers(other)))
     nodes.remove(other)
     driver.until(lambda: lost <= {event["pid"] for event in driver.events("worker replaced")})
-    nodes.add(2)  # one CPU for the replacement that waits, one for a fourth worker
-    driver.until(lambda: [one["state"] for one in workers_of(driver)] == ["ready"] * 4)
-    new = set(nodes.workers(nodes.nodes[-1]))
-    assert driver.until(lambda: [one for one in workers_of(driver) if one["pid"] in new and one["tasks"]])
+    new = nodes.add(2)  # one CPU for the replacement that waits, one for a fourth worker
+
+    def at_work() -> list[dict[str, Any]]:
+        pids = nodes.workers(new)
+        return [one for one in workers_of(driver) if one["pid"] in pids and one["tasks"]]
+
+    driver.until(lambda: len(at_work()) == 2)
     assert driver.finish() == 0
     assert_as_if_undisturbed(driver, setup, longer_undisturbed)
 
@@ -206,42 +214,56 @@ def test_a_drained_nodes_workers_move_away(
     assert driver.finish() == 0
     assert not driver.events("worker replaced")
     assert set(assert_as_if_undisturbed(driver, setup, longer_undisturbed)) <= {"worker late"}, "nothing was lost"
-    nodes.add(1)
 
 
-def command(out: Path, setup: Setup, address: str) -> list[str]:
-    """The command line of the same run."""
-    agent, schedule = setup.agent, setup.schedule
-    words = {
-        "env.kind": "factory", "env.name": "own", "env.factory": TOYS, "env.horizon": setup.suite.horizon,
-        "env.tasks": "[" + ",".join(f"'{task}'" for task in setup.suite.tasks) + "]",
-        "method": setup.method, "seed": setup.seed, "env.copies": setup.copies, "device": "cpu", "threads": 1,
-        "agent.hidden_sizes": "[16,16]", "agent.batch_size": agent.batch_size, "diagnostics.every": 7,
-        "agent.warmup_steps": agent.warmup_steps, "agent.updates_per_step": agent.updates_per_step,
-        "total_steps": schedule.total_steps, "log_every": schedule.log_every, "out": out,
-        "checkpoint.every": schedule.checkpoint_every, "evaluation.every": schedule.evaluate_every,
-        "evaluation.episodes": schedule.evaluation_episodes, "evaluation.final_episodes": schedule.final_episodes,
-        "evaluation.protocol": schedule.protocol, "cluster": "ray", "cluster.address": address,
-        "cluster.chunk_steps": schedule.chunk_steps,
-    }  # fmt: skip
-    return [sys.executable, "-m", "mtrl_surgery", "train", *(f"{key}={value}" for key, value in words.items())]
+@pytest.mark.slow
+def test_a_driver_that_is_told_to_end_before_it_has_begun(nodes: LocalNodes, setup: Setup, folder: Path) -> None:
+    driver = launch(joined(setup, nodes, "sync"), folder, "not-begun")
+    driver.until(nodes.all_workers)  # they build their simulators; no checkpoint can be written
+    driver.process.terminate()
+    assert driver.finish() == 128 + signal.SIGTERM
+    manifest = RunFolder.open(driver.path).manifest()
+    assert (manifest["status"], manifest["error"]) == ("interrupted", None)
+
+
+@pytest.fixture(scope="module")
+def whole(setup: Setup, folder: Path) -> dict[str, bytes]:
+    """The rows of a run that the command line made in one process, to its end."""
+    (folder / "quick").touch()
+    words = command(setup, folder / "whole", "cluster=inline")
+    assert subprocess.run(words, cwd=REPOSITORY, check=False).returncode == 0
+    return rows_of(*folder.glob("whole/*"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "drained"])
 def test_a_driver_that_ends_is_resumed_by_the_command_line(
-    how: str, nodes: LocalNodes, setup: Setup, folder: Path
+    how: str, nodes: LocalNodes, setup: Setup, folder: Path, whole: dict[str, bytes]
 ) -> None:
     out, quick = folder / how, folder / "quick"
+    quick.unlink(missing_ok=True)
+    words = command(setup, out / "cut", "cluster=ray", f"cluster.address={nodes.address}")
+    with subprocess.Popen(words, cwd=REPOSITORY) as process:
+        try:
+            cut = stopped(process, how, nodes, out / "cut")
+        finally:
+            process.kill()
+    assert read_rows(cut / "metrics.jsonl")[-1]["step"] < setup.schedule.total_steps
     quick.touch()
-    assert subprocess.run(command(out / "whole", setup, nodes.address), cwd=REPOSITORY, check=False).returncode == 0
-    quick.unlink()
-    process = subprocess.Popen(command(out / "cut", setup, nodes.address), cwd=REPOSITORY)
+    resumed = [*TRAIN, f"resume={cut}"]
+    if how == "drained":
+        resumed += ["cluster.kind=local", "cluster.address=null"]  # the head node takes no new workers
+    assert subprocess.run(resumed, cwd=REPOSITORY, check=False).returncode == 0
+    assert rows_of(cut) == whole
+
+
+def stopped(process: subprocess.Popen[bytes], how: str, nodes: LocalNodes, out: Path) -> Path:
+    """The folder of a run that was killed or drained after its first checkpoint."""
     deadline = time.monotonic() + 120
-    while not list(out.glob("cut/*/checkpoints/step-*")):
+    while not list(out.glob("*/checkpoints/step-*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    (cut,), (whole,) = out.glob("cut/*"), out.glob("whole/*")
+    (cut,) = out.glob("*")
     if how == "killed":
         process.kill()
         assert process.wait(60) == -signal.SIGKILL
@@ -249,9 +271,18 @@ def test_a_driver_that_ends_is_resumed_by_the_command_line(
         nodes.drain(nodes.head, seconds=300)
         assert process.wait(60) == 128 + signal.SIGTERM
         assert [row for row in read_rows(cut / "health.jsonl") if row.get("event") == "drain notice"]
-    assert read_rows(cut / "metrics.jsonl")[-1]["step"] < setup.schedule.total_steps
-    resumed = [sys.executable, "-m", "mtrl_surgery", "train", f"resume={cut}"]
-    if how == "drained":
-        resumed += ["cluster.kind=local", "cluster.address=null"]  # the head node takes no new workers
-    assert subprocess.run(resumed, cwd=REPOSITORY, check=False).returncode == 0
-    assert rows_of(cut) == rows_of(whole)
+    return cut
+
+
+@pytest.mark.slow
+def test_the_next_test_finds_a_whole_cluster(shared_nodes: SharedNodes) -> None:
+    nodes, whole = shared_nodes.restored(), [(2, 2), (1, 1)]
+    heeds = signal.getsignal(signal.SIGTERM)
+    nodes.add(2)
+    assert signal.getsignal(signal.SIGTERM) is heeds, "a process that is told to end must not go on without its nodes"
+    assert shared_nodes.restored() is nodes and [nodes.cpus(node) for node in nodes.nodes] == whole
+    nodes.drain(nodes.nodes[1], seconds=60)
+    assert shared_nodes.restored() is nodes and [nodes.cpus(node) for node in nodes.nodes] == whole
+    nodes.drain(nodes.head, seconds=60)
+    other = shared_nodes.restored()
+    assert other is not nodes and [other.cpus(node) for node in other.nodes] == whole

@@ -55,7 +55,44 @@ def test_rollout():
     assert workers["met"] is (workers["ratio"] >= TARGET)
     assert 0.02 < workers["ratio"] < 3, "each worker's, not both together"
     assert 0.2 < workers["cpu_ratio"] < 5
-    assert re.search(r"2 Ray workers +[\d,]+ +[\d.]+ +[\d.]+ +0.9 +(yes|no)", done.stdout)
+    assert 0.02 < workers["at_once"] < 10 and rows["2 of them at once"]["at_once"] == reference["at_once"] == 1
+    assert re.search(r"2 Ray workers +[\d,]+ +[\d.]+ +[\d.]+ +[\d.]+ +0.9 +(yes|no)", done.stdout)
+    *inside, alone = written["results"]["parts"]
+    assert [part["part"] for part in inside] == ["physics", "physics", "policy"]
+    assert all(0.01 < part["share"] < 0.95 and part["microseconds"] > 1 for part in inside)
+    assert alone["share"] is None and 1 < alone["microseconds"] < inside[-1]["microseconds"]
+
+
+def test_rollout_holds_each_worker_to_the_reference_alone_and_shows_it_beside_as_many():
+    from mtrl_surgery.commands.bench.rollout import _rows
+    from mtrl_surgery.commands.bench.rollout_turns import Laps
+
+    laps = {
+        REFERENCE: Laps([1000.0, 2000.0], [900.0, 1800.0], beside=REFERENCE),
+        "2 of them at once": Laps([1250.0, 2500.0], [], 2, 2, "2 of them at once"),
+        "2 Ray workers": Laps([800.0, 1000.0], [1000.0, 1700.0], 2, 1, "2 of them at once"),
+    }
+    alone, together, workers = _rows(laps, 1000)
+    assert (alone.ratio, alone.at_once, alone.cpu_ratio, alone.met) == (1, 1, 1, None)
+    assert (together.ratio, together.at_once, together.cpu_ratio, together.met) == (0.8, 1, None, None)
+    assert workers.ratio == pytest.approx((1.25 + 2) / 2 / 2) and workers.met is False
+    assert workers.at_once == pytest.approx((1250 / 800 + 2500 / 1000) / 2 / 2)
+    assert workers.cpu_ratio == 1 and workers.steps_per_second == pytest.approx(1000 / 0.9)
+
+
+def test_rollout_watches_functions_and_leaves_them_as_they_were():
+    from mtrl_surgery.commands.bench.rollout_parts import _watched
+
+    class Owner:
+        def double(self, number: int) -> int:
+            return 2 * number
+
+    before = Owner.double
+    with pytest.raises(KeyError), _watched(Owner, ("double",)) as laps:
+        assert Owner.double is not before and [Owner().double(3), Owner().double(number=4)] == [6, 8]
+        assert len(laps) == 2 and all(0 <= lap < 1 for lap in laps)
+        raise KeyError("a bench that fails")
+    assert Owner.double is before
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +125,38 @@ def test_a_run_with_blows_is_sound(run: Run, learners: int) -> None:
     result = json.loads(Path("chaos.json").read_text())["results"]["sync"]
     assert result["equal"] is True and result["sound"] is True and result["blows"]
     assert result["counts"]["lost"] == result["counts"]["duplicated"] == 0
+
+
+def child(parent: int, word: str) -> list[str] | None:
+    """The command line of a process that another one has started."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended just now
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            if word in words:
+                return words
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_sigterm_leaves_no_process_and_no_file() -> None:
+    words = [sys.executable, "-m", "mtrl_surgery", "bench", "chaos", "mode=sync", "nodes=2"]
+    process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while (driver := child(process.pid, "train")) is None:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        (out,) = (Path(word.removeprefix("out=")) for word in driver if word.startswith("out="))
+        assert out.parent.exists()
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert not out.parent.exists()
+        with pytest.raises(ProcessLookupError):
+            while time.monotonic() < deadline:
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

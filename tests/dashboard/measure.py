@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from tests.dashboard.conftest import BROWSERS, Server
+from tests.browser import BROWSERS
+from tests.dashboard.conftest import Server
 from tests.dashboard.many import evaluation_rows, metric_rows
 
 VIEWS = {
@@ -52,17 +53,30 @@ def append(run: Path, step: int, share: float) -> None:
 
 
 def seconds_until_drawn(page: Any, view: str, run: Path, step: int) -> float:
-    """From a row in the file to another picture on the page."""
+    """From a row in the file to the end of the drawing of another picture on the page."""
     shown = "#runs" if view == "overview" else VIEWS[view].partition(" ")[0]
-    picture = f"document.querySelector('{shown}').innerHTML"
-    before = page.evaluate(picture)
-    start = time.perf_counter()
+    # The page itself notes when it was drawn: to ask it again and again would take its time.
+    page.evaluate(
+        """shown => {
+            const drawn = ({ target }) => shown === "#runs" || (target instanceof SVGElement && target.closest(shown));
+            const note = (changes) => { if (changes.some(drawn)) window.drawnAt = Date.now() / 1000; };
+            window.watch?.disconnect();
+            window.watch = new MutationObserver(note);
+            const place = document.querySelector(shown === "#runs" ? shown : "#sections");
+            window.watch.observe(place, { subtree: true, childList: true, attributes: true });
+            window.drawnAt = 0;
+        }""",
+        shown,
+    )
+    start = time.time()
     append(run, step, float(np.random.default_rng(step).random()))
-    while page.evaluate(picture) == before:
-        if time.perf_counter() - start > 60:
+    drawn = 0.0
+    while not drawn or time.time() - drawn < 1:
+        if time.time() - start > 60:
             return float("nan")
-        time.sleep(0.01)
-    return time.perf_counter() - start
+        time.sleep(0.25)
+        drawn = float(page.evaluate("window.drawnAt"))
+    return drawn - start
 
 
 def main(root: str) -> None:
@@ -92,7 +106,6 @@ def main(root: str) -> None:
             updates = []
             for time_ in range(3 if view != "config" else 0):
                 updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
-                page.wait_for_timeout(1500)
             update = np.median(updates) if updates else np.nan
             load = os.getloadavg()[0]
             print(f"{view:10} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import TimeoutError as Late
+from playwright.sync_api import expect
 
 from tests.dashboard.conftest import Server
 from tests.reports.folders import make_run
@@ -94,7 +95,9 @@ def test_every_view_has_its_figures(opened: Opened) -> None:
     for view, heading in VIEWS.items():
         page.locator(f"#views a[href*='view={view}']").click()
         page.locator("#sections h3", has_text=heading).first.wait_for()
-        if view != "config":
+        if view == "config":
+            page.wait_for_selector("#part-differences td:text-is('0.02')")
+        else:
             page.wait_for_selector("#sections .js-plotly-plot .main-svg")
         assert f"view={view}" in page.url
     assert page.locator(".remarks").count() == 0
@@ -145,7 +148,9 @@ def test_a_running_runs_curve_grows_without_a_reload(opened: Opened, runs: Path)
     opened.go("?view=curves&benchmark=three&where.run=three_samgs_s1")
     (curve,) = opened.traces("score_curves")
     before = len(curve["x"])
-    opened.page.evaluate("window.same = true")
+    opened.page.evaluate("window.same = document.querySelector('#figure-score_curves .main-svg')")
+    opened.page.locator("#part-summary td.number .interval, #part-summary td.number").first.wait_for()
+    scores = opened.page.locator("#part-summary tbody").inner_text()
     with (runs / "three_samgs_s1" / "evaluations.jsonl").open("a") as file:
         for task in ("reach-v3", "push-v3", "door-open-v3"):
             row = {"step": curve["x"][-1] + 100, "task": task, "episodes": 10, "successes_any": 9, "successes_last": 8}
@@ -156,7 +161,8 @@ def test_a_running_runs_curve_grows_without_a_reload(opened: Opened, runs: Path)
             break
         opened.page.wait_for_timeout(100)
     assert after["x"] == [*curve["x"], curve["x"][-1] + 100]
-    assert opened.page.evaluate("window.same")
+    assert opened.page.evaluate("window.same.isConnected"), "the figure is the same, zoom and all"
+    expect(opened.page.locator("#part-summary tbody")).not_to_have_text(scores)
 
 
 def test_the_table_sorts_by_a_click_and_the_address_says_so(opened: Opened) -> None:

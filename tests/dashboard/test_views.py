@@ -65,6 +65,15 @@ def test_every_view_of_every_benchmark_becomes_components(runs: Path) -> None:
     assert "which compares methods" in own.show(State(view="methods", benchmark="multidigits net")).said[0]
 
 
+def test_only_the_figure_that_is_asked_for_is_made(runs: Path) -> None:
+    own = desk(runs)
+    for asked, wanted in (("", "critic: cosine"), ("actor: magnitude similarity", "actor: magnitude similarity")):
+        state = State(view="conflicts", benchmark="three", show={"conflict_map": asked} if asked else {})
+        (part,) = (part for part in own.show(state).sections if part.name == "conflict_map")
+        assert isinstance(part.content, Part) and part.figure == wanted and len(part.content.figures) == 6
+        assert [name for name, figure in part.content.figures.items() if figure] == [wanted]
+
+
 def test_the_benchmark_with_most_runs_is_first(runs: Path) -> None:
     assert desk(runs).show(State(view="curves")).title == "Curves: three"
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,30 +107,30 @@ def test_parts_are_files(chapters: list[Chapter], tmp_path: Path) -> None:
     assert "nan" not in curves and ",," in curves, "what is not known is empty"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_chromium_draws_it_without_a_complaint(text: str, tmp_path: Path, theme: str) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+@pytest.mark.browser
+def test_chromium_draws_it_whole_and_without_a_complaint(text: str, tmp_path: Path, chromium: Any) -> None:
     path = tmp_path / "report.html"
     path.write_text(text, encoding="utf-8")
-    quiet = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    shown = [
-        "--enable-logging=stderr",
-        "--v=0",
-        "--virtual-time-budget=15000",
-        "--window-size=1400,12000",
-        "--dump-dom",
-    ]
-    said = subprocess.run(
-        [chromium, *quiet, *shown, f"file://{path}?theme={theme}"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in said.stderr, said.stderr
-    assert f'data-theme="{theme}"' in said.stdout and "<title>A &lt;title&gt;</title>" in said.stdout
-    visible = len(re.findall(r'<div class="figure[^"]*"[^>]*id="[^"]*"(?![^>]*hidden)', text))
-    assert said.stdout.count("js-plotly-plot") >= visible > 10
+    page = chromium.new_page(viewport={"width": 1000, "height": 2000})
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda own: said.append(own.text) if own.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{path.as_uri()}?theme=dark")
+    theme = "document.documentElement.dataset.theme"
+    assert page.evaluate(theme) == "dark" and page.title() == "A <title>"
+    figures = page.locator(".figure:visible").all()
+    for figure in figures:
+        figure.scroll_into_view_if_needed()
+        figure.locator(".main-svg").first.wait_for()
+    assert len(figures) > 10
+    wide = "[...document.querySelectorAll('[id$=summary] .scroll')].map(own => own.scrollWidth - own.clientWidth)"
+    assert set(page.evaluate(wide)) == {0}, "a summary is wider than the page"
+    scrolled = "[...document.querySelectorAll('.legend .scrollbar')].filter(own => own.getBBox().height > 0).length"
+    assert page.evaluate(scrolled) == 0, "a legend is higher than its figure"
+    page.locator("#theme").click()
+    assert page.evaluate(theme) == "light"
+    page.close()
+    assert not said
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}

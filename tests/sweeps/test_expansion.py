@@ -128,7 +128,17 @@ def test_options_that_make_no_sense_are_refused(word: str, part: str):
         split(["-m", word])
 
 
+@pytest.mark.parametrize("word", ["hydra.mode=MULTIRUN", "++hydra.mode='MULTIRUN'", "hydra.mode=RunMode.MULTIRUN"])
+def test_hydras_other_word_for_many_runs_is_a_sweep_too(word: str):
+    words = [word, "seed=1,2", "sweep.cpus=1"]
+    assert is_sweep(words) and split(words) == (SweepOptions(cpus=1), ["seed=1,2"])
+    assert not is_sweep([word, "--cfg", "job"]) and one_run([word, "--cfg", "job"]) == [word, "--cfg", "job"]
+    with pytest.raises(SweepError, match=r"hydra.mode=RUN: the runs of a sweep are Ray tasks"):
+        split(["-m", "hydra.mode=RUN"])
+
+
 def test_screens_are_no_sweeps():
+    assert not is_sweep(["hydra.mode=RUN", "seed=1"]) and one_run(["hydra.mode=RUN"]) == ["hydra.mode=RUN"]
     assert is_sweep(["-m", "seed=1"]) and is_sweep(["seed=1,2", "--multirun"])
     assert not is_sweep(["seed=1"]) and not is_sweep(["-m", "--help"]) and not is_sweep(["--cfg", "job", "-m"])
     assert one_run(["--cfg", "job", "-m", "sweep.cpus=1", "seed=1"]) == ["--cfg", "job", "-m", "seed=1"]

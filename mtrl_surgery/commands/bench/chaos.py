@@ -21,6 +21,7 @@ from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
 from mtrl_surgery.commands.bench.chaos_victims import LEARNER, VICTIMS, Blow, Victim
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.runs.folder import read_rows
+from mtrl_surgery.runs.signals import exit_when_told
 
 CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
 SLOW = 300.0  # seconds that a run may take to begin, to recover from one blow, or to stop
@@ -86,7 +87,7 @@ def bench_chaos(arguments: ChaosArguments) -> int:
         if not getattr(arguments, key) > 0:
             raise SettingsError(f"{key}={getattr(arguments, key)} must be positive (seconds)")
     modes = ("sync", "async") if arguments.mode == "both" else (arguments.mode,)
-    with tempfile.TemporaryDirectory(prefix="mtrl-chaos-") as folder:
+    with exit_when_told(), tempfile.TemporaryDirectory(prefix="mtrl-chaos-") as folder:
         outcomes = [_disturb(arguments, mode, Path(folder)) for mode in modes]
     print(report(outcomes))
     if arguments.json is not None:
@@ -181,11 +182,14 @@ def _strike_for(
                 break
     if len(nodes.nodes) < nodes.wanted:
         nodes.add()  # whoever waits for a CPU gets one
-    deadline = time.time() + SLOW
+    last = time.time()
     while True:
-        rows = read_rows(run / "health.jsonl")
+        rows, late = read_rows(run / "health.jsonl"), time.time() > last + SLOW
         ends = [victim.recovered(blow, rows) for victim, blow in done]
-        if None not in ends or time.time() > deadline:
+        goes_on = any(row["time"] > last and "updates_per_s" in row for row in rows)  # all learners have answered since
+        if late and not goes_on:
+            raise SettingsError(f"the run did not go on within {SLOW:.0f} s of the last blow")
+        if (goes_on and None not in ends) or late:
             return [
                 (blow.what, blow.at - started, None if end is None else max(0.0, end - blow.at))
                 for (_, blow), end in zip(done, ends, strict=True)
@@ -237,7 +241,10 @@ def _ended(driver: subprocess.Popen[str], code: int, name: str) -> None:
     Raises:
         SettingsError: it ended with another exit code; with the last lines that it said.
     """
-    _, said = driver.communicate()
+    try:
+        _, said = driver.communicate()
+    finally:
+        driver.kill()  # one that is no more waited for
     if driver.returncode != code:
         last = "\n".join(said.strip().splitlines()[-12:])
         raise SettingsError(f"{name} ended with exit code {driver.returncode}:\n{last}")

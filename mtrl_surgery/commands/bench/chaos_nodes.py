@@ -30,9 +30,7 @@ class LocalNodes:
         self._store = store_mb * 2**20
         self.wanted = 1  # nodes that there should be; `bench chaos` adds one only where one is missing
         head = {"num_cpus": cpus, "object_store_memory": self._store, "_system_config": _SYSTEM}
-        before = signal.getsignal(signal.SIGTERM)
         self._cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
-        signal.signal(signal.SIGTERM, before)  # Ray would have this process drain the node
         self.head = self._cluster.head_node
 
     @property
@@ -68,6 +66,16 @@ class LocalNodes:
         if not taken:
             raise RuntimeError(f"node {node.node_id} can't be drained: {why}")
 
+    def cpus(self, node: Any) -> tuple[float, float]:
+        """CPUs that a node can give now, and when nobody has one; none if it has died or is told to go."""
+        state = self._cluster.global_state  # asks the head, which must live
+        if not (self.head.remaining_processes_alive() and node.remaining_processes_alive()):
+            return 0.0, 0.0
+        if node.node_id in state.get_draining_nodes():
+            return 0.0, 0.0
+        free, whole = state.available_resources_per_node(), state.total_resources_per_node()
+        return free.get(node.node_id, {}).get("CPU", 0.0), whole.get(node.node_id, {}).get("CPU", 0.0)
+
     def workers(self, node: Any, title: str = "ray::RolloutWorker") -> list[int]:
         """The processes of a node's actors of one class, by the title that Ray gives them."""
         (raylet,) = node.all_processes["raylet"]
@@ -80,12 +88,16 @@ class LocalNodes:
         """Those of all nodes."""
         return [pid for node in self.nodes for pid in self.workers(node, title)]
 
-    def close(self) -> None:
-        """Stop all nodes; a worker that was stopped by a signal couldn't end by itself."""
+    def wake(self) -> None:
+        """Have workers that were stopped by a signal go on; they couldn't end by themselves."""
         for node in self.nodes:
             if "raylet" in node.all_processes:
                 for pid in self.workers(node, "ray::"):
                     strike(pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop all nodes."""
+        self.wake()
         self._cluster.shutdown()
 
 
@@ -100,11 +112,14 @@ def strike(pid: int, number: signal.Signals) -> bool:
 
 def _patiently(start: Callable[[], Any]) -> Any:
     """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
         return start()
     except Exception as error:  # Ray raises no narrower one
         print(f"a node did not start ({error}); trying once more ...", file=sys.stderr)
         return start()
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray has this process stop the node, and raise SystemExit wherever it is
 
 
 def _read(path: Path) -> str:

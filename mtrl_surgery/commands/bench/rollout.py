@@ -41,6 +41,7 @@ class Row:
         steps_per_second: Environment steps.
         ratio: Of each of its workers to the reference.
         cpu_ratio: The same by CPU time.
+        at_once: Of all its workers to as many references at once, which share caches and power as they do.
         met: Whether the ratio reaches the target; None where there is none.
     """
 
@@ -48,6 +49,7 @@ class Row:
     steps_per_second: float
     ratio: float
     cpu_ratio: float | None
+    at_once: float
     met: bool | None
 
 
@@ -68,12 +70,12 @@ def bench_rollout(arguments: RolloutArguments) -> int:
         )
     from mtrl_surgery.commands.bench.rollout_turns import take_rollout_turns
 
-    laps = take_rollout_turns(suite, counts, arguments.steps, arguments.rounds, arguments.width, REFERENCE)
+    laps, parts = take_rollout_turns(suite, counts, arguments.steps, arguments.rounds, arguments.width, REFERENCE)
     rows = _rows(laps, len(suite.tasks) * arguments.steps)
     print(
         f"{len(suite.tasks)} tasks, chunks of {arguments.steps} vector steps, 3x{arguments.width} policy; medians of "
         f"{arguments.rounds} chunks, taking turns. CPU: the same ratio in steps a second of CPU time, which holds on a "
-        "machine that does other things too"
+        "machine that does other things too. At once: the ratio to as many references at once"
     )
     cells = [
         (
@@ -81,13 +83,22 @@ def bench_rollout(arguments: RolloutArguments) -> int:
             f"{row.steps_per_second:,.0f}",
             f"{row.ratio:.2f}",
             "-" if row.cpu_ratio is None else f"{row.cpu_ratio:.2f}",
+            f"{row.at_once:.2f}",
             *(("-", "-") if row.met is None else (f"{TARGET}", "yes" if row.met else "no")),
         )
         for row in rows
     ]
-    print(table(("collected by", "steps/s", "ratio each", "CPU", "target", "met"), cells, numbers=(1, 2, 3)))
+    headings = ("collected by", "steps/s", "ratio each", "CPU", "at once", "target", "met")
+    print(table(headings, cells, numbers=(1, 2, 3, 4)))
+    print("\nparts of a vector step, medians of three chunks")
+    shares = [
+        (part.part, part.of, f"{part.microseconds:,.0f}", "-" if part.share is None else f"{100 * part.share:.0f} %")
+        for part in parts
+    ]
+    print(table(("part", "of", "us", "share"), shares, numbers=(2, 3)))
     path = Path(arguments.out) / "bench" / f"rollout-k{len(suite.tasks)}.json"
-    write_results(path, vars(arguments), {"target": TARGET, "rows": [asdict(row) for row in rows]})
+    results = {"target": TARGET, "rows": [asdict(row) for row in rows], "parts": [asdict(part) for part in parts]}
+    write_results(path, vars(arguments), results)
     return 0
 
 
@@ -95,11 +106,16 @@ def _rows(laps: Mapping[str, Laps], steps: int) -> list[Row]:
     """Rates and ratios; the ratio is taken round by round, so that a machine that slows down slows both its sides."""
     base, rows = laps[REFERENCE], []
     for name, lap in laps.items():
-        each = lap.chunks / lap.processes
-        ratio = statistics.median(
-            each * reference / wall for reference, wall in zip(base.wall_ms, lap.wall_ms, strict=True)
-        )
+        beside = laps[lap.beside]
         cpu_ratio = lap.chunks * sum(base.cpu_ms) / sum(lap.cpu_ms) if lap.cpu_ms else None
+        ratio = _ratio(lap, base) / lap.processes
         met = ratio >= TARGET if "Ray worker" in name else None
-        rows.append(Row(name, 1e3 * lap.chunks * steps / statistics.median(lap.wall_ms), ratio, cpu_ratio, met))
+        rate = 1e3 * lap.chunks * steps / statistics.median(lap.wall_ms)
+        rows.append(Row(name, rate, ratio, cpu_ratio, _ratio(lap, beside), met))
     return rows
+
+
+def _ratio(lap: Laps, base: Laps) -> float:
+    """Of the steps a second."""
+    pairs = zip(base.wall_ms, lap.wall_ms, strict=True)
+    return lap.chunks / base.chunks * statistics.median(reference / wall for reference, wall in pairs)

@@ -28,8 +28,10 @@ from envs.rollout import Rollout
 from envs.suite import TaskSuite
 from mtrl_surgery.assembly import build_problem
 from mtrl_surgery.commands.bench.common import take_turns
+from mtrl_surgery.commands.bench.rollout_parts import Part, measure_parts
 
 _SEED = 1  # Meta-World takes 0 for no seed
+_RANDOM, _ACTING = "this process, random actions", "this process, policy"
 
 
 class Laps(NamedTuple):
@@ -40,18 +42,20 @@ class Laps(NamedTuple):
         cpu_ms: Of the processes that stepped; empty where the system doesn't tell.
         processes: How many stepped at the same time.
         chunks: How many each round collected.
+        beside: Name of as many references at once as it has processes.
     """
 
     wall_ms: list[float]
     cpu_ms: list[float]
     processes: int = 1
     chunks: int = 1
+    beside: str = ""
 
 
 def take_rollout_turns(
     suite: TaskSuite, workers: Sequence[int], steps: int, rounds: int, width: int, reference: str
-) -> dict[str, Laps]:
-    """Time `steps` vector steps of every way to collect them, round by round.
+) -> tuple[dict[str, Laps], list[Part]]:
+    """Time `steps` vector steps of every way to collect them, round by round; and, in this process, parts of them.
 
     Args:
         suite: Meta-World tasks, one copy each.
@@ -70,28 +74,45 @@ def take_rollout_turns(
     weights_P = actor.vector_P.numpy()
     spec = CollectSpec(suite, 1, _SEED, partial(Policy, problem, agent))
     with ExitStack() as opened:
-        turns = {reference: _Turn(_reference(opened, suite, steps), _own_cpu)}
-        for name, run in _in_this_process(opened, spec, weights_P, steps).items():
-            turns[name] = _Turn(run, _own_cpu)
+        own = _reference(opened, suite, steps)
+        policy = Policy(problem, agent)
+        policy.load(weights_P)
+        random, acting = _in_this_process(opened, spec, policy, steps)
+        turns = {
+            name: _Turn(run, _own_cpu, beside=reference)
+            for name, run in ((reference, own), (_RANDOM, random), (_ACTING, acting))
+        }
         if workers:
             session = RaySession(ClusterConfig(kind="local"), sum(workers) + sum(n for n in workers if n > 1))
             opened.callback(session.close)
         for number in workers:
+            beside = reference
             if number > 1:
-                turns[f"{number} of them at once"] = _references_at_once(suite, number, steps)
+                beside = f"{number} of them at once"
+                turns[beside] = _references_at_once(suite, number, steps, beside)
             name = f"{number} Ray worker{'s' * (number > 1)}"
-            turns[name] = _ray_workers(opened, spec, weights_P, number, steps)
+            turns[name] = _ray_workers(opened, spec, weights_P, number, steps, beside)
         laps = take_turns(turns, rounds, 1, "cpu")
-        return {name: Laps(laps[name], turn.cpu_ms[1:], turn.processes, turn.chunks) for name, turn in turns.items()}
+        parts = measure_parts({reference: own, _RANDOM: random}, (_ACTING, acting), policy, suite, steps)
+        return {
+            name: Laps(laps[name], turn.cpu_ms[1:], turn.processes, turn.chunks, turn.beside)
+            for name, turn in turns.items()
+        }, parts
 
 
 class _Turn:
     """Something to time, by the CPU time of the processes that do it as well."""
 
     def __init__(
-        self, run: Callable[[], object], cpu: Callable[[], float | None], processes: int = 1, chunks: int = 1
+        self,
+        run: Callable[[], object],
+        cpu: Callable[[], float | None],
+        processes: int = 1,
+        chunks: int = 1,
+        *,
+        beside: str,
     ) -> None:
-        self._run, self._cpu, self.processes, self.chunks = run, cpu, processes, chunks
+        self._run, self._cpu, self.processes, self.chunks, self.beside = run, cpu, processes, chunks, beside
         self.cpu_ms: list[float] = []
 
     def __call__(self) -> None:
@@ -147,30 +168,34 @@ class _Reference:
         return os.getpid()
 
 
-def _references_at_once(suite: TaskSuite, processes: int, steps: int) -> _Turn:
+def _references_at_once(suite: TaskSuite, processes: int, steps: int, name: str) -> _Turn:
     """What the machine leaves of the reference where each core has one of its own."""
     actor_class: Any = ray.remote(num_cpus=1)(_Reference)
     actors = [actor_class.remote(suite, steps) for _ in range(processes)]
     pids: list[int] = ray.get([actor.run.remote() for actor in actors])
-    return _Turn(lambda: ray.get([actor.run.remote() for actor in actors]), lambda: _cpu_of(pids), processes, processes)
+
+    def run() -> None:
+        ray.get([actor.run.remote() for actor in actors])
+
+    return _Turn(run, lambda: _cpu_of(pids), processes, processes, beside=name)
 
 
 def _in_this_process(
-    opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, steps: int
-) -> dict[str, Callable[[], object]]:
+    opened: ExitStack, spec: CollectSpec, policy: Policy, steps: int
+) -> tuple[Callable[[], object], Callable[[], object]]:
     """A rollout without Ray, random and with the policy: what the simulators cost, and what the policy adds."""
     rollout = Rollout(spec.suite, range(len(spec.suite.tasks)), spec.copies, spec.seed)
     opened.callback(rollout.close)
-    policy = spec.policy_factory()
-    policy.load(weights_P)
     index = count()
-    return {
-        "this process, random actions": lambda: rollout.collect(None, next(index), steps),
-        "this process, policy": lambda: rollout.collect(policy, next(index), steps),
-    }
+    return (
+        lambda: rollout.collect(None, next(index), steps),
+        lambda: rollout.collect(policy, next(index), steps),
+    )
 
 
-def _ray_workers(opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, workers: int, steps: int) -> _Turn:
+def _ray_workers(
+    opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, workers: int, steps: int, beside: str
+) -> _Turn:
     """Chunks by real workers: weights of a new version out, transitions back and merged."""
     from cluster.assembly import make_collector
 
@@ -183,4 +208,4 @@ def _ray_workers(opened: ExitStack, spec: CollectSpec, weights_P: np.ndarray, wo
         number = next(index)
         collect_chunk(collector, ChunkOrder(number, steps, number, weights_P + np.float32(0)))
 
-    return _Turn(run, lambda: _cpu_of([worker.pid for worker in collector.workers()]), workers)
+    return _Turn(run, lambda: _cpu_of([worker.pid for worker in collector.workers()]), workers, beside=beside)

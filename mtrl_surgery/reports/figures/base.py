@@ -1,9 +1,8 @@
-"""What figures are made of: panels side by side, lines with bands, heat maps."""
+"""What figures are made of: panels side by side, lines with bands."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +15,29 @@ from mtrl_surgery.reports.palette import Style, faint, style
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 
-SEQUENTIAL = "Cividis"
-DIVERGING = [[0.0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#2166ac"]]
-"""Red is bad, blue is good, white is neither; told apart with every common colour-vision deficiency."""
-
 MARGIN = {"l": 64, "r": 24, "t": 40, "b": 52}
 WIDTH = 960
 """Pixels that panels are laid out for; the page stretches them."""
+_ENTRY = 20
+"""Pixels of a line in the legend; one that is higher than its panels would hide its end."""
+
+
+class Drawn(Mapping[str, Figure]):
+    """Figures that are made when they are asked for first: a page of the dashboard shows one of several."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Figure]]) -> None:
+        self._makers, self._made = makers, dict[str, Figure]()
+
+    def __getitem__(self, name: str) -> Figure:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True)
@@ -33,7 +48,7 @@ class Part:
         name: Of its files.
         title: Over it.
         caption: What is seen and how to read it, in a sentence or two.
-        figures: By what a button calls them; a single one needs no name.
+        figures: By what a button calls them; a single one needs no name. Of `Drawn` each is made when it is asked for.
         columns: Of the CSV file.
         rows: Its cells; None and NaN are left empty.
     """
@@ -41,7 +56,7 @@ class Part:
     name: str
     title: str
     caption: str
-    figures: dict[str, Figure] = field(repr=False)
+    figures: Mapping[str, Figure] = field(repr=False)
     columns: tuple[str, ...] = ()
     rows: Sequence[Sequence[Any]] = field(default=(), repr=False)
 
@@ -59,6 +74,7 @@ class Panels:
         right: Pixels right of the last one, for a colour bar or a legend.
         top: Pixels above the first row.
         bottom: Pixels below the last one.
+        legend: Groups that are named right of the panels, which get the room and the height that this takes.
     """
 
     def __init__(
@@ -72,16 +88,22 @@ class Panels:
         right: int = MARGIN["r"],
         top: int = MARGIN["t"],
         bottom: int = MARGIN["b"],
+        legend: Sequence[Group] = (),
     ) -> None:
         rows = max(1, -(-len(titles) // columns))
+        if legend:
+            right = legend_room(legend)
+            height = max(height, -(-(_ENTRY * len(legend) - (rows - 1) * below) // rows))
         inner = rows * height + (rows - 1) * below
         self.data: list[Trace] = []
         self.layout: dict[str, Any] = {
             "height": inner + top + bottom,
             "margin": {"l": left, "r": right, "t": top, "b": bottom},
             "annotations": [],
-            "showlegend": False,
+            "showlegend": bool(legend),
         }
+        if legend:
+            self.layout["legend"] = _legend(len(legend))
         width = (1 - gap * (columns - 1)) / columns
         for place, title in enumerate(titles):
             row, column = divmod(place, columns)
@@ -117,6 +139,12 @@ class Panels:
             options["title"] = {"text": options["title"]}
         self.layout[f"{letter}axis{'' if place == 0 else place + 1}"] |= options
 
+    def square(self, place: int) -> None:
+        """Has a panel's cells as wide as they are high; what is left stays empty, to the right or below."""
+        number = "" if place == 0 else str(place + 1)
+        self.axis(place, "x", constrain="domain", constraintoward="left", scaleanchor=f"y{number}")
+        self.axis(place, "y", constrain="domain", constraintoward="top")
+
     def figure(self, **layout: Any) -> Figure:
         """The figure, with more layout."""
         return {"data": self.data, "layout": {**self.layout, **layout}}
@@ -128,15 +156,10 @@ def _bold(title: str) -> str:
     return "<br>".join([f"<b>{first}</b>", *more])
 
 
-def legend(entries: int) -> dict[str, Any]:
-    """A legend right of the panels, in smaller type for many entries."""
+def _legend(entries: int) -> dict[str, Any]:
+    """Right of the panels, in smaller type for many entries."""
     size = 11 if entries > 12 else 12
     return {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": size}, "tracegroupgap": 0}
-
-
-def slanted_room(labels: Sequence[str]) -> int:
-    """Pixels below an axis for labels at 45 degrees."""
-    return 28 + 5 * max(map(len, labels), default=0)
 
 
 def legend_room(groups: Sequence[Group]) -> int:
@@ -180,57 +203,9 @@ def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) 
     }
 
 
-def heat(x: Sequence[Any], y: Sequence[str], z: ArrayLike, **options: Any) -> Trace:
-    """A heat map on the figure's common colour axis; NaN is left blank."""
-    rows = np.asarray(z, np.float64)
-    return {
-        "type": "heatmap",
-        "x": list(x),
-        "y": list(y),
-        "z": [numbers(row) for row in rows],
-        "coloraxis": "coloraxis",
-        "xgap": 1 if rows.shape[1] <= 60 else 0,
-        "ygap": 1,
-        "hoverongaps": False,
-        **options,
-    }
-
-
-def colours(low: float, high: float, title: str, panels: Panels, diverging: bool = False) -> dict[str, Any]:
-    """A colour axis with its bar, at the top right of the panels and no longer than needed."""
-    room = panels.layout["height"] - panels.layout["margin"]["t"] - panels.layout["margin"]["b"]
-    return {
-        "colorscale": DIVERGING if diverging else SEQUENTIAL,
-        "cmin": low,
-        "cmax": high,
-        "colorbar": {
-            "title": {"text": title, "side": "right"},
-            "thickness": 12,
-            "outlinewidth": 0,
-            "lenmode": "pixels",
-            "len": min(240, room),
-            "x": 1.01,
-            "xpad": 4,
-            "ypad": 0,
-            "y": 1,
-            "yanchor": "top",
-            "nticks": 5,
-        },
-    }
-
-
 def look_of(group: Group) -> Style:
     """The style of a group: its own, or its method's."""
     return group.look or style(group.method, group.variant)
-
-
-def extent(values: ArrayLike) -> float:
-    """Where the colours of differences end: nine tenths of them lie within, so that an outlier does not take all."""
-    flat = np.abs(np.asarray(values, np.float64)).ravel()
-    flat = flat[np.isfinite(flat)]
-    if not len(flat):
-        return 1.0
-    return float(np.quantile(flat, 0.9)) or float(flat.max()) or 1.0
 
 
 def numbers(values: ArrayLike) -> list[float | int | None]:
@@ -238,7 +213,16 @@ def numbers(values: ArrayLike) -> list[float | int | None]:
     flat = np.asarray(values)
     if flat.dtype.kind in "iu":
         return [int(value) for value in flat]
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in flat.astype(np.float64).tolist()]
+    flat = flat.astype(np.float64)
+    there = np.isfinite(flat)
+    sizes = np.where(there & (flat != 0), np.abs(flat), 1.0)
+    places = np.clip(5 - np.floor(np.log10(sizes)), -300, 300)
+    # A quotient of whole numbers is the double next to the decimal, which JSON writes with no more digits than it has.
+    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
+    near = (np.rint(np.where(there, flat, 0.0) * up / down) / up * down).tolist()
+    return (
+        near if there.all() else [value if known else None for value, known in zip(near, there.tolist(), strict=True)]
+    )
 
 
 def step_title(kind: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -9,25 +11,25 @@ import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.figures.base import (
-    DIVERGING,
+    Drawn,
     Figure,
     Panels,
     Part,
-    colours,
-    heat,
-    legend,
-    legend_room,
     line,
     look_of,
     rows_for,
-    slanted_room,
     step_title,
     thin_steps,
 )
-from mtrl_surgery.reports.figures.grids import GridAxis, task_grid
-from mtrl_surgery.reports.series import Maps, networks, of_maps, of_run
+from mtrl_surgery.reports.figures.grids import GridAxis, grid_cells, task_grid
+from mtrl_surgery.reports.figures.heats import DIVERGING, colours, heat, slanted_room, written
+from mtrl_surgery.reports.intervals import Floats
+from mtrl_surgery.reports.scores import Steps
+from mtrl_surgery.reports.series import Maps, logs, networks, of_maps, of_run
 
 THIRDS = ("first third", "second third", "last third")
+_WRITTEN = 5
+"""Tasks up to which a map has its numbers in its cells."""
 _PAIRS = 30
 """Pairs of tasks that a figure over time shows: those that fight most."""
 
@@ -52,77 +54,118 @@ _DID = (
 )
 
 
-def conflict_curves(benchmark: Benchmark) -> Part | None:
-    """Each method's conflict over training, as means over pairs and seeds; None where nothing was logged."""
-    figures: dict[str, Figure] = {}
-    rows: list[tuple[Any, ...]] = []
-    for network, prefix in networks(benchmark.records).items():
-        drawn = {
-            key: [(group, *series) for group in benchmark.groups if len((series := of_run(group, prefix + key))[0])]
-            for key, _, _ in _SCALARS
-        }
-        shown = [scalar for scalar in _SCALARS if drawn[scalar[0]]]
-        if not shown:
-            continue
-        titles = [f"{name}<br><sup>{meaning}</sup>" for _, name, meaning in shown]
-        panels = Panels(titles, 2, 220, gap=0.09, below=110, right=legend_room(benchmark.groups), top=60)
-        seen: set[str] = set()
-        for place, (key, _, _) in enumerate(shown):
-            for group, steps, values in drawn[key]:
-                times = thin_steps(len(steps), 120)
-                first = group.label not in seen
-                seen.add(group.label)
-                panels.add(place, line(steps[times], values[times], look_of(group), group.label, showlegend=first))
-                rows += [(network, key, group.label, s, v) for s, v in zip(steps[times], values[times], strict=True)]
-            last_row = place >= len(shown) - 2
-            if key != "mean_cosine":
-                panels.axis(place, "y", range=[0, 1.02])
-            panels.axis(place, "x", rangemode="tozero", **({"title": step_title(benchmark.kind)} if last_row else {}))
-        figures[network] = panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
-    if not figures:
+def conflict_curves(benchmark: Benchmark, every_number: bool = True) -> Part | None:
+    """Each method's conflict over training, as means over pairs and seeds; None where nothing was logged.
+
+    Args:
+        benchmark: Its runs.
+        every_number: Also those that only the CSV file shows.
+    """
+    prefixes = networks(benchmark.records)
+    found = {
+        network: [scalar for scalar in _SCALARS if logs(benchmark.records, prefix + scalar[0])]
+        for network, prefix in prefixes.items()
+    }
+    makers = {
+        network: partial(_curves_figure, benchmark, prefixes[network], shown)
+        for network, shown in found.items()
+        if shown
+    }
+    if not makers:
         return None
+    rows: list[tuple[Any, ...]] = []
+    for network in makers if every_number else ():
+        for key, _, _ in found[network]:
+            for group in benchmark.groups:
+                steps, values = _curve(group, prefixes[network] + key)
+                rows += [(network, key, group.label, s, v) for s, v in zip(steps, values, strict=True)]
     caption = "How task gradients conflict while each method trains: means over seeds, pairs of tasks and looks."
     named = ("network", "measure", "method", "step", "value")
-    return Part("conflict_curves", "Conflict over training", caption, figures, named, rows)
+    return Part("conflict_curves", "Conflict over training", caption, Drawn(makers), named, rows)
 
 
-def conflict_maps(benchmark: Benchmark) -> Part | None:
-    """Task x task matrices for each method and third of training; None where no run logged maps."""
+def _curves_figure(benchmark: Benchmark, prefix: str, shown: Sequence[tuple[str, str, str]]) -> Figure:
+    titles = [f"{name}<br><sup>{meaning}</sup>" for _, name, meaning in shown]
+    panels = Panels(titles, 2, 220, gap=0.09, below=110, top=60, legend=benchmark.groups)
+    seen: set[str] = set()
+    for place, (key, _, _) in enumerate(shown):
+        for group in benchmark.groups:
+            steps, values = _curve(group, prefix + key)
+            if len(steps):
+                first = group.label not in seen
+                seen.add(group.label)
+                panels.add(place, line(steps, values, look_of(group), group.label, showlegend=first))
+        last_row = place >= len(shown) - 2
+        if key != "mean_cosine":
+            panels.axis(place, "y", range=[0, 1.02])
+        panels.axis(place, "x", rangemode="tozero", **({"title": step_title(benchmark.kind)} if last_row else {}))
+    return panels.figure()
+
+
+def _curve(group: Group, key: str) -> tuple[Steps, Floats]:
+    steps, values = of_run(group, key)
+    times = thin_steps(len(steps), 120)
+    return steps[times], values[times]
+
+
+def conflict_maps(benchmark: Benchmark, every_number: bool = True) -> Part | None:
+    """Task x task matrices for each method and third of training; None where no run logged maps.
+
+    Args:
+        benchmark: Its runs.
+        every_number: Also those that only the CSV file shows.
+    """
     found = _found(benchmark)
-    figures: dict[str, Figure] = {}
+    makers: dict[str, Callable[[], Figure]] = {}
     rows: list[tuple[Any, ...]] = []
     for network in dict.fromkeys(network for _, maps in found for network in maps):
-        own = [(group, maps[network]) for group, maps in found if network in maps]
-        for measure, (name, low, high, diverging) in _MEASURES.items():
-            own_of = [(group, maps) for group, maps in own if measure in maps.values_TKK]
-            if not own_of:
+        for measure in _MEASURES:
+            own = [(g, m[network]) for g, m in found if network in m and measure in m[network].values_TKK]
+            if not own:
                 continue
-            count = len(own_of[0][1].tasks)
-            side = max(130, 18 * count)
-            short = [_short(task) for task in own_of[0][1].tasks]
-            titles = [f"{group.label}, {third}" for group, _ in own_of for third in THIRDS]
-            room = 16 + 7 * max(map(len, short))
-            panels = Panels(titles, 3, side, gap=0.03, below=40, left=room, right=100, bottom=slanted_room(short))
-            for row, (group, maps) in enumerate(own_of):
-                tasks = [_short(task) for task in maps.tasks]
-                for column, mean_KK in enumerate(_thirds(maps, measure)):
-                    place = 3 * row + column
-                    hover = f"%{{y}} and %{{x}}: %{{z:.3f}}<extra>{group.label}, {THIRDS[column]}</extra>"
-                    panels.add(place, heat(tasks, tasks, mean_KK, hovertemplate=hover))
-                    panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=column == 0)
-                    last_row = row == len(own_of) - 1
-                    panels.axis(place, "x", showgrid=False, tickangle=-45, showticklabels=last_row, nticks=len(tasks))
-                    rows += _cells((network, measure, group.label, THIRDS[column]), maps.tasks, mean_KK)
-            bar = colours(low, high, name, panels, diverging)
-            figures[f"{network}: {name}"] = panels.figure(coloraxis=bar)
-    if not figures:
+            makers[f"{network}: {_MEASURES[measure][0]}"] = partial(_maps_figure, own, measure)
+            for group, maps in own if every_number else ():
+                for third, mean_KK in zip(THIRDS, _thirds(maps, measure), strict=True):
+                    rows += _cells((network, measure, group.label, third), maps.tasks, mean_KK)
+    if not makers:
         return None
     caption = (
         "Which tasks' gradients point apart (red) and together (blue), and which differ in length: means over looks "
-        "and seeds, a row a method, early to late training from left to right."
+        "and seeds, early to late training from left to right."
     )
     named = ("network", "measure", "method", "time", "task", "other", "value")
-    return Part("conflict_map", "The conflict map", caption, figures, named, rows)
+    return Part("conflict_map", "The conflict map", caption, Drawn(makers), named, rows)
+
+
+def _maps_figure(found: list[tuple[Group, Maps]], measure: str) -> Figure:
+    """Three panels a method; of two or three tasks, two methods side by side."""
+    own = [(group, maps, _thirds(maps, measure)) for group, maps in found]
+    name, low, high, diverging = _MEASURES[measure]
+    tasks = [_short(task) for task in own[0][1].tasks]
+    count = len(tasks)
+    columns = 6 if count <= 3 and len(own) > 1 else 3
+    few = count <= _WRITTEN
+    side = 48 * count if few else max(130, 18 * count)
+    titles = [f"{group.label}<br><sup>{third}</sup>" for group, _, _ in own for third in THIRDS]
+    room = 16 + 7 * max(map(len, tasks))
+    panels = Panels(titles, columns, side, 0.03, 64, left=room, right=100, top=52, bottom=slanted_room(tasks))
+    if diverging:  # pairs are seldom parallel or opposed, and would all be pale
+        most = max((float(np.nanmax(np.abs(t), initial=0.0)) for _, _, thirds in own for t in thirds), default=1.0)
+        high = next(end for end in (0.1, 0.2, 0.5, 1.0, np.inf) if most <= end)
+        high = min(high, 1.0)
+        low = -high
+    for row, (group, maps, thirds) in enumerate(own):
+        labels = [_short(task) for task in maps.tasks]
+        for third, mean_KK in enumerate(thirds):
+            place = 3 * row + third
+            hover = f"%{{y}} and %{{x}}: %{{z:.3g}}<extra>{group.label}, {THIRDS[third]}</extra>"
+            numbers = written(mean_KK, size=10) if few else {}
+            panels.add(place, heat(labels, labels, mean_KK, hovertemplate=hover, **numbers))
+            lowest = place + columns >= len(titles)
+            panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0)
+            panels.axis(place, "x", showgrid=False, tickangle=-45, showticklabels=lowest, nticks=count)
+            panels.square(place)
+    return panels.figure(coloraxis=colours(low, high, name, panels, diverging))
 
 
 def pairs_over_time(benchmark: Benchmark) -> Part | None:
@@ -165,17 +208,23 @@ def pairs_over_time(benchmark: Benchmark) -> Part | None:
     )
 
 
-def what_methods_did(benchmark: Benchmark) -> Part | None:
-    """Each task's weight over time, the direction's cosine with its gradient, and the gradient's length."""
-    figures: dict[str, Figure] = {}
+def what_methods_did(benchmark: Benchmark, every_number: bool = True) -> Part | None:
+    """Each task's weight over time, the direction's cosine with its gradient, and the gradient's length.
+
+    Args:
+        benchmark: Its runs.
+        every_number: Also those that only the CSV file shows.
+    """
+    makers: dict[str, Callable[[], Figure]] = {}
     rows: list[tuple[Any, ...]] = []
     for network, prefix in networks(benchmark.records).items():
         for axis in _DID:
-            figure, cells = task_grid(benchmark, prefix + axis.key, axis)
-            if figure is not None:
-                figures[f"{network}: {axis.name}"] = figure
+            key = prefix + axis.key
+            if logs(benchmark.records, key):
+                makers[f"{network}: {axis.name}"] = partial(task_grid, benchmark, key, axis)
+                cells = grid_cells(benchmark, key) if every_number else ()
                 rows += [(network, axis.name, *cell) for cell in cells]
-    if not figures:
+    if not makers:
         return None
     caption = (
         "What the method made of the conflict. Weight: how much of a task's gradient is in the direction, against the "
@@ -186,7 +235,7 @@ def what_methods_did(benchmark: Benchmark) -> Part | None:
         "methods_did",
         "What the methods did about it",
         caption,
-        figures,
+        Drawn(makers),
         ("network", "measure", "method", "step", "task", "value"),
         rows,
     )

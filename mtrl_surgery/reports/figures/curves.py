@@ -12,17 +12,14 @@ from mtrl_surgery.reports.figures.base import (
     Panels,
     Part,
     band,
-    extent,
-    heat,
-    legend,
-    legend_room,
     line,
     look_of,
     rows_for,
     step_title,
     thin_steps,
 )
-from mtrl_surgery.reports.figures.base import colours as colour_axis
+from mtrl_surgery.reports.figures.heats import colours as colour_axis
+from mtrl_surgery.reports.figures.heats import extent, heat
 from mtrl_surgery.reports.summaries import SUMMARIES, Summary, summarise, title
 
 _POINTS = 80
@@ -45,7 +42,7 @@ def score_curves(
         confidence: Of the intervals.
         every_interval: Also those of more methods than have bands, which only the CSV file shows.
     """
-    panels = Panels([None], height=max(400, 20 * len(benchmark.groups)), right=legend_room(benchmark.groups), top=34)
+    panels = Panels([None], height=400, top=34, legend=benchmark.groups)
     rows: list[tuple[Any, ...]] = []
     banded = len(benchmark.groups) <= BANDED
     for group in benchmark.groups:
@@ -65,7 +62,6 @@ def score_curves(
         rows += list(zip([group.label] * len(steps), steps, value_T, low_T, high_T, seeds_T, strict=True))
     panels.axis(0, "x", title=step_title(benchmark.kind), rangemode="tozero")
     panels.axis(0, "y", title=_wrapped(benchmark.score), **_range(benchmark))
-    figure = panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
     bands = (
         f"Bands: {confidence:.0%} stratified bootstrap, pointwise; a method with one seed has none."
         if banded
@@ -73,7 +69,7 @@ def score_curves(
     )
     caption = f"{NAMES[aggregate].capitalize()} over seeds and tasks of the {benchmark.score}. {bands}"
     columns = ("method", "step", aggregate, "low", "high", "seeds")
-    return Part("score_curves", "Learning curves", caption, {"": figure}, columns, rows)
+    return Part("score_curves", "Learning curves", caption, {"": panels.figure()}, columns, rows)
 
 
 def score_heat(benchmark: Benchmark) -> Part:
@@ -107,10 +103,12 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
     for how in SUMMARIES:
         scored = [(g, s) for g in benchmark.groups if len(s := whole(g, how, last))]
         every = np.concatenate([s.ravel() for _, s in scored]) if scored else np.zeros(1)
-        ends = float(every.min()), float(every.max())
-        lowest, highest = (0.0, 1.0) if benchmark.kind == "rl" else (ends[0] - 0.02 * (ends[1] - ends[0]), ends[1])
+        # Supervised scores lie close together, but for a few that failed: those would take most of the axis.
+        lowest, highest = (
+            (0.0, 1.0) if benchmark.kind == "rl" else (float(np.quantile(every, 0.05)), float(every.max()))
+        )
         bounds_N = np.linspace(lowest, highest, 101)
-        panels = Panels([None], height=max(360, 20 * len(scored)), right=legend_room(benchmark.groups), top=34)
+        panels = Panels([None], height=360, top=34, legend=[group for group, _ in scored])
         for group, scores_RK in scored:
             share_N, low_N, high_N = performance_profile(scores_RK, bounds_N, confidence)
             look = look_of(group)
@@ -121,7 +119,7 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
             rows += [(group.label, how, *values) for values in zip(bounds_N, share_N, low_N, high_N, strict=True)]
         panels.axis(0, "x", title=_wrapped(benchmark.score, 110))
         panels.axis(0, "y", title="share of runs and tasks above", range=[0, 1.02])
-        figures[title(how, last)] = panels.figure(showlegend=True, legend=legend(len(scored)))
+        figures[title(how, last)] = panels.figure()
     caption = (
         "Performance profiles: for each score, the share of seeds and tasks that got above it. A curve that is higher "
         "everywhere is a method that is better whichever score you ask for."

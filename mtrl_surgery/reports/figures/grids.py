@@ -6,9 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtrl_surgery.reports.benchmarks import Benchmark
-from mtrl_surgery.reports.figures.base import Figure, Panels, colours, heat, rows_for, thin_steps
+from mtrl_surgery.reports.benchmarks import Benchmark, Group
+from mtrl_surgery.reports.figures.base import Figure, Panels, rows_for, thin_steps
+from mtrl_surgery.reports.figures.heats import colours, heat
+from mtrl_surgery.reports.intervals import Floats
+from mtrl_surgery.reports.scores import Steps
 from mtrl_surgery.reports.series import of_tasks
+
+_TIMES = 80
+"""Cells of a row."""
 
 
 class GridAxis(NamedTuple):
@@ -35,22 +41,18 @@ class GridAxis(NamedTuple):
     marks: tuple[str, ...] = ()
 
 
-def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> tuple[Figure | None, list[tuple[Any, ...]]]:
-    """The figure and its cells (method, step, task, value); None where no run logged the metric."""
+def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> Figure:
+    """The figure of a metric that some of the runs have logged."""
     tasks = benchmark.yardstick.tasks
-    found = [(group, *of_tasks(group, key, tasks)) for group in benchmark.groups]
-    found = [(group, steps, values) for group, steps, values in found if np.isfinite(values).any()]
-    if not found:
-        return None, []
-    columns = min(3, len(found))
+    found = _found(benchmark, key)
+    columns = max(1, min(3, len(found)))
     short = [task.removesuffix("-v3") for task in tasks]
     room = 16 + 7 * max(map(len, short))
     height = rows_for(len(tasks), least=120)
     panels = Panels([g.label for g, _, _ in found], columns, height, gap=0.03, below=58, left=room, right=110)
-    cells: list[tuple[Any, ...]] = []
-    low, high = [], []
+    low, high = [0.0] * (not found), [0.0] * (not found)
     for place, (group, steps, values_TK) in enumerate(found):
-        times = thin_steps(len(steps), 80)
+        times = thin_steps(len(steps), _TIMES)
         shown_TK = _formed(values_TK[times], axis.form)
         finite = shown_TK[np.isfinite(shown_TK)]
         low.append(float(finite.min()) if len(finite) else 0.0)
@@ -61,8 +63,6 @@ def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> tuple[Figure | 
         panels.add(place, heat(labels, short, shown_TK.T, customdata=raw, hovertemplate=hover))
         panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0, ticks="")
         panels.axis(place, "x", type="category", nticks=5, showgrid=False, tickangle=0)
-        for step, values in zip(steps[times].tolist(), values_TK[times].tolist(), strict=True):
-            cells += [(group.label, step, task, value) for task, value in zip(tasks, values, strict=True)]
     least = min(low) if axis.low is None else axis.low
     most = max(high) if axis.high is None else axis.high
     bar = colours(least, most if most > least else least + 1, axis.title, panels)
@@ -72,7 +72,22 @@ def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> tuple[Figure | 
         bar["colorbar"] |= {
             "tickvals": np.linspace(least, most, len(axis.marks)).tolist(), "ticktext": list(axis.marks)
         }  # fmt: skip
-    return panels.figure(coloraxis=bar), cells
+    return panels.figure(coloraxis=bar)
+
+
+def grid_cells(benchmark: Benchmark, key: str) -> list[tuple[Any, ...]]:
+    """The numbers of the figure: method, step, task, value."""
+    cells: list[tuple[Any, ...]] = []
+    for group, steps, values_TK in _found(benchmark, key):
+        times = thin_steps(len(steps), _TIMES)
+        for step, values in zip(steps[times].tolist(), values_TK[times].tolist(), strict=True):
+            cells += [(group.label, step, *pair) for pair in zip(benchmark.yardstick.tasks, values, strict=True)]
+    return cells
+
+
+def _found(benchmark: Benchmark, key: str) -> list[tuple[Group, Steps, Floats]]:
+    found = [(group, *of_tasks(group, key, benchmark.yardstick.tasks)) for group in benchmark.groups]
+    return [(group, steps, values) for group, steps, values in found if np.isfinite(values).any()]
 
 
 def _formed(values_TK: np.ndarray, form: str) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,24 +12,24 @@ import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.figures.base import (
+    Drawn,
     Figure,
     Panels,
     Part,
     Trace,
     band,
-    legend,
-    legend_room,
     line,
     look_of,
     numbers,
     step_title,
     thin_steps,
 )
-from mtrl_surgery.reports.figures.grids import GridAxis, task_grid
+from mtrl_surgery.reports.figures.curves import BANDED
+from mtrl_surgery.reports.figures.grids import GridAxis, grid_cells, task_grid
 from mtrl_surgery.reports.intervals import Floats
 from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.scores import Steps
-from mtrl_surgery.reports.series import of_health, of_tasks
+from mtrl_surgery.reports.series import logs, of_health, of_tasks
 
 _RL = (
     ("steps_per_s", "vector steps per second"),
@@ -49,9 +51,13 @@ def run_health(benchmark: Benchmark) -> Part | None:
         for key, name in (_RL if benchmark.kind == "rl" else _SUPERVISED)
         if any(len(of_health(record, key)[0]) for record in benchmark.records)
     ]
+    quiet = ""
+    if not any(of_health(record, "restarts")[1].any() for record in benchmark.records):
+        quiet = " No worker was replaced." if any(key == "restarts" for key, _ in shown) else ""
+        shown = [(key, name) for key, name in shown if key != "restarts"]
     if not shown:
         return None
-    panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, right=legend_room(benchmark.groups))
+    panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, legend=benchmark.groups)
     rows: list[tuple[Any, ...]] = []
     seen: set[str] = set()
     most = min(120, max(12, _POINTS // max(1, len(benchmark.records))))
@@ -70,9 +76,8 @@ def run_health(benchmark: Benchmark) -> Part | None:
         panels.axis(place, "y", rangemode="tozero")
     for place in range(max(0, len(shown) - 2), len(shown)):
         panels.axis(place, "x", title=step_title(benchmark.kind))
-    figure = panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
-    caption = "A line a run, in its method's colour. Rates depend on the machine and on what else it did."
-    return Part("health", "Run health", caption, {"": figure}, ("run", "measure", "step", "value"), rows)
+    caption = "A line a run, in its method's colour. Rates depend on the machine and on what else it did." + quiet
+    return Part("health", "Run health", caption, {"": panels.figure()}, ("run", "measure", "step", "value"), rows)
 
 
 def _thinned(series: tuple[Steps, Floats], most: int) -> tuple[Steps, Floats]:
@@ -92,73 +97,90 @@ def _lines(lines: Sequence[tuple[Record, Steps, Floats]], group: Group, showlege
     return {**drawn, "mode": "lines", "line": look, "customdata": seeds, "hovertemplate": hover}
 
 
-def temperatures(benchmark: Benchmark) -> Part | None:
-    """SAC's temperature: its mean and range over tasks for each method, and task by task; None where there is none."""
-    tasks = benchmark.yardstick.tasks
-    panels = Panels([None], height=320, right=legend_room(benchmark.groups), top=34)
+def temperatures(benchmark: Benchmark, every_number: bool = True) -> Part | None:
+    """SAC's temperature: its mean and range over tasks for each method, and task by task; None where there is none.
+
+    Args:
+        benchmark: Its runs.
+        every_number: Also those that only the CSV file shows.
+    """
+    if not logs(benchmark.records, "temperature"):
+        return None
+    makers: dict[str, Callable[[], Figure]] = {"mean over tasks": partial(_temperatures_figure, benchmark)}
+    if len(benchmark.yardstick.tasks) > 1:
+        by_task = GridAxis("temperature", "task by task", None, None, "log10 of the temperature", None, "log10")
+        makers["task by task"] = partial(task_grid, benchmark, "temperature", by_task)
+    bands = "; the bands reach from the lowest task to the highest" if len(benchmark.groups) <= BANDED else ""
+    caption = (
+        f"The entropy bonus that each task's policy still gets: means over seeds{bands}. A temperature that stays high "
+        "belongs to a task whose policy has not made up its mind."
+    )
+    cells = grid_cells(benchmark, "temperature") if every_number else []
+    named = ("method", "step", "task", "temperature")
+    return Part("temperatures", "Temperatures", caption, Drawn(makers), named, cells)
+
+
+def _temperatures_figure(benchmark: Benchmark) -> Figure:
+    panels = Panels([None], height=320, top=34, legend=benchmark.groups)
     ends: list[float] = []
     for group in benchmark.groups:
-        steps, values_TK = of_tasks(group, "temperature", tasks)
+        steps, values_TK = of_tasks(group, "temperature", benchmark.yardstick.tasks)
         if not len(steps):
             continue
         positive = values_TK[values_TK > 0]
-        ends += [float(positive.min()), float(positive.max())] if len(positive) else [1.0]
+        ends += [float(positive.min()), float(positive.max())] if len(positive) else []
         times = thin_steps(len(steps), 120)
         own = values_TK[times]
         look = look_of(group)
-        if own.shape[1] > 1:
+        if own.shape[1] > 1 and len(benchmark.groups) <= BANDED:
             panels.add(0, band(steps[times], own.min(1), own.max(1), look, group.label))
         panels.add(0, line(steps[times], own.mean(1), look, group.label))
-    if not ends:
-        return None
     panels.axis(0, "x", title=step_title(benchmark.kind), rangemode="tozero")
-    # Where there is hardly a decade, 2 and 5 have marks too.
-    marks = 1 if max(ends, default=1.0) > 30 * min(ends, default=1.0) else "D2"
-    panels.axis(0, "y", title="temperature", type="log", exponentformat="power", dtick=marks)
-    figures: dict[str, Figure] = {
-        "mean over tasks": panels.figure(showlegend=True, legend=legend(len(benchmark.groups)))
-    }
-    by_task = GridAxis("temperature", "task by task", None, None, "log10 of the temperature", None, "log10")
-    figure, cells = task_grid(benchmark, "temperature", by_task)
-    if figure is not None and len(tasks) > 1:
-        figures["task by task"] = figure
-    caption = (
-        "The entropy bonus that each task's policy still gets: means over seeds; the bands reach from the lowest task "
-        "to the highest. A temperature that stays high belongs to a task whose policy has not made up its mind."
-    )
-    return Part("temperatures", "Temperatures", caption, figures, ("method", "step", "task", "temperature"), cells)
+    panels.axis(0, "y", title="temperature", type="log")
+    if marks := _marks(min(ends), max(ends)) if ends else []:
+        panels.axis(0, "y", tickvals=marks, ticktext=[f"{mark:g}" for mark in marks])
+    return panels.figure()
+
+
+def _marks(low: float, high: float) -> list[float]:
+    """Of a logarithmic axis: powers of ten, with more between them where there are few; none where all are too far."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5), range(1, 10)):
+        marks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+        if sum(low <= mark <= high for mark in marks) > 2:
+            return marks
+    return []
 
 
 def durations(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """A run's facts for the table of runs: status, steps, hours, medians of rates, restarts, resumes."""
-    found = []
-    for group in benchmark.groups:
-        for record in group.records:
-            rows = record.rows["health"]
-            steps = max((int(row["step"]) for row in rows if "step" in row), default=None)
-            walls = [float(row["wall_s"]) for row in rows if "wall_s" in row]
-            rate, lag = (of_health(record, key)[1] for key in ("steps_per_s", "lag_updates"))
-            restarts = of_health(record, "restarts")[1]
-            found.append(
-                {
-                    "run": record.path.name,
-                    "method": group.label,
-                    "seed": record.seed,
-                    "status": record.status,
-                    "steps": steps,
-                    "hours": _hours(walls),
-                    "steps/s": numbers([np.median(rate)])[0] if len(rate) else None,
-                    "lag": numbers([np.mean(lag)])[0] if len(lag) else None,
-                    "restarts": int(restarts.max()) if len(restarts) else None,
-                    "resumes": len(record.manifest.get("resumed") or ()),
-                }
-            )
-    return found
+    """A run's facts for the table of runs: status, steps, seconds, medians of rates, restarts, resumes."""
+    return [
+        {"method": group.label, **record.derived(("health", "manifest"), "durations", lambda own=record: _facts(own))}  # type: ignore[misc]
+        for group in benchmark.groups
+        for record in group.records
+    ]
 
 
-def _hours(walls: list[float]) -> float | None:
+def _facts(record: Record) -> dict[str, Any]:
+    rows = record.rows["health"]
+    walls = [float(row["wall_s"]) for row in rows if "wall_s" in row]
+    rate, lag, restarts = (of_health(record, key)[1] for key in ("steps_per_s", "lag_updates", "restarts"))
+    return {
+        "run": record.path.name,
+        "seed": record.seed,
+        "status": record.status,
+        "steps": max((int(row["step"]) for row in rows if "step" in row), default=None),
+        "seconds": _seconds(walls),
+        "steps/s": numbers([np.median(rate)])[0] if len(rate) else None,
+        "lag": numbers([np.mean(lag)])[0] if len(lag) else None,
+        "restarts": int(restarts.max()) if len(restarts) else None,
+        "resumes": len(record.manifest.get("resumed") or ()),
+    }
+
+
+def _seconds(walls: list[float]) -> float | None:
     """The clock starts anew with every resume: each stretch counts up to its last row."""
     if not walls:
         return None
     ends = [before for before, after in pairwise(walls) if after < before]
-    return (sum(ends) + walls[-1]) / 3600
+    return sum(ends) + walls[-1]

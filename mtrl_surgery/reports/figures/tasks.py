@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
-from mtrl_surgery.reports.figures.base import Panels, Part, legend, legend_room, look_of, numbers
+from mtrl_surgery.reports.figures.base import Panels, Part, look_of, numbers
 from mtrl_surgery.reports.intervals import Floats, wilson
 from mtrl_surgery.reports.summaries import summarise
 
@@ -20,9 +20,7 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
     groups, tasks = benchmark.groups, benchmark.tasks
     each = 14 if len(groups) > 2 else 20
     height = max(160, len(tasks) * (len(groups) * each + 12))
-    panels = Panels(
-        [None], height=height, left=16 + 7 * max(map(len, tasks)), right=legend_room(benchmark.groups), top=34
-    )
+    panels = Panels([None], height=height, left=16 + 7 * max(map(len, tasks)), top=34, legend=groups)
     thick = 0.86 / len(groups)
     rows: list[tuple[Any, ...]] = []
     bars = benchmark.kind == "rl"  # a bar starts at 0, which accuracies of 0.95 and 0.96 have no use for
@@ -61,7 +59,7 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
         if bars
         else "Whiskers reach from the worst to the best seed."
     ) + (" Each dot is a seed." if dotted else "")
-    figure = panels.figure(showlegend=True, legend=legend(len(groups)), bargap=0)
+    figure = panels.figure(bargap=0)
     named = ("method", "task", "score", "low", "high", "successes", "episodes")
     caption = f"The last evaluation of every seed, method by method: {benchmark.score}. {whiskers}"
     return Part("task_bars", "Task by task", caption, {"": figure}, named, rows)

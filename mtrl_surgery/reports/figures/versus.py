@@ -8,12 +8,15 @@ import numpy as np
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.bootstrap import AGGREGATES, difference, probability_of_improvement
-from mtrl_surgery.reports.figures.base import Figure, Panels, Part, colours, extent, heat, rows_for, slanted_room
+from mtrl_surgery.reports.figures.base import Figure, Panels, Part, rows_for
 from mtrl_surgery.reports.figures.curves import NAMES, whole
+from mtrl_surgery.reports.figures.heats import colours, extent, heat, slanted_room, written
 from mtrl_surgery.reports.summaries import SUMMARIES, Summary, title
 
 _WRITTEN = 12
 """Methods up to which the numbers stand in the cells."""
+_BESIDE = 4
+"""Methods up to which two matrices stand side by side."""
 _MANY = 16
 """Methods from which on fewer draws of the bootstrap must do: their pairs grow with the square."""
 
@@ -23,7 +26,7 @@ Scored = list[tuple[Group, np.ndarray]]
 def method_against_method(
     benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", confidence: float = 0.95
 ) -> Part:
-    """Two matrices, row minus column: the difference of aggregates, and the probability of improvement."""
+    """Two matrices, row against column: the difference of aggregates, and the probability of improvement."""
     figures: dict[str, Figure] = {}
     rows: list[tuple[Any, ...]] = []
     for how in SUMMARIES:
@@ -32,9 +35,9 @@ def method_against_method(
             continue
         found = _pairs(scored, aggregate, confidence)
         rows += [(how, *row) for row in found]
-        figures[title(how, last)] = _matrices(scored, found, aggregate, benchmark)
+        figures[title(how, last)] = _matrices(scored, found, aggregate)
     caption = (
-        f"Row against column, best first. Left: by how much the row's {NAMES[aggregate]} is above the column's. Right: "
+        f"Row against column, best first. First by how much the row's {NAMES[aggregate]} is above the column's, then "
         "how likely one run of the row's method beats one of the column's on a task drawn at random. Blue: the row is "
         "better. Intervals (on hovering) pair the seeds that both methods have."
     )
@@ -61,16 +64,7 @@ def task_differences(benchmark: Benchmark, last: int = 5) -> Part | None:
         labels = [group.label for group, _ in others]
         for task, values in zip(benchmark.tasks, means_KM, strict=True):
             rows += [(how, base_name, label, task, value) for label, value in zip(labels, values, strict=True)]
-        height = rows_for(len(benchmark.tasks), least=120)
-        panels = Panels([None], height=height, left=16 + 7 * max(map(len, benchmark.tasks)), right=90, top=90)
-        hover = "%{y}, %{x}: %{z:+.3f}<extra></extra>"
-        few = len(labels) <= _WRITTEN
-        text = {"text": _texts(means_KM, "+.2f"), "texttemplate": "%{text}"} if few else {}
-        panels.add(0, heat(labels, benchmark.tasks, means_KM, hovertemplate=hover, **text))
-        panels.axis(0, "x", side="top", tickangle=-30 if len(labels) > 4 else 0, showgrid=False)
-        panels.axis(0, "y", autorange="reversed", showgrid=False)
-        most = extent(means_KM)
-        figures[title(how, last)] = panels.figure(coloraxis=colours(-most, most, f"minus {base_name}", panels, True))
+        figures[title(how, last)] = _differences(labels, benchmark.tasks, means_KM, f"minus {base_name}")
     caption = (
         f"What each method gains (blue) or loses (red) against {base_name}, task by task: the difference of means over "
         f"seeds of the {benchmark.score}. A method that helps on average may still pay for it on some tasks."
@@ -105,7 +99,7 @@ def _pairs(scored: Scored, aggregate: str, confidence: float) -> list[tuple[Any,
     return found
 
 
-def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str, benchmark: Benchmark) -> Figure:
+def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str) -> Figure:
     labels = [group.label for group, _ in scored]
     place = {label: index for index, label in enumerate(labels)}
     count = len(labels)
@@ -115,30 +109,45 @@ def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str, benc
         row, column = place[ours], place[theirs]
         by_MM[row, column], surely_MM[row, column] = by, surely
         said[row][column] = (
-            f"{ours} against {theirs}<br>difference {by:+.3f} [{low:+.3f}, {high:+.3f}]"
+            f"{ours} against {theirs}<br>difference {by:+.3g} [{low:+.3g}, {high:+.3g}]"
             f"{', paired seeds' if same else ''}<br>better with probability {surely:.2f} [{least:.2f}, {most:.2f}]"
         )
-    side = max(150, min(26, 320 // count + 8) * count)
     room = 16 + 7 * max(map(len, labels))
+    few = count <= _WRITTEN
+    columns = 2 if count <= _BESIDE else 1
+    side = count * (56 if columns > 1 else 44 if few else 18)
+    slanted = columns == 1 or max(map(len, labels)) > 8
+    below = slanted_room(labels) if slanted else 52
     titles = (f"difference of {NAMES[aggregate]}s", "probability of improvement")
-    panels = Panels(titles, 2, side, gap=0.12, left=room, right=20, bottom=slanted_room(labels) if count > 4 else 52)
-    most = extent(by_MM)
-    for index, (values, scale, form) in enumerate(((by_MM, most, "+.2f"), (2 * surely_MM - 1, 1.0, ".2f"))):
-        shown = by_MM if index == 0 else surely_MM
-        written = {"text": _texts(shown, form), "texttemplate": "%{text}"} if count <= _WRITTEN else {}
+    panels = Panels(titles, columns, side, gap=0.12, below=below + 30, left=room, right=20, bottom=below)
+    for index, (values, most, signed) in enumerate(((by_MM, extent(by_MM), True), (surely_MM, 0.5, False))):
         # Both panels on one diverging axis: each in units of its own extreme.
-        trace = heat(
-            labels,
-            labels,
-            np.clip(values / scale, -1, 1),
-            customdata=said,
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-        panels.add(index, {**trace, **written})
-        panels.axis(index, "y", autorange="reversed", showgrid=False, showticklabels=index == 0, ticks="")
-        panels.axis(index, "x", showgrid=False, tickangle=-40 if count > 4 else 0)
+        shown = np.clip((values - 0.5 * index) / most, -1, 1)
+        hover = {"customdata": said, "hovertemplate": "%{customdata}<extra></extra>"}
+        panels.add(index, heat(labels, labels, shown, **hover, **(written(values, signed, 11) if few else {})))
+        named = columns == 1 or index == 0
+        panels.axis(index, "y", autorange="reversed", showgrid=False, showticklabels=named, ticks="")
+        panels.axis(index, "x", showgrid=False, tickangle=-40 if slanted else 0)
+        panels.square(index)
     return panels.figure(coloraxis={**colours(-1, 1, "", panels, True), "showscale": False})
 
 
-def _texts(values: np.ndarray, form: str) -> list[list[str]]:
-    return [["" if not np.isfinite(value) else f"{round(value, 2) + 0.0:{form}}" for value in row] for row in values]
+def _differences(labels: list[str], tasks: tuple[str, ...], means_KM: np.ndarray, minus: str) -> Figure:
+    """Methods across and tasks down, or the other way round where there are many methods and few tasks."""
+    across, down, values = labels, list(tasks), means_KM
+    if len(labels) > max(_WRITTEN, len(tasks)):
+        across, down, values = down, across, means_KM.T
+    slanted = len(across) > 4
+    top = slanted_room(across) if slanted else 34
+    height = rows_for(len(down), least=min(120, 40 * len(down)))
+    panels = Panels([None], height=height, left=16 + 7 * max(map(len, down)), right=90, top=top)
+    share = min(1.0, 0.14 * len(across))  # few cells need not be as wide as the page
+    panels.axis(0, "x", side="top", tickangle=-40 if slanted else 0, showgrid=False, domain=[0, share])
+    panels.axis(0, "y", autorange="reversed", showgrid=False)
+    hover = "%{y}, %{x}: %{z:+.3g}<extra></extra>"
+    few = len(across) <= _WRITTEN
+    panels.add(0, heat(across, down, values, hovertemplate=hover, **(written(values, signed=True) if few else {})))
+    most = extent(values)
+    axis = colours(-most, most, minus, panels, True)
+    axis["colorbar"]["x"] = share + 0.01
+    return panels.figure(coloraxis=axis)

@@ -48,11 +48,17 @@ class Checked(Guide):
     def ask(self, losses_SK: Array, jacobian_SKP: Array, going_S: Going) -> tuple[Array, Array]:
         answer = self.guide.ask(losses_SK, jacobian_SKP, going_S)
         wanted = self.other.ask(losses_SK.copy(), jacobian_SKP.copy(), going_S)
-        for found, right in zip(answer, wanted, strict=True):
+        weights_SK, length_SK = np.abs(wanted[1]), np.linalg.norm(jacobian_SKP, axis=2)
+        # Where gradients are opposite, a direction is what rounding leaves of them: their lengths are its scale.
+        # Nash-MTL's weights grow to its limit there, and the last digit of an angle decides them.
+        cosine_S = (jacobian_SKP[:, 0] * jacobian_SKP[:, 1]).sum(axis=1) / np.maximum(length_SK.prod(axis=1), 1e-300)
+        blur_S = np.maximum(1, 4e-7 / np.maximum(1 + cosine_S, 1e-12))
+        scales = (weights_SK * length_SK).max(axis=1) * blur_S, weights_SK.max(axis=1) * blur_S
+        for found, right, scale_S in zip(answer, wanted, scales, strict=True):
             found, right = found[going_S], right[going_S]
             np.testing.assert_array_equal(np.isfinite(found), np.isfinite(right))
-            size = np.abs(right).max(axis=1, keepdims=True, initial=1e-300)
-            self.worst = max(self.worst, np.nanmax(np.abs(found - right) / size, initial=0.0))
+            scale_S1 = np.maximum(scale_S[going_S], np.abs(right).max(axis=1, initial=1e-300))[:, None]
+            self.worst = max(self.worst, np.nanmax(np.abs(found - right) / scale_S1, initial=0.0))
         self.asked += int(going_S.sum())
         return answer
 

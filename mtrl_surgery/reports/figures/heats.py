@@ -1,0 +1,91 @@
+"""What heat maps are made of: cells, their colours, and the numbers in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mtrl_surgery.reports.figures.base import Panels, Trace, numbers
+
+SEQUENTIAL = "Cividis"
+DIVERGING = [[0.0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#2166ac"]]
+"""Red is bad, blue is good, white is neither; told apart with every common colour-vision deficiency."""
+
+
+def heat(x: Sequence[Any], y: Sequence[str], z: ArrayLike, **options: Any) -> Trace:
+    """A heat map on the figure's common colour axis; NaN is left blank."""
+    rows = np.asarray(z, np.float64)
+    return {
+        "type": "heatmap",
+        "x": list(x),
+        "y": list(y),
+        "z": [numbers(row) for row in rows],
+        "coloraxis": "coloraxis",
+        "xgap": 1 if rows.shape[1] <= 60 else 0,
+        "ygap": 1,
+        "hoverongaps": False,
+        **options,
+    }
+
+
+def colours(low: float, high: float, title: str, panels: Panels, diverging: bool = False) -> dict[str, Any]:
+    """A colour axis with its bar, at the top right of the panels and no longer than needed."""
+    room = panels.layout["height"] - panels.layout["margin"]["t"] - panels.layout["margin"]["b"]
+    return {
+        "colorscale": DIVERGING if diverging else SEQUENTIAL,
+        "cmin": low,
+        "cmax": high,
+        "colorbar": {
+            "title": {"text": title, "side": "right"},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "lenmode": "pixels",
+            "len": min(240, room),
+            "x": 1.01,
+            "xpad": 4,
+            "ypad": 0,
+            "y": 1,
+            "yanchor": "top",
+            "nticks": 5,
+        },
+    }
+
+
+def extent(values: ArrayLike) -> float:
+    """Where the colours of differences end: four fifths of them lie within, so that a few outliers do not take all."""
+    flat = np.abs(np.asarray(values, np.float64)).ravel()
+    flat = flat[np.isfinite(flat)]
+    if not len(flat):
+        return 1.0
+    return float(np.quantile(flat, 0.8)) or float(flat.max()) or 1.0
+
+
+def slanted_room(labels: Sequence[str]) -> int:
+    """Pixels below an axis for labels at 45 degrees."""
+    return 28 + 5 * max(map(len, labels), default=0)
+
+
+def written(values: ArrayLike, signed: bool = False, size: int = 12) -> dict[str, Any]:
+    """What has `heat` write the numbers into its cells, with two digits of a number of the usual size."""
+    cells = np.asarray(values, np.float64)
+    digits = digits_of(cells)
+
+    def text(value: float) -> str:
+        near = round(float(value), digits)
+        return "" if not np.isfinite(value) else f"{near:{'+' if signed else ''}.{digits}f}" if near else "0"
+
+    return {
+        "text": [[text(value) for value in row] for row in cells],
+        "texttemplate": "%{text}",
+        "textfont": {"size": size},
+    }
+
+
+def digits_of(values: ArrayLike) -> int:
+    """Digits after the point, one to four, that show two of the median number."""
+    sizes = np.abs(np.asarray(values, np.float64)).ravel()
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    return int(np.clip(1 - np.floor(np.log10(np.median(sizes))), 1, 4)) if len(sizes) else 1
