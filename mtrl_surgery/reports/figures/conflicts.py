@@ -30,6 +30,8 @@ from mtrl_surgery.reports.series import Maps, logs, networks, of_maps, of_run
 THIRDS = ("first third", "second third", "last third")
 _WRITTEN = 5
 """Tasks up to which a map has its numbers in its cells."""
+_POINTS = 120
+"""Of a curve."""
 _PAIRS = 30
 """Pairs of tasks that a figure over time shows: those that fight most."""
 
@@ -77,7 +79,7 @@ def conflict_curves(benchmark: Benchmark, every_number: bool = True) -> Part | N
     for network in makers if every_number else ():
         for key, _, _ in found[network]:
             for group in benchmark.groups:
-                steps, values = _curve(group, prefixes[network] + key)
+                steps, values = _curve(group, prefixes[network] + key, _POINTS)
                 rows += [(network, key, group.label, s, v) for s, v in zip(steps, values, strict=True)]
     caption = "How task gradients conflict while each method trains: means over seeds, pairs of tasks and looks."
     named = ("network", "measure", "method", "step", "value")
@@ -88,9 +90,10 @@ def _curves_figure(benchmark: Benchmark, prefix: str, shown: Sequence[tuple[str,
     titles = [f"{name}<br><sup>{meaning}</sup>" for _, name, meaning in shown]
     panels = Panels(titles, 2, 220, gap=0.09, below=110, top=60, legend=benchmark.groups)
     seen: set[str] = set()
+    most = min(_POINTS, max(40, 10 * _POINTS // len(benchmark.groups)))  # among many lines nobody sees more
     for place, (key, _, _) in enumerate(shown):
         for group in benchmark.groups:
-            steps, values = _curve(group, prefix + key)
+            steps, values = _curve(group, prefix + key, most)
             if len(steps):
                 first = group.label not in seen
                 seen.add(group.label)
@@ -102,9 +105,9 @@ def _curves_figure(benchmark: Benchmark, prefix: str, shown: Sequence[tuple[str,
     return panels.figure()
 
 
-def _curve(group: Group, key: str) -> tuple[Steps, Floats]:
+def _curve(group: Group, key: str, most: int) -> tuple[Steps, Floats]:
     steps, values = of_run(group, key)
-    times = thin_steps(len(steps), 120)
+    times = thin_steps(len(steps), most)
     return steps[times], values[times]
 
 
