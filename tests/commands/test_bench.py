@@ -49,7 +49,7 @@ def test_rollout():
         assert done.returncode == 0, done.stderr
         written = json.loads((Path(folder) / "runs/bench/rollout-k2.json").read_text())
     rows = {row["by"]: row for row in written["results"]["rows"]}
-    assert len(rows) == 4 and "2 Ray workers" in rows
+    assert len(rows) == 5 and "2 Ray workers" in rows
     reference, workers = rows[REFERENCE], rows["2 Ray workers"]
     assert reference["ratio"] == reference["cpu_ratio"] == 1 and reference["met"] is None
     assert workers["met"] is (workers["ratio"] >= TARGET)
