@@ -87,34 +87,38 @@ def main(root: str) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         browser.new_page().close()
         server = Server(root, "port=0", "every=0.2")
-        page, first, _ = opened(browser, server.url, VIEWS["overview"])
-        start = time.perf_counter()
-        done = page.locator("#status", has_text=re.compile(r"^\d+ runs?$"))
-        done.wait_for(timeout=300_000)
-        print(
-            f"a server that has read nothing: {first:.2f} s to the first rows, {time.perf_counter() - start:.1f} s more"
-        )
+        try:
+            _measure(browser, server, running)
+        finally:
+            server.stop()
+            browser.close()
+
+
+def _measure(browser: Any, server: Server, running: list[Path]) -> None:
+    page, first, _ = opened(browser, server.url, VIEWS["overview"])
+    start = time.perf_counter()
+    done = page.locator("#status", has_text=re.compile(r"^\d+ runs?$"))
+    done.wait_for(timeout=300_000)
+    print(f"a server that has read nothing: {first:.2f} s to the first rows, {time.perf_counter() - start:.1f} s more")
+    page.close()
+    print(f"{'view':10} {'text':>6} {'figure':>6} {'update':>7}   seconds")
+    for place, (view, selector) in enumerate(VIEWS.items()):
+        page, _, _ = opened(browser, f"{server.url}?view={view}", selector)
+        page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for(timeout=300_000)
+        page.wait_for_timeout(4000)
         page.close()
-        print(f"{'view':10} {'text':>6} {'figure':>6} {'update':>7}   seconds")
-        for place, (view, selector) in enumerate(VIEWS.items()):
-            page, _, _ = opened(browser, f"{server.url}?view={view}", selector)
-            page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for(timeout=300_000)
-            page.wait_for_timeout(4000)
-            page.close()
-            page, text, figure = opened(browser, f"{server.url}?view={view}", selector)
-            page.wait_for_timeout(2000)
-            updates = []
-            for time_ in range(3 if view != "config" else 0):
-                updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
-            update = np.median(updates) if updates else np.nan
-            load = os.getloadavg()[0]
-            print(f"{view:10} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)
-            page.close()
-        memory = Path(f"/proc/{server.process.pid}/status")
-        if memory.exists():
-            print(re.search(r"VmHWM:\s+(\d+) kB", memory.read_text()).group(1), "kB at most")  # type: ignore[union-attr]
-        server.stop()
-        browser.close()
+        page, text, figure = opened(browser, f"{server.url}?view={view}", selector)
+        page.wait_for_timeout(2000)
+        updates = []
+        for time_ in range(3 if view != "config" else 0):
+            updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
+        update = np.median(updates) if updates else np.nan
+        load = os.getloadavg()[0]
+        print(f"{view:10} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)
+        page.close()
+    memory = Path(f"/proc/{server.process.pid}/status")
+    if memory.exists():
+        print(re.search(r"VmHWM:\s+(\d+) kB", memory.read_text()).group(1), "kB at most")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":
