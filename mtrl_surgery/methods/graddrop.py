@@ -125,21 +125,21 @@ def kept_signs(noise_C: Tensor, sum_C: Tensor, length_C: Tensor, room_C: Tensor)
     """1 where the positive parts are kept, -1 where the negative ones are, [C], in the room.
 
     Args:
-        noise_C: Of the class below; U = (1 - noise / 2^23) / 2.
+        noise_C: Of the class below; U = (1 - noise / 2^15) / 2.
         sum_C: S, or any positive multiple of it.
         length_C: A times the same.
         room_C: Memory.
     """
-    torch.addcmul(sum_C, room_C.copy_(noise_C), length_C, value=2.0**-23, out=room_C)
+    torch.addcmul(sum_C, room_C.copy_(noise_C), length_C, value=2.0**-15, out=room_C)
     # Where the sum is zero it is +0, unless the column is.
     return torch.copysign(room_C.new_ones(()), room_C, out=room_C)
 
 
 class PositionNoise:
-    """Whole numbers in [-2^23, 2^23), uniform, one for each of the positions from 0 to 2^32.
+    """Whole numbers in [-2^15, 2^15), uniform, one for each of the positions from 0 to 2^32.
 
-    Multiplications and shifts over the position, with a key before each of two rounds. Everything is exact, so every
-    device gives the same numbers. 24 bits are what float32 holds without rounding.
+    Multiplications and shifts over half the position, with a key before each of two rounds: 32 bits, for two
+    positions. Everything is exact, so every device gives the same numbers.
 
     Args:
         key_2: Two int32 numbers, drawn (keys that follow each other give numbers that are alike).
@@ -148,17 +148,20 @@ class PositionNoise:
 
     def __init__(self, key_2: Tensor, width: int) -> None:
         self._first, self._second = key_2.unbind()
-        self._steps_C = torch.arange(width, dtype=torch.int32, device=key_2.device).mul_(GOLDEN)
-        self._bits_C, self._spare_C = key_2.new_empty(width), key_2.new_empty(width)
+        pairs = width // 2 + 1
+        self._steps_C = torch.arange(pairs, dtype=torch.int32, device=key_2.device).mul_(GOLDEN)
+        self._bits_C, self._spare_C = key_2.new_empty(pairs), key_2.new_empty(pairs)
 
     def at(self, start: int, count: int) -> Tensor:
-        """For the positions `start` to `start + count`: [count], int32, until the next call."""
-        bits_C, spare_C = self._bits_C[:count], self._spare_C[:count]
-        begin = (start * GOLDEN + 2**31) % 2**32 - 2**31  # as int32 wraps
-        torch.add(self._steps_C[:count], self._first + begin, out=bits_C)
+        """For the positions `start` to `start + count`: [count], int16, until the next call."""
+        odd = start % 2
+        pairs = (odd + count + 1) // 2
+        bits_C, spare_C = self._bits_C[:pairs], self._spare_C[:pairs]
+        begin = (start // 2 * GOLDEN + 2**31) % 2**32 - 2**31  # as int32 wraps
+        torch.add(self._steps_C[:pairs], self._first + begin, out=bits_C)
         _mix(bits_C, spare_C, 16, -2048144789)
         _mix(bits_C.bitwise_xor_(self._second), spare_C, 13, -1028477387)
-        return bits_C.bitwise_right_shift_(_int32(8))
+        return bits_C.view(torch.int16)[odd : odd + count]
 
 
 @cache
