@@ -26,7 +26,7 @@ from mtrl_surgery.methods.arrays import Library
 _CPU = torch.device("cpu")
 _DTYPES = {
     np.dtype(np.float64): torch.float64, np.dtype(np.bool_): torch.bool,
-    np.dtype(np.int32): torch.int32, np.dtype(np.int64): torch.int64,
+    np.dtype(np.int16): torch.int16, np.dtype(np.int32): torch.int32, np.dtype(np.int64): torch.int64,
 }  # fmt: skip
 _OF_TORCH = {dtype: numpy for numpy, dtype in _DTYPES.items()}
 
@@ -214,8 +214,11 @@ class Lanes:
         """Along the first axis."""
         return tuple(self)
 
-    def view(self, *shape: int) -> Lanes:
-        """In another shape."""
+    def view(self, *shape: Any) -> Lanes:
+        """In another shape; or the same bytes as another dtype, where the last axis grows or shrinks."""
+        if isinstance(shape[0], torch.dtype):
+            bytes_last = np.ascontiguousarray(self.data.swapaxes(-1, -2))
+            return Lanes(bytes_last.view(_OF_TORCH[shape[0]]).swapaxes(-1, -2))
         return Lanes(self.data.reshape(*shape, self.data.shape[-1]))
 
     def expand(self, *shape: int) -> Lanes:

@@ -195,7 +195,7 @@ def share_of_the_noisy_task(config: FamoConfig) -> float:
     return float(method.state["logits_K"].softmax(0)[2])
 
 
-def test_a_comparison_once_in_ten_steps_finds_the_slow_task_and_one_with_the_next_batch_hardly() -> None:
+def test_a_comparison_once_in_sixteen_steps_finds_the_slow_task_and_one_with_the_next_batch_hardly() -> None:
     """Between two batches a loss differs by far more than one step changes it."""
-    every, tenth, following = (share_of_the_noisy_task(config) for config in (EVERY, FamoConfig(), NEXT_PLAIN))
-    assert min(every, tenth) > 0.5 > 0.45 > following
+    every, sixteenth, following = (share_of_the_noisy_task(config) for config in (EVERY, FamoConfig(), NEXT_PLAIN))
+    assert min(every, sixteenth) > 0.5 > 0.45 > following

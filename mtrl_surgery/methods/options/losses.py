@@ -46,7 +46,7 @@ class FamoConfig(MethodConfig):
         "losses after the step: of the same batch (paper; one more forward pass) or of the next one (none)",
         choices=("same_batch", "next_batch"),
     )
-    compare_every: int = option(10, "steps from one such forward pass to the next; 1: paper, official code", at_least=1)
+    compare_every: int = option(16, "steps from one such forward pass to the next; 1: paper, official code", at_least=1)
 
 
 register(

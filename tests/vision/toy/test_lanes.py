@@ -42,6 +42,7 @@ PROGRAMS: dict[str, Callable[[Any, Any], Any]] = {
     "choice": lambda m, v: v[v.argsort(dim=0)] + v.sort(descending=True).values + m[v.argsort(dim=0)[:1]].sum(dim=0),
     "in place": running_sum,
     "similarity": lambda m, v: pairs(magnitude_similarity(v.abs())),
+    "bytes": lambda m, v: (v * 10**6 + m * 10**8).to(torch.int32).view(torch.int16).to(torch.float64),
     "shapes": lambda m, v: torch.cat([m[1:], v[None]]).view(9).view(3, 3) + m.transpose(0, 1) + v.sum().expand(3),
 }
 
