@@ -6,34 +6,19 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics
-from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.gramian import PcgradConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.cases import CASES
 from tests.methods.jacobians import jacobian
+from tests.methods.stepping import step
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
-
-
-def step(method: AnyMethod, jacobian_KP: Tensor, losses_K: Tensor) -> Tensor:
-    gramian_KK = jacobian_KP @ jacobian_KP.T
-    if isinstance(method, LossWeighting):
-        result = method.weights(losses_K) @ jacobian_KP
-    elif isinstance(method, GramianWeighting):
-        result = method.weights(gramian_KK, losses_K) @ jacobian_KP
-    else:
-        assert isinstance(method, JacobianMethod)
-        result = method.direction(jacobian_KP, gramian_KK, losses_K)
-    if method.needs_losses_after_step:
-        method.observe(losses_K * 0.9)
-    return result
 
 
 @pytest.mark.parametrize("label", CASES)
