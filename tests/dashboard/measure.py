@@ -31,15 +31,17 @@ VIEWS = {
 }
 
 
-def opened(browser: Any, url: str, selector: str) -> tuple[Any, float, float]:
-    """A new page without any cache, the seconds until it says something of the runs, and until all of it is drawn."""
+def opened(browser: Any, url: str, selector: str) -> tuple[Any, float, float, float]:
+    """A new page without any cache; the seconds to its first paint, its first words of the runs, its first figure."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     start = time.perf_counter()
     page.goto(url)
     page.wait_for_selector("#runs tbody tr, #sections h3", timeout=120_000)
     first = time.perf_counter() - start
     page.wait_for_selector(selector, timeout=120_000)
-    return page, first, time.perf_counter() - start
+    figure = time.perf_counter() - start
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000
+    return page, paint, first, figure
 
 
 def append(run: Path, step: int, share: float) -> None:
@@ -95,26 +97,29 @@ def main(root: str) -> None:
 
 
 def _measure(browser: Any, server: Server, running: list[Path]) -> None:
-    page, first, _ = opened(browser, server.url, VIEWS["overview"])
+    page, paint, first, _ = opened(browser, server.url, VIEWS["overview"])
     start = time.perf_counter()
     done = page.locator("#status", has_text=re.compile(r"^\d+ runs?$"))
     done.wait_for(timeout=300_000)
-    print(f"a server that has read nothing: {first:.2f} s to the first rows, {time.perf_counter() - start:.1f} s more")
+    rest = time.perf_counter() - start
+    print(
+        f"a server that has read nothing: {paint:.2f} s to the first paint, {first:.2f} to rows, {rest:.1f} more to all"
+    )
     page.close()
-    print(f"{'view':10} {'text':>6} {'figure':>6} {'update':>7}   seconds")
+    print(f"{'view':10} {'paint':>6} {'text':>6} {'figure':>6} {'update':>7}   seconds")
     for place, (view, selector) in enumerate(VIEWS.items()):
-        page, _, _ = opened(browser, f"{server.url}?view={view}", selector)
+        page, *_ = opened(browser, f"{server.url}?view={view}", selector)
         page.locator("#status", has_text=re.compile(r"^\d+ runs?$")).wait_for(timeout=300_000)
         page.wait_for_timeout(4000)
         page.close()
-        page, text, figure = opened(browser, f"{server.url}?view={view}", selector)
+        page, paint, text, figure = opened(browser, f"{server.url}?view={view}", selector)
         page.wait_for_timeout(2000)
         updates = []
         for time_ in range(3 if view != "config" else 0):
             updates.append(seconds_until_drawn(page, view, running[0], 10**6 + 1000 * (10 * place + time_)))
         update = np.median(updates) if updates else np.nan
         load = os.getloadavg()[0]
-        print(f"{view:10} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)
+        print(f"{view:10} {paint:6.2f} {text:6.2f} {figure:6.2f} {update:7.2f}   load {load:.1f}", flush=True)
         page.close()
     memory = Path(f"/proc/{server.process.pid}/status")
     if memory.exists():
