@@ -50,9 +50,9 @@ def sweep(trainee: Trainee, words: Sequence[str]) -> int:
     plans = make_plans(trainee, run_words, options)
     if options.address is None:
         check_room(plans, [this_machine()])
-    refuse_held(plans)
     folder = place_of(plans, options.folder)
     with folder.driving():
+        refuse_held(plans)
         table = _begin(trainee, words, plans, folder)
         display = Display(table)
         display.say(_headline(table, folder, plans))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mtrl_surgery.__main__ import main
-from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.folder import RunFolder, held_by
 from mtrl_surgery.sweeps.folder import REPORT, find
 from tests.cluster.sweeping import REPOSITORY, Sweep, same_rows
 
@@ -83,7 +83,7 @@ def test_a_driver_that_is_killed_takes_its_runs_along_and_is_told_of(
 
 def test_a_second_driver_is_refused(sweep: Sweep) -> None:
     sweep.start()
-    sweep.until(lambda: sweep.table().count("running"))
+    sweep.until(lambda: held_by(sweep.entry(0).path))  # the run is refused as well, but that tells less
     second = subprocess.run(sweep.command(), cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert second.returncode == 2 and f"process {sweep.process.pid} on" in second.stderr, second.stderr
     assert sweep.finish()[0] == 0
