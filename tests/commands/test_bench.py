@@ -63,6 +63,43 @@ def test_rollout():
     assert alone["share"] is None and 1 < alone["microseconds"] < inside[-1]["microseconds"]
 
 
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_chunks(tmp_path: Path):
+    """In a process of its own: it starts a Ray of its own."""
+    words = ["tasks=[reach-v3,drawer-close-v3]", "steps=[1,40]", "workers=2", "rounds=3", "width=16"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mtrl_surgery", "bench", "chunks", *words],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "runs/bench/chunks-k2.json").read_text())["results"]["rows"]
+    by = {(row["by"], row["chunk_steps"]): row for row in rows}
+    assert set(by) == {(place, steps) for place in ("Ray, 2 workers", "this process") for steps in (1, 40)}
+    for row in rows:
+        assert 0 < row["worker_ms"] < row["wall_ms"]
+        assert row["share"] == pytest.approx(1 - row["worker_ms"] / row["wall_ms"])
+    assert by["Ray, 2 workers", 40]["worker_ms"] > 5 * by["Ray, 2 workers", 1]["worker_ms"]
+    assert by["Ray, 2 workers", 1]["share"] > by["Ray, 2 workers", 40]["share"], (
+        "Ray's cost is the chunk's, not the step's"
+    )
+    assert re.search(r"Ray, 2 workers +40 +[\d.]+ +[\d.]+ +[\d.]+ %", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("workers=2", "workers=2: 1 tasks can't be shared out over more workers than tasks"),
+        ("steps=[]", "steps=[]: give at least one"),
+        ("steps=[5,0]", "steps=0 must be at least 1"),
+        ("tasks=[reach-v9]", "unknown task 'reach-v9'"),
+    ],
+)
+def test_chunks_refuses_what_makes_no_sense(run: Run, word: str, complaint: str):
+    said = run("bench", "chunks", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
+    assert said.code == 2 and complaint in said.err
+
+
 def test_rollout_holds_each_worker_to_the_reference_alone_and_shows_it_beside_as_many():
     from mtrl_surgery.commands.bench.rollout import _rows
     from mtrl_surgery.commands.bench.rollout_turns import Laps

@@ -20,7 +20,6 @@ import torch
 from agents.config import AgentConfig
 from agents.networks import initial_mlp
 from agents.policy import Policy, actor_sizes
-from cluster.bench_rollout import collect_chunk
 from cluster.collect import ChunkOrder, CollectSpec
 from cluster.config import ClusterConfig
 from cluster.raysession import RaySession
@@ -29,6 +28,7 @@ from envs.suite import TaskSuite
 from mtrl_surgery.assembly import build_problem
 from mtrl_surgery.commands.bench.common import take_turns
 from mtrl_surgery.commands.bench.rollout_parts import Part, measure_parts
+from mtrl_surgery.commands.bench.round_trips import collect_chunk
 
 _SEED = 1  # Meta-World takes 0 for no seed
 _RANDOM, _ACTING = "this process, random actions", "this process, policy"

@@ -1,13 +1,8 @@
-"""What Ray costs for each chunk, by chunk length: `python -m cluster.bench_rollout [task ...]`.
-
-Wall time of a round trip (weights into the object store, order, chunk back) against the time that the worker says it
-spent on stepping; the difference is Ray's, and the driver's part of it.
-"""
+"""Chunks collected one at a time, and how much of a chunk's time isn't spent on stepping."""
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +13,13 @@ import numpy as np
 from agents.config import AgentConfig
 from agents.networks import initial_mlp
 from agents.policy import Policy, actor_sizes
-from agents.problem import Problem
 from agents.streams import Stream, torch_generator
 from cluster.assembly import make_collector
 from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
 from cluster.config import ClusterConfig, ClusterFailure
-from envs.config import EnvConfig
 from envs.rollout import merge_chunks
-from envs.suite import TaskSuite, build_suite
-
-EASY = ("drawer-close-v3", "reach-v3", "handle-press-v3")
-LENGTHS = (1, 10, 25, 50, 100, 200)
+from envs.suite import TaskSuite
+from mtrl_surgery.assembly import build_problem
 
 
 @dataclass(frozen=True)
@@ -47,16 +38,12 @@ class RoundTrip:
 
     @property
     def share(self) -> float:
-        """Ray's and the driver's share of the wall time."""
+        """What isn't stepping: Ray's part of the wall time, and the driver's."""
         return 1 - self.worker_ms / self.wall_ms
 
 
-def measure(
-    suite: TaskSuite,
-    config: ClusterConfig,
-    agent: AgentConfig,
-    lengths: Sequence[int] = LENGTHS,
-    chunks: int = 20,
+def measure_round_trips(
+    suite: TaskSuite, config: ClusterConfig, agent: AgentConfig, lengths: Sequence[int], chunks: int
 ) -> list[RoundTrip]:
     """Time round trips of chunks with a new version of the weights each; one warm-up chunk a length is left out.
 
@@ -70,7 +57,7 @@ def measure(
     Raises:
         ClusterError: Ray can't be started or joined.
     """
-    problem = Problem(suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA)
+    problem = build_problem(suite)
     generator = torch_generator(0, Stream.INITIAL_WEIGHTS, 0)
     actor = initial_mlp(1, actor_sizes(problem, agent), agent.initializer, generator)
     weights = actor.vector_P.numpy()
@@ -106,17 +93,3 @@ def collect_chunk(collector: Collector, order: ChunkOrder) -> float:
         seconds[piece.worker] = seconds.get(piece.worker, 0.0) + sum(piece.seconds)
     merge_chunks([piece.chunk for piece in pieces])
     return max(seconds.values())
-
-
-def main(tasks: Sequence[str]) -> None:
-    """Print a table for Meta-World tasks (default: the three easy ones) on one worker and on none."""
-    suite = build_suite(EnvConfig(name="custom", tasks=list(tasks or EASY)))
-    for config in (ClusterConfig(kind="local", workers=1), ClusterConfig(kind="inline")):
-        print(f"{config.kind}, {len(suite.tasks)} tasks, 3x400 policy")
-        print("chunk_steps  wall ms  worker ms  share")
-        for row in measure(suite, config, AgentConfig()):
-            print(f"{row.chunk_steps:11d}  {row.wall_ms:7.1f}  {row.worker_ms:9.1f}  {100 * row.share:4.1f} %")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,0 +1,65 @@
+"""`bench chunks`: what Ray costs for each chunk, by the chunk's length."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.tables import table
+from mtrl_surgery.commands.bench.common import at_least_one, write_results
+
+
+@dataclass
+class ChunksArguments:
+    """Options of `bench chunks`."""
+
+    tasks: list[str] = field(default_factory=lambda: ["drawer-close-v3", "reach-v3", "handle-press-v3"])
+    steps: list[int] = field(default_factory=lambda: [1, 10, 25, 50, 100, 200])  # vector steps of a chunk
+    workers: int = 1  # of Ray
+    rounds: int = 20  # timed chunks of each length, after one that isn't
+    width: int = 400  # of each of the policy's three hidden layers
+    out: str = "runs"
+
+
+def bench_chunks(arguments: ChunksArguments) -> int:
+    """Round trips (weights into the object store, order, chunk back) of Ray workers, and of this process alone."""
+    for key in ("workers", "rounds", "width"):
+        at_least_one(key, getattr(arguments, key))
+    for key in ("tasks", "steps"):
+        if not getattr(arguments, key):
+            raise SettingsError(f"{key}=[]: give at least one")
+    for steps in arguments.steps:
+        at_least_one("steps", steps)
+    tasks, workers = len(arguments.tasks), arguments.workers
+    if workers > tasks:
+        raise SettingsError(f"workers={workers}: {tasks} tasks can't be shared out over more workers than tasks")
+    from agents.config import AgentConfig
+    from cluster.config import ClusterConfig
+    from envs.config import EnvConfig
+    from envs.suite import build_suite
+    from mtrl_surgery.commands.bench.round_trips import measure_round_trips
+
+    suite = build_suite(EnvConfig(name="custom", tasks=arguments.tasks))
+    agent, lengths = AgentConfig(hidden_sizes=[arguments.width] * 3), list(dict.fromkeys(arguments.steps))
+    places = {
+        f"Ray, {workers} worker{'s' * (workers > 1)}": ClusterConfig(kind="local", workers=workers),
+        "this process": ClusterConfig(kind="inline"),
+    }
+    trips = {
+        name: measure_round_trips(suite, config, agent, lengths, arguments.rounds) for name, config in places.items()
+    }
+    print(
+        f"{tasks} tasks, one copy each, 3x{arguments.width} policy; medians of {arguments.rounds} chunks. "
+        "Rest: what of a round trip the slowest worker did not spend on stepping"
+    )
+    cells = [
+        (name, str(trip.chunk_steps), f"{trip.wall_ms:.1f}", f"{trip.worker_ms:.1f}", f"{100 * trip.share:.1f} %")
+        for name, rows in trips.items()
+        for trip in rows
+    ]
+    headings = ("collected by", "vector steps", "round trip, ms", "stepping, ms", "rest")
+    print(table(headings, cells, numbers=(1, 2, 3, 4)))
+    rows = [asdict(trip) | {"by": name, "share": trip.share} for name, found in trips.items() for trip in found]
+    write_results(Path(arguments.out) / "bench" / f"chunks-k{tasks}.json", vars(arguments), {"rows": rows})
+    return 0
