@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dash import ClientsideFunction, Dash, Input, Output, Patch, State, ctx, no_update, set_props
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update, set_props
 
-from mtrl_surgery.dashboard.components import chips, frame, links, remarks, renewed, section
+from mtrl_surgery.dashboard.components import chips, frame, links, remarks, renewed, replaced, section
 from mtrl_surgery.dashboard.state import State as Address
 from mtrl_surgery.dashboard.views import VIEWS, Desk, Section, Shown, files_of
 
@@ -159,18 +159,15 @@ def _choices(desk: Desk, state: Address, key: str | None) -> dict[str, Any]:
 
 
 def _sections(sections: list[Section], state: Address, before: list[list[str]], prints: list[list[str]]) -> Any:
-    """All of them, or those alone that look different now; where only numbers changed, these alone."""
+    """All of them; or none where they are the same ones: those that look different now are sent on their own."""
     if not sections or [name for name, *_ in before] != [name for name, *_ in prints]:
         return [section(own, state) for own in sections]
-    patch, anew = Patch(), False
-    for place, (old, new) in enumerate(zip(before, prints, strict=True)):
+    for own, old, new in zip(sections, before, prints, strict=True):
         if old == new:
             continue
-        if old[2] == new[2] and sections[place].content is not None:
-            set_props(*renewed(sections[place]))
-        else:
-            patch[place], anew = section(sections[place], state), True
-    return patch if anew else no_update
+        only_numbers = old[2] == new[2] and own.content is not None
+        set_props(*(renewed(own) if only_numbers else replaced(own, state)))
+    return no_update
 
 
 def _status(read: int, found: int, loading: bool) -> str:

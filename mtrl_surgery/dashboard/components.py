@@ -43,17 +43,26 @@ _CONFIG: Any = {
 
 def section(own: Section, state: State) -> Component:
     """A part with its title, its caption and the choice of its figures; hidden where there is nothing."""
+    return html.Section(id=f"part-{own.name}", **_inside(own, state))
+
+
+def replaced(own: Section, state: State) -> tuple[str, dict[str, Any]]:
+    """The section's component and its new properties. Its neighbours stay: Dash would draw a whole list anew."""
+    return f"part-{own.name}", _inside(own, state)
+
+
+def _inside(own: Section, state: State) -> dict[str, Any]:
     if own.content is None:
         waits = [html.P("being made …", className="caption")] if own.pending else []
-        return html.Section(waits, id=f"part-{own.name}", hidden=not own.pending)
+        return {"children": waits, "hidden": not own.pending}
     if isinstance(own.content, Table):
         place = html.Div(id=f"table-{own.name}", **{"data-table": _table(own.content)})  # type: ignore[arg-type]
-        return html.Section([html.H3(_title(own.content.title)), place], id=f"part-{own.name}")
+        return {"children": [html.H3(_title(own.content.title)), place], "hidden": False}
     part = own.content
     children: list[Component] = [html.H3(part.title), html.P(part.caption, className="caption")]
     if len(part.figures) > 1:
         children.append(_tabs(part, own, state))
-    return html.Section([*children, _graph(own, part)], id=f"part-{own.name}")
+    return {"children": [*children, _graph(own, part)], "hidden": False}
 
 
 def frame(own: Section) -> str:

@@ -144,6 +144,16 @@ def test_groups_can_be_of_any_key(opened: Opened) -> None:
     assert {trace["name"] for trace in opened.traces("score_curves")} == {"agent.tau=0.005", "agent.tau=0.02"}
 
 
+def test_a_figure_that_is_drawn_stays_when_those_below_it_arrive(opened: Opened) -> None:
+    opened.page.add_init_script(
+        """new MutationObserver(() => { window.first ??= document.querySelector("#figure-score_curves .main-svg"); })
+            .observe(document, { subtree: true, childList: true });"""
+    )
+    opened.go("?view=curves&benchmark=three")
+    opened.page.wait_for_selector("#figure-profiles .main-svg")
+    assert opened.page.evaluate("window.first.isConnected"), "it was drawn again"
+
+
 def test_a_running_runs_curve_grows_without_a_reload(opened: Opened, runs: Path) -> None:
     opened.go("?view=curves&benchmark=three&where.run=three_samgs_s1")
     (curve,) = opened.traces("score_curves")
