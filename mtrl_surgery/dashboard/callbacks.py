@@ -12,6 +12,7 @@ from dash import ClientsideFunction, Dash, Input, Output, State, ctx, no_update,
 from mtrl_surgery.dashboard.components import chips, frame, links, remarks, renewed, replaced, section
 from mtrl_surgery.dashboard.state import State as Address
 from mtrl_surgery.dashboard.views import VIEWS, Desk, Section, Shown, files_of
+from mtrl_surgery.reports.figures.base import Part
 
 _SOON_MS = 300
 """Until the next question while runs are being read or figures made."""
@@ -93,7 +94,9 @@ def _page(
     if moved:
         shown = _beginning(shown)
     prints = [[own.name, own.print, frame(own)] for own in shown.sections]
-    pending = any(own.pending for own in shown.sections)
+    before = [] if moved else stamp.get("prints", [])
+    sections, late = _sections(shown.sections, state, before, prints, stamp.get("late", []))
+    pending = bool(late) or any(own.pending for own in shown.sections)
     later["wait_ms"] = _SOON_MS if loading or pending else later["wait_ms"]
     steered = bool(changed) or any(stamp.get(name) != value for name, value in steering.items())
     return {
@@ -101,9 +104,9 @@ def _page(
         "title": shown.title,
         "remarks": remarks([*said, *shown.said]),
         "rows": shown.rows,
-        "sections": _sections(shown.sections, state, [] if moved else stamp.get("prints", []), prints),
+        "sections": sections,
         "status": _status(read, found, loading),
-        "stamp": {**now, **later, "prints": prints, "pending": pending},
+        "stamp": {**now, **later, "prints": prints, "late": late, "pending": pending},
         "views": links(state) if steered else no_update,
         "chips": chips(state) if steered else no_update,
         **(_choices(desk, state, chosen["key"]) if steered else _SAME_CHOICES),
@@ -158,16 +161,29 @@ def _choices(desk: Desk, state: Address, key: str | None) -> dict[str, Any]:
     }
 
 
-def _sections(sections: list[Section], state: Address, before: list[list[str]], prints: list[list[str]]) -> Any:
-    """All of them; or none where they are the same ones: those that look different now are sent on their own."""
+def _sections(
+    sections: list[Section], state: Address, before: list[list[str]], prints: list[list[str]], late: list[str]
+) -> tuple[Any, list[str]]:
+    """What the page is to show of them, and the names of those that have to wait for the next answer.
+
+    All of them; or none where they are the same ones: those that look different now are sent on their own, and of
+    figures one at a time, since a browser shows none before it has drawn all that came together. Who has waited
+    longest is first. The prints of those that wait become those of what the page shows still.
+    """
     if not sections or [name for name, *_ in before] != [name for name, *_ in prints]:
-        return [section(own, state) for own in sections]
-    for own, old, new in zip(sections, before, prints, strict=True):
-        if old == new:
+        return [section(own, state) for own in sections], []
+    changed = [place for place, (old, new) in enumerate(zip(before, prints, strict=True)) if old != new]
+    figures = [place for place in changed if isinstance(sections[place].content, Part)]
+    waited = {name: place for place, name in enumerate(late)}
+    figures.sort(key=lambda place: waited.get(sections[place].name, len(late)))
+    for place in changed:
+        own, old, new = sections[place], before[place], prints[place]
+        if place in figures[1:]:
+            prints[place] = old
             continue
         only_numbers = old[2] == new[2] and own.content is not None
         set_props(*(renewed(own) if only_numbers else replaced(own, state)))
-    return no_update
+    return no_update, [sections[place].name for place in figures[1:]]
 
 
 def _status(read: int, found: int, loading: bool) -> str:

@@ -70,6 +70,12 @@ class Opened:
         script = "id => document.querySelector(id + ' .js-plotly-plot').data.map(t => ({name: t.name, x: [...t.x]}))"
         return list(self.page.evaluate(script, f"#figure-{part}"))
 
+    def heights(self, part: str) -> list[list[float]]:
+        """Of what Plotly has drawn."""
+        self.page.wait_for_selector(f"#figure-{part} .main-svg")
+        script = "id => document.querySelector(id + ' .js-plotly-plot').data.map(t => [...t.y])"
+        return list(self.page.evaluate(script, f"#figure-{part}"))
+
 
 @pytest.fixture
 def opened(chromium: Any, server: Server) -> Iterator[Opened]:
@@ -173,6 +179,23 @@ def test_a_running_runs_curve_grows_without_a_reload(opened: Opened, runs: Path)
     assert after["x"] == [*curve["x"], curve["x"][-1] + 100]
     assert opened.page.evaluate("window.same.isConnected"), "the figure is the same, zoom and all"
     expect(opened.page.locator("#part-summary tbody")).not_to_have_text(scores or "")
+
+
+def test_every_figure_of_a_view_follows_a_run_that_never_rests(opened: Opened, runs: Path) -> None:
+    """An answer brings one figure's numbers: who had to wait is first in the next one."""
+    opened.go("?view=curves&benchmark=three&where.run=three_samgs_s1")
+    step = opened.traces("score_curves")[0]["x"][-1]
+    drawn = {part: opened.heights(part) for part in ("score_curves", "profiles")}
+    for count in range(200):
+        with (runs / "three_samgs_s1" / "evaluations.jsonl").open("a") as file:
+            for task in ("reach-v3", "push-v3", "door-open-v3"):
+                row = {"step": step + count + 1, "task": task, "episodes": 10}
+                file.write(json.dumps(row | {"successes_any": count % 9, "successes_last": 0}) + "\n")
+        opened.page.wait_for_timeout(50)
+        drawn = {part: heights for part, heights in drawn.items() if opened.heights(part) == heights}
+        if not drawn:
+            return
+    raise AssertionError(f"still as they were: {list(drawn)}")
 
 
 def test_the_table_sorts_by_a_click_and_the_address_says_so(opened: Opened) -> None:
