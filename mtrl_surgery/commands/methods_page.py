@@ -70,7 +70,7 @@ _INTRODUCTION = """# Methods
 
 One page a method; [adding.md](adding.md) adds one. This table is written by
 
-    python -m mtrl_surgery bench methods csv=docs/methods/ratios.csv
+    python -m mtrl_surgery bench methods seconds=330 csv=docs/methods/ratios.csv
     python -m mtrl_surgery methods page=docs/methods/README.md ratios=docs/methods/ratios.csv
 
 `needs` is what a method asks for at every step: losses are free, a gramian is the K x K products of the task

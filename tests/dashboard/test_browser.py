@@ -182,7 +182,7 @@ def test_a_running_runs_curve_grows_without_a_reload(opened: Opened, runs: Path)
 
 
 def test_every_figure_of_a_view_follows_a_run_that_never_rests(opened: Opened, runs: Path) -> None:
-    """An answer brings one figure's numbers: who had to wait is first in the next one."""
+    """An answer brings one figure's numbers, and the others' come too (in which order: test_callbacks.py)."""
     opened.go("?view=curves&benchmark=three&where.run=three_samgs_s1")
     step = opened.traces("score_curves")[0]["x"][-1]
     drawn = {part: opened.heights(part) for part in ("score_curves", "profiles")}

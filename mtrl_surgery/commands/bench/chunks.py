@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mtrl_surgery.cli.schema import SettingsError
@@ -46,9 +48,10 @@ def bench_chunks(arguments: ChunksArguments) -> int:
         f"Ray, {workers} worker{'s' * (workers > 1)}": ClusterConfig(kind="local", workers=workers),
         "this process": ClusterConfig(kind="inline"),
     }
-    trips = {
-        name: measure_round_trips(suite, config, agent, lengths, arguments.rounds) for name, config in places.items()
-    }
+    trips = {}
+    for name, config in places.items():
+        say = partial(_say, name)
+        trips[name] = measure_round_trips(suite, config, agent, lengths, arguments.rounds, say)
     print(
         f"{tasks} tasks, one copy each, 3x{arguments.width} policy; medians of {arguments.rounds} chunks. "
         "Rest: what of a round trip the slowest worker did not spend on stepping"
@@ -63,3 +66,7 @@ def bench_chunks(arguments: ChunksArguments) -> int:
     rows = [asdict(trip) | {"by": name, "share": trip.share} for name, found in trips.items() for trip in found]
     write_results(Path(arguments.out) / "bench" / f"chunks-k{tasks}.json", vars(arguments), {"rows": rows})
     return 0
+
+
+def _say(name: str, what: str) -> None:
+    print(f"{name}: {what}", file=sys.stderr, flush=True)

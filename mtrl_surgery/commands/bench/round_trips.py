@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,7 +43,12 @@ class RoundTrip:
 
 
 def measure_round_trips(
-    suite: TaskSuite, config: ClusterConfig, agent: AgentConfig, lengths: Sequence[int], chunks: int
+    suite: TaskSuite,
+    config: ClusterConfig,
+    agent: AgentConfig,
+    lengths: Sequence[int],
+    chunks: int,
+    say: Callable[[str], None],
 ) -> list[RoundTrip]:
     """Time round trips of chunks with a new version of the weights each; one warm-up chunk a length is left out.
 
@@ -53,6 +58,7 @@ def measure_round_trips(
         agent: The policy's size.
         lengths: Chunk lengths in vector steps.
         chunks: Timed chunks a length.
+        say: Told of each length that is done.
 
     Raises:
         ClusterError: Ray can't be started or joined.
@@ -74,6 +80,7 @@ def measure_round_trips(
                 workers.append(1e3 * worker)
                 index += 1
             results.append(RoundTrip(length, statistics.median(walls[1:]), statistics.median(workers[1:])))
+            say(f"chunks of {length} vector steps: timed {chunks}, {len(results)} of {len(lengths)} lengths")
     finally:
         collector.close()
     return results
