@@ -13,7 +13,7 @@ import numpy as np
 from envs.config import EnvError
 from envs.errors import EnvironmentFailure
 from envs.streams import EVALUATION, seed_sequence
-from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_step, unknown
+from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step, unknown
 
 
 class DeterministicPolicy(Protocol):
@@ -143,7 +143,7 @@ def _play(
         if (task, steps) not in own:
             own[task, steps] = suite.make(task, steps)
         environment = own[task, steps]
-        obs_O = environment.reset(seed_sequence(seed, EVALUATION, task, episode), goal)
+        obs_O = checked_reset(environment, seed_sequence(seed, EVALUATION, task, episode), goal)
     except Exception as error:
         raise _failure(suite, task, episode, played, error) from error
     ended = False

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,9 +41,10 @@ class GymnasiumEnvironment:
     def __init__(
         self, env: gymnasium.Env[Any, Any], observation_dim: int, horizon: int, success_reward: float | None
     ) -> None:
-        assert isinstance(env.action_space, Box)
+        assert isinstance(env.action_space, Box) and isinstance(env.observation_space, Box)
         self._env = env
         self._observation_dim = observation_dim
+        self._observed_shape, self._observed_dtype = env.observation_space.shape, env.observation_space.dtype
         self._horizon = horizon
         self._success_reward = success_reward
         self._steps = 0
@@ -69,24 +71,30 @@ class GymnasiumEnvironment:
         action = np.clip(own, self._low, self._high).astype(self._dtype).reshape(self._shape)
         observation, reward, terminated, truncated, info = self._env.step(action)
         self._steps += 1
-        reward = float(reward)
-        ended = bool(truncated) or self._steps >= self._horizon
-        return Step(self._padded(observation), reward, bool(terminated), ended, self._success(info, reward))
+        reward = _number("the reward", reward)
+        terminated, truncated = _flag("terminated", terminated), _flag("truncated", truncated)
+        ended = truncated or self._steps >= self._horizon
+        return Step(self._padded(observation), reward, terminated, ended, self._success(info, reward))
 
     def close(self) -> None:
         """Frees the environment."""
         self._env.close()
 
     def _padded(self, observation: Any) -> np.ndarray:
-        own = np.asarray(observation, np.float32).ravel()
+        own = np.asarray(observation)
+        if own.shape != self._observed_shape or not np.can_cast(own.dtype, self._observed_dtype, "same_kind"):
+            raise ValueError(
+                f"the observation is {_kind(own)}, the task's observation_space says "
+                f"{self._observed_dtype} {self._observed_shape}"
+            )
         padded_O = np.zeros(self._observation_dim, np.float32)
-        padded_O[: own.size] = own
+        padded_O[: own.size] = own.ravel()
         return padded_O
 
     def _success(self, info: dict[str, Any], reward: float) -> bool:
         said = info.get("success", info.get("is_success"))
         if said is not None:
-            return bool(said)
+            return _flag("the success in info", said)
         return self._success_reward is not None and reward >= self._success_reward
 
 
@@ -105,16 +113,13 @@ def build_gymnasium_suite(config: EnvConfig) -> TaskSuite:
         )
     observation_dims, action_dims, horizons = [], [], []
     for task in config.tasks:
-        env = _open(task, config.factory)
-        try:
+        with _building(task), closing(_open(task, config.factory)) as env:
             observation_dims.append(_box(task, "observation", env.observation_space).low.size)
             action_space = _box(task, "action", env.action_space)
             if not action_space.is_bounded():
                 raise EnvError(f"task {task!r} has unbounded actions {action_space}")
             action_dims.append(action_space.low.size)
             horizons.append(min(config.horizon, _limit(env) or config.horizon))
-        finally:
-            env.close()
     action_mask_KA = np.zeros((len(config.tasks), max(action_dims)), np.float32)
     for mask_A, size in zip(action_mask_KA, action_dims, strict=True):
         mask_A[:size] = 1
@@ -127,6 +132,17 @@ def build_gymnasium_suite(config: EnvConfig) -> TaskSuite:
         num_goals=1,
         factory=partial(_make, replace(config, tasks=list(config.tasks)), max(observation_dims)),
     )
+
+
+@contextmanager
+def _building(task: str) -> Iterator[None]:
+    """Has whatever a task's constructor, spaces or `close` raise name the task."""
+    try:
+        yield
+    except EnvError:
+        raise
+    except Exception as error:
+        raise EnvError(f"task {task!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def _make(
@@ -148,8 +164,6 @@ def _open(task: str, factory: str | None, render_mode: str | None = None) -> gym
         return gymnasium.make(task, disable_env_checker=True, **rendering)
     except gymnasium.error.UnregisteredEnv as error:
         raise EnvError(unknown("task", task, sorted(gymnasium.registry))) from error
-    except (gymnasium.error.Error, ImportError) as error:
-        raise EnvError(f"task {task!r} cannot be built: {error}") from error
 
 
 def _from_factory(task: str, factory: str, rendering: dict[str, Any]) -> gymnasium.Env[Any, Any]:
@@ -181,10 +195,7 @@ def _classic(task: str, rendering: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     # Gym 0.26's checker needs NumPy 1; older versions have no such switch.
     switches = {"disable_env_checker"} & set(inspect.signature(gym.make).parameters)
     kwargs: dict[str, Any] = dict.fromkeys(switches, True) | rendering
-    try:
-        env: gymnasium.Env[Any, Any] = adapter(env_id=task.removeprefix(CLASSIC_PREFIX), make_kwargs=kwargs)
-    except (gym.error.Error, ImportError) as error:
-        raise EnvError(f"task {task!r} cannot be built: {error}") from error
+    env: gymnasium.Env[Any, Any] = adapter(env_id=task.removeprefix(CLASSIC_PREFIX), make_kwargs=kwargs)
     return env
 
 
@@ -195,8 +206,34 @@ def _box(task: str, what: str, space: object) -> Box:
 
 
 def _limit(env: gymnasium.Env[Any, Any]) -> int | None:
-    limit: int | None = getattr(env.spec, "max_episode_steps", None)
+    limit = getattr(env.spec, "max_episode_steps", None)
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise EnvError(f"the spec says max_episode_steps={limit!r}, which must be a positive number of steps")
     return limit
+
+
+def _number(what: str, value: Any) -> float:
+    """What an environment gave as a number: of any real type, alone or the only one of an array."""
+    if type(value) is float:
+        return value
+    own = np.asarray(value)
+    if own.size != 1 or own.dtype.kind not in "biuf":
+        raise ValueError(f"{what} is {_kind(own)}, not a real number")
+    return float(own.item())
+
+
+def _flag(what: str, value: Any) -> bool:
+    """What an environment gave as yes or no. Python takes NaN and "False" for yes: they are refused."""
+    if value is True or value is False:
+        return value
+    number = _number(what, value)
+    if number != number:
+        raise ValueError(f"{what} is NaN, neither true nor false")
+    return bool(number)
+
+
+def _kind(own: np.ndarray) -> str:
+    return f"{own.dtype} {own.shape}" if own.dtype != object else type(own[()]).__name__
 
 
 def _takes_render_mode(make: Callable[..., Any]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from envs.chunk import Chunk, Episode, by_end, merge_chunks
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from envs.streams import ACTIONS, GOALS, Position, seed_sequence, stream
-from envs.suite import Step, TaskEnvironment, TaskSuite, check_actions, checked_step
+from envs.suite import Step, TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step
 
 __all__ = ["Chunk", "Episode", "Policy", "Rollout", "collect_together", "merge_chunks"]
 
@@ -133,11 +133,22 @@ class Rollout:
                 raise NotDeterministicError(self.suite.tasks[at.task], at.copy, at.episode, at.length)
 
     def close(self) -> None:
-        """Frees the simulators; a later `collect` starts again at episode 0."""
-        for at in self._streams.values():
-            if at.environment is not None:
-                at.environment.close()
+        """Frees the simulators; a later `collect` starts again at episode 0.
+
+        Raises:
+            EnvironmentFailure: A simulator raised; the others are freed.
+        """
+        streams = list(self._streams.values())
         self._streams.clear()
+        failures = []
+        for at in streams:
+            try:
+                if at.environment is not None:
+                    at.environment.close()
+            except Exception as error:
+                failures.append(self._failure(at, error))
+        if failures:
+            raise failures[0]
 
     def _lanes(self, chunk: Chunk, first: int, policy: Policy | None) -> list[_Lane]:
         """This rollout's tasks, ready to fill the chunk's rows from `first` on."""
@@ -188,7 +199,7 @@ class Rollout:
         try:
             if at.environment is None:
                 at.environment = self.suite.make(at.task)
-            at.obs_O = at.environment.reset(seed_sequence(self.seed, GOALS, *key), goal)
+            at.obs_O = checked_reset(at.environment, seed_sequence(self.seed, GOALS, *key), goal)
         except Exception as error:
             raise self._failure(at, error) from error
 

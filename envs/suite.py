@@ -29,6 +29,18 @@ class Step(NamedTuple):
 _FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
+def checked_reset(environment: TaskEnvironment, seed: np.random.SeedSequence, goal: int | None) -> np.ndarray:
+    """Starts an episode, and refuses a first observation that `checked_step` would refuse.
+
+    Raises:
+        FloatingPointError: The observation is NaN, infinite or no float32.
+    """
+    obs_O = environment.reset(seed, goal)
+    if not np.isfinite(obs_O).all():
+        raise FloatingPointError(f"the observation after reset is not finite ({obs_O})")
+    return obs_O
+
+
 def checked_step(environment: TaskEnvironment, action_A: np.ndarray) -> Step:
     """Steps, and refuses what would poison a replay for good.
 
