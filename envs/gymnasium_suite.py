@@ -82,7 +82,8 @@ class GymnasiumEnvironment:
 
     def _padded(self, observation: Any) -> np.ndarray:
         own = np.asarray(observation)
-        if own.shape != self._observed_shape or not np.can_cast(own.dtype, self._observed_dtype, "same_kind"):
+        fits = own.dtype == self._observed_dtype or np.can_cast(own.dtype, self._observed_dtype, "same_kind")
+        if own.shape != self._observed_shape or not fits:
             raise ValueError(
                 f"the observation is {_kind(own)}, the task's observation_space says "
                 f"{self._observed_dtype} {self._observed_shape}"
