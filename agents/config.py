@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 TEMPERATURES = ("per_task", "shared")
 LOG_STD_BOUNDS = ("clamp", "tanh")
 REWARD_NORMALIZATIONS = ("none", "exponential")
-INITIALIZERS = ("he_uniform", "orthogonal")
+TEMPERATURE_LOSSES = ("log_temperature", "temperature")
+CRITIC_REDUCTIONS = ("mean", "sum")
+INITIALIZERS = ("he_uniform", "xavier_uniform")
 OBSERVATION_NORMALIZATIONS = ("none", "warmup")
 
 
@@ -25,11 +27,13 @@ class AgentConfig:
 
     name: str = "mtsac"
     hidden_sizes: list[int] = field(default_factory=lambda: [400, 400, 400])
-    initializer: str = "he_uniform"  # he_uniform | orthogonal (weights of the hidden layers)
+    initializer: str = "he_uniform"  # he_uniform (last layer +-1e-3) | xavier_uniform (all layers, as mtrl does)
     critic_layer_norm: bool = False  # normalise the critics' hidden layers: steadier values at high learning rates
     critics: int = 2  # size of the critic ensemble; the target is its minimum
+    critic_reduction: str = "mean"  # mean | sum: of the critics' losses, one a task
     one_hot: bool = True  # append the task's one-hot code to the observation
     temperature: str = "per_task"  # per_task | shared
+    temperature_loss: str = "log_temperature"  # log_temperature | temperature: what its loss is linear in
     initial_temperature: float = 1.0
     target_entropy: float | None = None  # nats; null: minus the number of action coordinates that the task uses
     log_std_min: float = -20.0
@@ -64,6 +68,8 @@ class AgentConfig:
         """
         for key, choices in (
             ("temperature", TEMPERATURES),
+            ("temperature_loss", TEMPERATURE_LOSSES),
+            ("critic_reduction", CRITIC_REDUCTIONS),
             ("log_std_bound", LOG_STD_BOUNDS),
             ("reward_normalization", REWARD_NORMALIZATIONS),
             ("initializer", INITIALIZERS),
@@ -94,6 +100,11 @@ class AgentConfig:
         for key in ("discount", "tau", "reward_alpha", "decay_to"):
             if not 0 < getattr(self, key) <= 1:
                 raise AgentError(f"agent.{key}={getattr(self, key)} must lie in (0, 1]")
+        if self.observation_normalization == "warmup" and self.warmup_steps < 1:
+            raise AgentError(
+                f"agent.observation_normalization=warmup measures the random warm-up, and agent.warmup_steps="
+                f"{self.warmup_steps} leaves none: at least 1, or agent.observation_normalization=none"
+            )
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise AgentError(f"agent.max_grad_norm={self.max_grad_norm} must be positive, or null for no clipping")
         if self.log_std_min >= self.log_std_max:

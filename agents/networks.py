@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from mtrl_surgery.jacobian.parameters import FlatParameters
 
-OUTPUT_RANGE = 1e-3  # initial weights of the last layer: uniform in +-1e-3, so that a new policy is centred
+OUTPUT_RANGE = 1e-3  # of he_uniform's last layer: so small that a new policy is centred
 
 
 def initial_mlp(
@@ -30,23 +30,20 @@ def initial_mlp(
     Args:
         members: E.
         sizes: widths from input to output.
-        initializer: `he_uniform` or `orthogonal` for the hidden layers; biases start at zero.
+        initializer: `he_uniform` (He et al., arXiv 1502.01852) for the hidden layers, or `xavier_uniform` (Glorot and
+            Bengio, 2010, equation 16) for all; biases start at zero.
         generator: the source of randomness, on the CPU so that every device starts alike.
         device: where the parameters live.
     """
     parameters: dict[str, Tensor] = {}
     last = len(sizes) - 2
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        weight_EIO = torch.empty(members, fan_in, fan_out)
-        if layer == last:
-            weight_EIO.uniform_(-OUTPUT_RANGE, OUTPUT_RANGE, generator=generator)
-        elif initializer == "he_uniform":
-            bound = math.sqrt(6.0 / fan_in)
-            weight_EIO.uniform_(-bound, bound, generator=generator)
+        if initializer == "xavier_uniform":
+            bound = math.sqrt(6.0 / (fan_in + fan_out))
         else:
-            for weight_IO in weight_EIO:
-                torch.nn.init.orthogonal_(weight_IO, generator=generator)
-        parameters[f"weight{layer}"] = weight_EIO
+            bound = OUTPUT_RANGE if layer == last else math.sqrt(6.0 / fan_in)
+        weight_EIO = torch.empty(members, fan_in, fan_out)
+        parameters[f"weight{layer}"] = weight_EIO.uniform_(-bound, bound, generator=generator)
         parameters[f"bias{layer}"] = torch.zeros(members, 1, fan_out)
     return FlatParameters(parameters, device)
 

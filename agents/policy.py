@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
@@ -27,8 +28,9 @@ class Policy:
 
     Tasks go in blocks that are the same wherever they're asked from: task k is always row k % 10 of block k // 10, and
     the rows of tasks that aren't asked for hold anything. So the shapes of a block's products are fixed, and a task's
-    bits depend neither on which tasks share its worker nor on the number of threads. One-hot codes are folded into the
-    first bias when weights are loaded.
+    bits depend neither on which tasks share its worker nor on the number of threads: it computes on one, because a BLAS
+    may add up in another order on two (MKL does on AMD's processors). One-hot codes are folded into the first bias when
+    weights are loaded.
 
     Between two calls simulators take their steps and leave none of this code and few of the weights in the caches, so
     what counts is how little a call touches: layers write into buffers that stay, the rest is done in place, and no
@@ -76,19 +78,21 @@ class Policy:
     def __call__(self, tasks: Sequence[int], obs_KNO: np.ndarray, noise_KNA: np.ndarray) -> np.ndarray:
         """Sample actions_KNA in [-1, 1] from standard normal noise, for these tasks."""
         config, action_KNA = self._config, np.empty_like(noise_KNA)
-        for block, places, rows in self._placed(tasks):
-            at = self._forward(block, rows, obs_KNO[places])
-            at.noise_array_BNA[rows] = noise_KNA[places]
-            std_BNA = bound_log_std(at.log_std_BNA, config.log_std_min, config.log_std_max, config.log_std_bound).exp_()
-            action_BNA = std_BNA.mul_(at.noise_BNA).add_(at.mean_BNA).tanh_().mul_(self._masks_B1A[block])
-            action_KNA[places] = action_BNA.numpy()[rows]
+        with _one_thread():
+            for block, places, rows in self._placed(tasks):
+                at = self._forward(block, rows, obs_KNO[places])
+                at.noise_array_BNA[rows] = noise_KNA[places]
+                std_BNA = bound_log_std(at.log_std_BNA, config.log_std_min, config.log_std_max, config.log_std_bound)
+                action_BNA = std_BNA.exp_().mul_(at.noise_BNA).add_(at.mean_BNA).tanh_().mul_(self._masks_B1A[block])
+                action_KNA[places] = action_BNA.numpy()[rows]
         return action_KNA
 
     def mode(self, task: int, obs_NO: np.ndarray) -> np.ndarray:
         """The deterministic actions_NA of one task: the squashed mean."""
         block, row = divmod(task, BLOCK)
-        at = self._forward(block, row, obs_NO)
-        return (torch.tanh(at.mean_BNA[row]) * self._masks_B1A[block][row]).numpy()
+        with _one_thread():
+            at = self._forward(block, row, obs_NO)
+            return (torch.tanh(at.mean_BNA[row]) * self._masks_B1A[block][row]).numpy()
 
     def _by_block(self, values_KX: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """[K, X] -> a [10, 1, X] for each block."""
@@ -143,6 +147,19 @@ class _Buffers:
         self.noise_BNA = torch.from_numpy(self.noise_array_BNA)
         self.outputs = [torch.empty(BLOCK * copies, width) for width in widths]
         self.mean_BNA, self.log_std_BNA = self.outputs[-1].view(BLOCK, copies, -1).chunk(2, dim=-1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if threads == 1:  # as on every rollout worker
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _index(numbers: list[int]) -> _Index:

@@ -116,15 +116,19 @@ class SACLearner:
         self._sums = MetricSums(problem.tasks)
 
     def add(self, chunk: Transitions) -> None:
-        """Put a chunk of transitions, or this learner's share of it, into the replay; the statistics are of all."""
+        """Put a chunk of transitions, or this learner's share of it, into the replay; the statistics are of all.
+
+        The chunk that ends the random warm-up brings the observation statistics: the policy's first step has them.
+        """
+        before, warmup = self.seen, self.config.warmup_steps * chunk.reward_KTN.shape[2]
         self.replay.add(chunk)
+        if self._normalizes and before < warmup <= self.seen:
+            self._observations.fit(self.replay.observations(), self.sharding)
         if self.config.reward_normalization == "exponential":
             self._rewards.observe(chunk)
 
     def update(self, count: int) -> None:
         """Do `count` updates of critics, actor, temperatures and targets."""
-        if self.updates == 0 and count and self._normalizes:
-            self._observations.fit(self.replay.observations(), self.sharding)
         shape = (2, self.problem.num_tasks, self._batch_size, self.problem.action_dim)
         for _ in range(count):
             batch = self.replay.sample(self._batch_size, self._sampling)
@@ -155,7 +159,8 @@ class SACLearner:
 
         def critic_losses(theta: Tensor) -> Tensor:
             q_EKB = self._q(self._critic, obs_KBI, batch.action_KBA, theta)
-            return (q_EKB - backup_KB).square().mean(-1).sum(0)
+            loss_EK = (q_EKB - backup_KB).square().mean(-1)
+            return loss_EK.sum(0) if config.critic_reduction == "sum" else loss_EK.mean(0)
 
         log_probs: list[Tensor] = []
 
@@ -205,6 +210,8 @@ class SACLearner:
     def _temperature_step(self, entropy_K: Tensor) -> None:
         # d/d(log alpha) of -log_alpha (log_prob + target) averaged over the batch; a shared one averages over tasks.
         gradient_K = entropy_K - self._target_entropy_K
+        if self.config.temperature_loss == "temperature":  # of -alpha (log_prob + target), as mtrl has it
+            gradient_K = gradient_K * self.log_temperature.exp()
         shared = self.log_temperature.numel() == 1
         self.log_temperature.grad = gradient_K.mean(0, keepdim=True) if shared else gradient_K
         self._temperature_optimizer.step()

@@ -99,6 +99,8 @@ class AsyncTrainer(Trainer):
             steps = self.schedule.chunk_length(start)
             if steps == 0 or start + steps > bound:
                 continue
+            if self.step < self.limiter.warmup_steps <= start:
+                continue  # the policy may act on what the agent measures on the warm-up, of all tasks
             if weights is None and start >= self.limiter.warmup_steps:
                 weights = self.learner.policy_weights()
             acting = None if start < self.limiter.warmup_steps else weights

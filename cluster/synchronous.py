@@ -2,7 +2,8 @@
 
 Round c inserts chunk c and does the updates that it pays for. Chunk c was collected with version max(0, c - 1) of the
 weights: version v is what round v - 1 left behind, 0 the initial weights. So chunk c + 1 is ordered before round c
-learns, and the workers never wait for the learner unless they are a whole round ahead.
+learns, and the workers never wait for the learner unless they are a whole round ahead. (What an agent measures on the
+random warm-up belongs to version 0: the first chunk of the policy has it.)
 
 A signal is heeded before a chunk is inserted and between updates: the checkpoint tells whether the round's chunk is
 in the replay already, and the limiter how many of its updates are done.
@@ -93,9 +94,11 @@ class SyncTrainer(Trainer):
         steps = self.schedule.chunk_length(self.step)
         self._clock.lag.append(self.limiter.updates - self._behaviour_updates)
         self._positions = self.collector.positions()
+        self.learner.add(chunk)
+        if self.step < self.limiter.warmup_steps <= self.step + steps:
+            self._weights = self.learner.policy_weights()  # with what the agent measured on the warm-up
         self._behaviour, self._behaviour_updates = self._weights, self.limiter.updates
         self._order(self._round + 1, self.step + steps, self._behaviour)
-        self.learner.add(chunk)
         self.recorder.episodes(chunk.episodes)
         self._inserted = steps
         self._whole = True

@@ -42,6 +42,7 @@ def session() -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -56,6 +57,18 @@ def git_revision(file: Path) -> dict[str, Any] | None:
         return None  # an installed package, which may lie inside somebody else's repository
     revision = _git(folder, "rev-parse", "HEAD")
     return {"revision": revision, "dirty": bool(_git(folder, "status", "--porcelain"))}
+
+
+def _processor() -> str:
+    """The processor's name; with its family and model where the system tells: virtual machines hide the name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0].splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{key.removeprefix('cpu ')} {told[key]}" for key in ("cpu family", "model", "stepping") if key in told]
+    name = told.get("model name", platform.machine())
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -14,12 +16,16 @@ from agents.policy import Policy, actor_sizes
 from agents.problem import Problem
 from tests.agents.conftest import Build, transitions
 
+FIELDS = ("obs_KTNO", "action_KTNA", "reward_KTN", "next_obs_KTNO", "terminated_KTN")
+
 
 @pytest.mark.parametrize("one_hot", [True, False])
 @pytest.mark.parametrize("bound", ["clamp", "tanh"])
 @pytest.mark.parametrize("normalization", ["none", "warmup"])
 def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: str, normalization: str) -> None:
-    learner = build(one_hot=one_hot, log_std_bound=bound, batch_size=5, observation_normalization=normalization)
+    learner = build(
+        one_hot=one_hot, log_std_bound=bound, batch_size=5, observation_normalization=normalization, warmup_steps=20
+    )
     learner.update(30)
     policy = Policy(learner.problem, learner.config)
     policy.load(learner.policy_weights())
@@ -36,11 +42,19 @@ def test_the_policy_is_the_learners_actor(build: Build, one_hot: bool, bound: st
 
 
 def test_observation_statistics_are_those_of_the_warm_up(build: Build) -> None:
-    """Measured at the first update, then frozen; a constant coordinate stays finite."""
-    learner = build(observation_normalization="warmup", fill=False)
+    """Measured when its last chunk comes, then frozen; a constant coordinate stays finite."""
+    learner = build(observation_normalization="warmup", warmup_steps=20, fill=False)
     warmup, later = transitions(3, 20, 2, 4, 2, seed=1), transitions(3, 20, 2, 4, 2, seed=2)
     warmup.obs_KTNO[...] = warmup.obs_KTNO * [0.1, 1.0, 30.0, 0.0] + [5.0, -1.0, 0.0, 2.0]
-    learner.add(warmup)
+    halves = [
+        dataclasses.replace(warmup, **{key: getattr(warmup, key)[:, part] for key in FIELDS})
+        for part in (slice(0, 11), slice(11, 20))
+    ]
+    learner.add(halves[0])
+    assert learner.policy_weights()[-8:].tolist() == [0.0] * 4 + [1.0] * 4
+    learner.add(halves[1])
+    assert learner.policy_weights()[-8:].tolist() != [0.0] * 4 + [1.0] * 4, "before the first update"
+    learner.add(later)
     learner.update(1)
     learner.add(later)
     learner.update(3)

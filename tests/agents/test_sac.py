@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def module_of(flat: dict[str, torch.Tensor], member: int) -> nn.Sequential:
 
 
 class PlainSAC:
-    """A textbook SAC of separate modules and one flat batch: sum of twin losses, mean over all samples."""
+    """A textbook SAC of separate modules and one flat batch: mean over both critics and all samples."""
 
     def __init__(self, learner: SACLearner) -> None:
         self.config, self.tasks = learner.config, learner.problem.num_tasks
@@ -70,7 +71,8 @@ class PlainSAC:
             next_input = torch.cat([next_obs, next_action], -1)
             next_q = torch.stack([q(next_input)[:, 0] for q in self.targets]).amin(0)
             backup = reward + self.config.discount * (1 - terminated) * (next_q - alpha * next_log_prob)
-        loss = sum((q(torch.cat([obs, action], -1))[:, 0] - backup).square().mean() for q in self.critics)
+        errors = torch.stack([q(torch.cat([obs, action], -1))[:, 0] - backup for q in self.critics])
+        loss = errors.square().mean()
         self._apply(1, loss, self.critics.parameters())
         new_action, log_prob = self.act(obs, noise.double().flatten(0, 1))
         q = torch.stack([q(torch.cat([obs, new_action], -1))[:, 0] for q in self.critics]).amin(0)
@@ -123,6 +125,7 @@ def test_a_restored_learner_continues_to_the_bit(build: Build, method: str) -> N
     options = {
         "diagnostics": DiagnosticsConfig(every=5),
         "observation_normalization": "warmup",
+        "warmup_steps": 20,
         "critic_layer_norm": True,
         "decay_updates": 25,
     }
@@ -211,6 +214,32 @@ def test_the_target_entropy_counts_the_used_coordinates(build: Build) -> None:
     assert build(target_entropy=-0.5)._target_entropy_K.tolist() == [-0.5] * 3
 
 
+def test_the_critics_losses_are_averaged_or_summed(build: Build) -> None:
+    """The same batch twice: loss and gradient of the sum of two critics are twice those of the mean."""
+    directions, losses = {}, {}
+    for reduction in ("mean", "sum"):
+        learner = build(critic_reduction=reduction, max_grad_norm=None)
+        learner.update(1)
+        directions[reduction] = learner.critic.direction_C.clone()
+        losses[reduction] = [row["critic/loss"] for row in learner.metrics()[1:]]
+    torch.testing.assert_close(directions["sum"], 2 * directions["mean"])
+    assert losses["sum"] == pytest.approx([2 * loss for loss in losses["mean"]], rel=1e-6)
+
+
+def test_the_temperatures_loss_by_hand(build: Build) -> None:
+    """One temperature e^-1 for three tasks whose policies have the entropies -1, 0.5 and 2 nats, target -2.
+
+    The gradient of log_alpha (entropy + 2) is the mean of 1, 2.5 and 4; that of alpha (entropy + 2) is e^-1 times it.
+    """
+    for loss, expected in (("log_temperature", 2.5), ("temperature", 2.5 / math.e)):
+        learner = build(
+            temperature="shared", temperature_loss=loss, target_entropy=-2.0, initial_temperature=1 / math.e
+        )
+        learner._temperature_step(torch.tensor([-1.0, 0.5, 2.0]))
+        assert learner.log_temperature.grad is not None
+        assert learner.log_temperature.grad.tolist() == pytest.approx([expected])
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -221,6 +250,8 @@ def test_the_target_entropy_counts_the_used_coordinates(build: Build) -> None:
         ("max_grad_norm", -1.0),
         ("log_std_min", 5.0),
         ("initializer", "xavier"),
+        ("temperature_loss", "alpha"),
+        ("critic_reduction", "max"),
         ("actor_learning_rate", 0.0),
         ("updates_per_step", -1.0),
         ("decay_updates", 0),

@@ -102,6 +102,7 @@ def test_the_default_is_meta_world_plus():
     assert (agent.warmup_steps, agent.warmup_burst, agent.updates_per_step) == (4000, False, 1.0)
     assert agent.reward_normalization == agent.observation_normalization == "none" and agent.reward_scale == 1.0
     assert agent.initializer == "he_uniform" and not agent.critic_layer_norm
+    assert (agent.temperature_loss, agent.critic_reduction) == ("log_temperature", "mean")
     assert (settings.evaluation.final_episodes, settings.evaluation.protocol) == (50, None)
 
 
@@ -117,7 +118,8 @@ def test_mtrl_is_mtrl():
     assert (agent.discount, agent.tau) == (0.99, 0.005)
     assert (agent.warmup_steps, agent.warmup_burst, agent.updates_per_step) == (1500, True, 1.0)
     assert (agent.reward_normalization, agent.reward_alpha) == ("exponential", 0.001)
-    assert agent.observation_normalization == "none" and agent.initializer == "orthogonal"
+    assert agent.observation_normalization == "none" and agent.initializer == "xavier_uniform"
+    assert (agent.temperature_loss, agent.critic_reduction) == ("temperature", "sum")
     assert agent.batch_size * 10 == 1280 and agent.replay_capacity * 10 == 1_000_000
     assert (env.horizon, env.reward_version, env.num_goals) == (150, "v1", 1)
     assert (evaluation.protocol, evaluation.episodes, evaluation.every) == ("mtrl", 1, 30_000)

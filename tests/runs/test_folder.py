@@ -31,6 +31,7 @@ def test_a_new_run_has_config_and_manifest(tmp_path: Path) -> None:
     assert (manifest["status"], manifest["seed"], manifest["run"]) == ("running", 3, "mt10_samgs")
     assert manifest["host"] == socket.gethostname() and manifest["pid"] == os.getpid()
     assert manifest["versions"].keys() == set(PACKAGES) and manifest["versions"]["numpy"]
+    assert manifest["processor"].split()
     assert manifest["python"].startswith("3.") and manifest["cpus"] >= 1 and manifest["started"] and manifest["command"]
 
 
