@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.intervals import Floats
+from mtrl_surgery.reports.intervals import ANYWHERE, RATE, Floats, Limits
 from mtrl_surgery.reports.labels import labels, method_name, single_task
 from mtrl_surgery.reports.palette import Style, value_style
 from mtrl_surgery.reports.records import Record
@@ -57,6 +57,11 @@ class Group:
     episodes_TRK: Floats | None = field(default=None, repr=False)
     look: Style | None = None
 
+    @property
+    def stratified(self) -> bool:
+        """Whether each task has runs of its own (single-task learning), so that nothing ties its scores to others."""
+        return all(single_task(record.config) is not None for record in self.records)
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -82,6 +87,11 @@ class Benchmark:
     def tasks(self) -> tuple[str, ...]:
         """The labels of the task axis."""
         return tuple(metric.label for metric in self.yardstick.metrics)
+
+    @property
+    def limits(self) -> Limits:
+        """Between which scores lie."""
+        return RATE if self.kind == "rl" else ANYWHERE
 
     @property
     def records(self) -> tuple[Record, ...]:

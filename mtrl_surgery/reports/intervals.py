@@ -1,4 +1,4 @@
-"""Intervals: Wilson's for a rate from counts, and percentiles of a bootstrap.
+"""Intervals: Wilson's for a rate from counts, and Student's t around an estimate with a standard error.
 
 Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", JASA 22 (1927).
 """
@@ -11,8 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
+Limits = tuple[float, float]
+ANYWHERE: Limits = (-math.inf, math.inf)
+RATE: Limits = (0.0, 1.0)
 
 
 class Interval(NamedTuple):
@@ -68,12 +72,24 @@ def wilson(successes: ArrayLike, episodes: ArrayLike, confidence: float = 0.95) 
     return low, high
 
 
-def percentiles(draws: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """The bootstrap's percentile interval, over the first axis of `draws`."""
+def student(
+    value: ArrayLike, error: ArrayLike, degrees: ArrayLike, confidence: float = 0.95, limits: Limits = ANYWHERE
+) -> tuple[Floats, Floats]:
+    """Student's t interval: the lower and the upper ends.
+
+    Args:
+        value: The estimate.
+        error: Its standard error.
+        degrees: Degrees of freedom of the error; 0 gives NaN.
+        confidence: Of the two-sided interval, in (0, 1).
+        limits: Between which the estimate must lie, such as 0 and 1 for a rate.
+
+    Raises:
+        ValueError: A confidence out of range.
+    """
     check_confidence(confidence)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
-    return low, high
+    half = stdtrit(degrees, (1 + confidence) / 2) * np.asarray(error, np.float64)
+    return np.maximum(value - half, limits[0]), np.minimum(value + half, limits[1])
 
 
 def check_confidence(confidence: float) -> None:

@@ -34,7 +34,7 @@ def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", c
     columns += [Column(f"{unit} a run", digits)]
     rows: list[tuple[Cell, ...]] = []
     for group in benchmark.groups:
-        cells = [_aggregate(group, how, last, aggregate, confidence) for how in SUMMARIES]
+        cells = [_aggregate(benchmark, group, how, last, aggregate, confidence) for how in SUMMARIES]
         spent = means[group.label] / each if group.label in means else None
         rows.append((Cell(group.label), Cell(len(group.seeds_R)), *cells, Cell(spent)))
     # Single-task learning is no method to compare: it stands before the others.
@@ -42,7 +42,7 @@ def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", c
     apart = sum(row[0].value == "stl" for row in rows)
     remarks = (
         f"{NAMES[aggregate].capitalize()} over seeds and tasks of the {benchmark.score}; in brackets the "
-        f"{confidence:.0%} stratified bootstrap interval, none for a single seed.",
+        f"{confidence:.0%} interval over seeds (Student's t, the bootstrap's standard error), none for a single seed.",
         "final: the last evaluation. max over training: the evaluation with the greatest mean over tasks, chosen by "
         "the scores that it reports and so biased upwards; most published numbers are of this kind.",
     )
@@ -189,10 +189,16 @@ def _unit(seconds: Sequence[float]) -> tuple[str, float, int]:
     return ("minutes", 60.0, 1) if usual < 5400 else ("hours", 3600.0, 1)
 
 
-def _aggregate(group: Group, how: Summary, last: int, aggregate: str, confidence: float) -> Cell:
+def _aggregate(benchmark: Benchmark, group: Group, how: Summary, last: int, aggregate: str, confidence: float) -> Cell:
     scores_RK = summarise(group.scores_TRK, how, last)
     there_R = np.asarray(np.isfinite(scores_RK).all(1))
-    found = interval(scores_RK[there_R], AGGREGATES[aggregate], confidence)
+    found = interval(
+        scores_RK[there_R],
+        AGGREGATES[aggregate],
+        confidence,
+        stratified=group.stratified,
+        limits=benchmark.limits,
+    )
     missing = len(there_R) - int(there_R.sum())
     notes = (f"{missing} of {len(there_R)} seeds have no whole evaluation",) if missing else ()
     if np.isnan(found.value):

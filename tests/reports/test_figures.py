@@ -49,6 +49,19 @@ def benchmark_of(path: Path) -> Benchmark:
     return found
 
 
+def test_a_curve_is_dotted_where_not_all_seeds_count(tmp_path: Path) -> None:
+    """Two seeds, one ends a point earlier: the whole line stops there, and a dotted one goes on with the other."""
+    make_run(tmp_path, "ls", 0, rates=((0.2, 0.2, 0.2), (0.4, 0.4, 0.4)))
+    make_run(tmp_path, "ls", 1, rates=((0.4, 0.4, 0.4), (0.6, 0.6, 0.6), (0.8, 0.8, 0.8)))
+    part = chapter(benchmark_of(tmp_path), Options()).parts["score_curves"]
+    lines = [trace for trace in part.figures[""]["data"] if trace.get("fill") is None]
+    assert [trace["y"] for trace in lines] == [[0.3, 0.5, None], [None, 0.5, 0.8]]
+    assert [trace["line"]["dash"] for trace in lines] == ["solid", "dot"]
+    assert [trace.get("showlegend", True) for trace in lines] == [True, False]
+    assert lines[1]["customdata"] == [2, 2, 1] and "dotted" in part.caption.lower()
+    assert png(part.figures[""]).startswith(b"\x89PNG")
+
+
 def figures(own: Chapter) -> dict[str, dict[str, Any]]:
     return {f"{name} {label}": fig for name, part in own.parts.items() for label, fig in part.figures.items()}
 

@@ -50,24 +50,34 @@ def score_curves(
         steps = group.steps_T[places]
         statistic = AGGREGATES[aggregate]
         draws = CURVE_DRAWS if banded or every_interval else 0
-        value_T, low_T, high_T = curve(group.scores_TRK[places], statistic, confidence, draws)
+        scores_TRK = group.scores_TRK[places]
+        value_T, low_T, high_T = curve(
+            scores_TRK, statistic, confidence, draws, stratified=group.stratified, limits=benchmark.limits
+        )
         look = look_of(group)
         there = np.isfinite(value_T)
         if banded and np.isfinite(low_T).any():
             panels.add(0, band(steps, low_T, high_T, look, group.label))
-        seeds_T = np.isfinite(group.scores_TRK[places]).all(-1).sum(-1)
+        seeds_T = np.isfinite(scores_TRK).all(-1).sum(-1)
         hover = "%{y:.3f} at %{x:,} (%{customdata} seeds)<extra>%{fullData.name}</extra>"
-        drawn = line(steps[there], value_T[there], look, group.label, customdata=seeds_T[there].tolist())
-        panels.add(0, {**drawn, "hovertemplate": hover})
+        for dotted, shown_T in _stretches(value_T[there], seeds_T[there] < len(group.seeds_R)):
+            drawn = line(steps[there], shown_T, look, group.label, customdata=seeds_T[there].tolist())
+            if dotted:
+                drawn |= {"line": {**drawn["line"], "dash": "dot", "width": 1.5}, "showlegend": False}
+            panels.add(0, {**drawn, "hovertemplate": hover})
         rows += list(zip([group.label] * len(steps), steps, value_T, low_T, high_T, seeds_T, strict=True))
     panels.axis(0, "x", title=step_title(benchmark.kind), rangemode="tozero")
     panels.axis(0, "y", title=_wrapped(benchmark.score), **_range(benchmark))
     bands = (
-        f"Bands: {confidence:.0%} stratified bootstrap, pointwise; a method with one seed has none."
+        f"Bands: {confidence:.0%} intervals over seeds (Student's t with the bootstrap's standard error), pointwise; a "
+        "method with one seed has none."
         if banded
         else f"Intervals are in the summary: more than {BANDED} bands would hide the curves."
     )
-    caption = f"{NAMES[aggregate].capitalize()} over seeds and tasks of the {benchmark.score}. {bands}"
+    caption = (
+        f"{NAMES[aggregate].capitalize()} over seeds and tasks of the {benchmark.score}. {bands} Dotted: not all seeds "
+        "of the method have been evaluated there (hovering tells how many)."
+    )
     columns = ("method", "step", aggregate, "low", "high", "seeds")
     return Part("score_curves", "Learning curves", caption, {"": panels.figure()}, columns, rows)
 
@@ -110,7 +120,7 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
         bounds_N = np.linspace(lowest, highest, 101)
         panels = Panels([None], height=360, top=34, legend=[group for group, _ in scored])
         for group, scores_RK in scored:
-            share_N, low_N, high_N = performance_profile(scores_RK, bounds_N, confidence)
+            share_N, low_N, high_N = performance_profile(scores_RK, bounds_N, confidence, stratified=group.stratified)
             look = look_of(group)
             if len(scored) <= BANDED and np.isfinite(low_N).all():
                 panels.add(0, band(bounds_N, low_N, high_N, look, group.label))
@@ -132,6 +142,15 @@ def whole(group: Group, how: Summary, last: int) -> np.ndarray:
     """A group's summary [run, task], of the runs that have all tasks."""
     scores_RK = summarise(group.scores_TRK, how, last)
     return scores_RK[np.isfinite(scores_RK).all(1)]
+
+
+def _stretches(value_T: np.ndarray, fewer_T: np.ndarray) -> list[tuple[bool, np.ndarray]]:
+    """A curve's whole line, and its dotted one that leads to, over and from the points with fewer seeds."""
+    near_T = fewer_T.copy()
+    near_T[1:] |= fewer_T[:-1]
+    near_T[:-1] |= fewer_T[1:]
+    both = [(False, np.where(fewer_T, np.nan, value_T)), (True, np.where(near_T, value_T, np.nan))]
+    return both if fewer_T.any() else both[:1]
 
 
 def _mean(scores_TRK: np.ndarray) -> np.ndarray:

@@ -91,8 +91,9 @@ def _pairs(scored: Scored, aggregate: str, confidence: float) -> list[tuple[Any,
     for place, (ours, ours_RK) in enumerate(scored):
         for theirs, theirs_SK in scored[place + 1 :]:
             same = paired(ours, theirs, ours_RK, theirs_SK)
-            by = difference(ours_RK, theirs_SK, AGGREGATES[aggregate], same, confidence, draws)
-            surely = probability_of_improvement(ours_RK, theirs_SK, confidence, draws)
+            stratified = ours.stratified and theirs.stratified
+            by = difference(ours_RK, theirs_SK, AGGREGATES[aggregate], same, confidence, draws, stratified=stratified)
+            surely = probability_of_improvement(ours_RK, theirs_SK, confidence, draws, stratified=stratified)
             found.append((ours.label, theirs.label, *by, same, *surely))
             back = (-by.value, -by.high, -by.low, same, 1 - surely.value, 1 - surely.high, 1 - surely.low)
             found.append((theirs.label, ours.label, *back))
