@@ -1,12 +1,12 @@
-"""Reads easy3 run folders and writes easy3.csv and easy3.png beside this file (needs matplotlib).
+"""Reads easy3 run folders, prints the table, and writes easy3.csv and easy3.png into a folder (needs matplotlib).
 
-usage: python docs/results/easy3.py runs/easy3_*
+usage: python docs/results/easy3.py runs/easy3_* [--out FOLDER]
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from matplotlib import pyplot
 
 from mtrl_surgery.runs.folder import read_rows
 
-HERE = Path(__file__).parent
 COLOURS = {"ls": "#4477aa", "samgs": "#cc3311"}
 Curves = dict[tuple[str, int], dict[int, dict[str, float]]]
 
@@ -34,9 +33,9 @@ def read(folders: list[Path]) -> Curves:
     return dict(sorted(curves.items()))
 
 
-def write_csv(curves: Curves) -> None:
+def write_csv(curves: Curves, out: Path) -> None:
     """One row for each method, seed and evaluation."""
-    with (HERE / "easy3.csv").open("w", newline="") as file:
+    with (out / "easy3.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         tasks = list(next(iter(next(iter(curves.values())).values())))
         writer.writerow(["method", "seed", "step", *tasks, "mean"])
@@ -59,7 +58,7 @@ def summary(curves: Curves) -> str:
     return "\n".join(lines)
 
 
-def plot(curves: Curves) -> None:
+def plot(curves: Curves, out: Path) -> None:
     """Mean success over tasks: thin lines are seeds, the thick line is their mean."""
     matplotlib.use("Agg")
     figure, axes = pyplot.subplots(figsize=(7, 4), dpi=120)
@@ -77,11 +76,21 @@ def plot(curves: Curves) -> None:
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
-    figure.savefig(HERE / "easy3.png")
+    figure.savefig(out / "easy3.png")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders of experiment=easy3")
+    parser.add_argument("--out", type=Path, default=Path("easy3_results"), help="default: easy3_results")
+    words = parser.parse_args()
+    found = read(words.runs)
+    words.out.mkdir(parents=True, exist_ok=True)
+    write_csv(found, words.out)
+    plot(found, words.out)
+    print(summary(found))
 
 
 if __name__ == "__main__":
-    found = read([Path(argument) for argument in sys.argv[1:]])
-    write_csv(found)
-    plot(found)
-    print(summary(found))
+    main()

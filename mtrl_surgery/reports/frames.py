@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NOT_LONG = ("step", "epoch", "split", "task", "examples")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunFrames:
     """What run folders hold. Every frame has a column `run`, the folder's path, to join them by.
 
@@ -38,6 +38,13 @@ class RunFrames:
     health: pd.DataFrame
     conflicts: pd.DataFrame
     said: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """A line a frame: what printing all of them would hide in thousands of rows."""
+        frames = {name: value for name, value in vars(self).items() if name != "said"}
+        lines = [f"  .{name:<13}{len(frame):>9,} rows  {frame.shape[1]:>4} columns" for name, frame in frames.items()]
+        left_out = [f"  left out: {sentence}" for sentence in self.said]
+        return "\n".join([f"{len(self.runs)} runs, as pandas frames:", *lines, *left_out])
 
 
 def load_runs(patterns: Patterns, files: Sequence[str] = FILES) -> RunFrames:

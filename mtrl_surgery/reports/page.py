@@ -102,13 +102,17 @@ def _part(part: Part, anchor: str, figures: dict[str, Any]) -> str:
         figures[f"{anchor}-{place}"] = figure
         height = figure["layout"]["height"]
         hidden = " hidden" if place else ""
+        if len(names) > 1:
+            lines.append(f'<p class="variant">{escape(names[place])}</p>')  # on paper, where there are no buttons
         lines.append(f'<div class="figure" id="{anchor}-{place}" style="height:{height}px"{hidden}></div>')
     return "\n".join(lines)
 
 
 def _table(table: Table, key: str) -> str:
-    title = _TITLES.get(key, table.title)
-    return f'<h3>{escape(title)}</h3>\n<div class="scroll">{table.html()}</div>'
+    title, body = escape(_TITLES.get(key, table.title)), f'<div class="scroll">{table.html()}</div>'
+    if key == "published":  # more rows than all else together
+        return f"<details><summary><h3>{title}</h3></summary>\n{body}</details>"
+    return f"<h3>{title}</h3>\n{body}"
 
 
 def _nav(chapter: Chapter, several: bool) -> str:

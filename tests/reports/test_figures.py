@@ -62,6 +62,22 @@ def test_a_curve_is_dotted_where_not_all_seeds_count(tmp_path: Path) -> None:
     assert png(part.figures[""]).startswith(b"\x89PNG")
 
 
+def test_the_conflict_map_of_fifty_tasks_is_square_and_its_tasks_are_listed(tmp_path: Path) -> None:
+    tasks = [f"a-task-with-a-long-name-{number}-v3" for number in range(50)]
+    make_run(tmp_path, tasks=tasks, rates=((0.5,) * 50,))
+    part = chapter(benchmark_of(tmp_path), Options()).parts["conflict_map"]
+    assert "1 a-task-with-a-long-name-0, 2 a-task-with-a-long-name-1," in part.caption and "50 a-task" in part.caption
+    figure = part.figures["critic: cosine"]
+    layout, panels = figure["layout"], figure["data"]
+    assert layout["height"] < 450, "a third of the page is some 300 pixels wide: higher panels would be white space"
+    assert layout["margin"]["l"] <= 40
+    for axis in (layout["xaxis"], layout["yaxis"]):
+        assert axis["ticktext"] == ["1", "5", "10", "15", "20", "25", "30", "35", "40", "45", "50"]
+        assert [int(text) - 1 for text in axis["ticktext"]] == axis["tickvals"]
+    assert panels[0]["x"][:2] == ["a-task-with-a-long-name-0", "a-task-with-a-long-name-1"], "hovering names both"
+    assert png(figure).startswith(b"\x89PNG")
+
+
 def figures(own: Chapter) -> dict[str, dict[str, Any]]:
     return {f"{name} {label}": fig for name, part in own.parts.items() for label, fig in part.figures.items()}
 

@@ -69,6 +69,9 @@ def test_frames_of_both_kinds_of_runs(tmp_path: Path) -> None:
     make_run(tmp_path, "samgs", seed=1, maps=False)
     make_vision_run(tmp_path, "multidigits", "ls", lambda split, epoch, mode, name: 0.5 + 0.01 * epoch, epochs=2)
     frames = mtrl_surgery.load_runs(tmp_path)
+    printed = str(frames).splitlines()
+    assert len(printed) == 7 + len(frames.said) and max(map(len, printed[:7])) < 60
+    assert printed[0] == f"{len(frames.runs)} runs, as pandas frames:"
     assert set(frames.runs.method) == {"ls", "samgs"} and list(frames.runs.kind) == ["supervised", "rl", "rl"]
     assert frames.runs.set_index("run")["agent.tau"].notna().sum() == 2
     evaluations = frames.evaluations

@@ -134,3 +134,36 @@ def test_chromium_draws_it_whole_and_without_a_complaint(text: str, tmp_path: Pa
     page.close()
     assert not said
     assert {url.partition(":")[0] for url in asked} <= {"file", "data", "blob"}
+
+
+@pytest.mark.browser
+def test_on_paper_every_figure_is_there(text: str, tmp_path: Path, chromium: Any) -> None:
+    """Printed from the top of the page in dark mode: all figures and variants, within the paper, in its own colours."""
+    path = tmp_path / "report.html"
+    path.write_text(text, encoding="utf-8")
+    page = chromium.new_page(viewport={"width": 1000, "height": 800})
+    page.goto(f"{path.as_uri()}?theme=dark")
+    page.locator(".main-svg").first.wait_for()
+    figures = page.locator(".figure").count()
+    drawn = "[...document.querySelectorAll('.figure')].filter(own => own.querySelector('.main-svg')).length"
+    assert 0 < page.evaluate(drawn) < figures, "a long report is drawn as it is scrolled to"
+    seen = """addEventListener("beforeprint", () => { window.seen = {
+        drawn: [...document.querySelectorAll(".figure")].filter(own => own.querySelector(".main-svg")).length,
+        widest: Math.max(...[...document.querySelectorAll(".main-svg")].map(own => Number(own.getAttribute("width")))),
+        theme: document.documentElement.dataset.theme, folded: document.querySelectorAll("details:not([open])").length,
+    }; })"""
+    page.evaluate(seen)
+    assert len(page.pdf(format="A4", margin={"left": "10mm", "right": "10mm"})) > 10_000
+    paper = page.evaluate("window.seen")
+    assert paper == {"drawn": figures, "widest": 690, "theme": "light", "folded": 0}
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark", "the screen is as it was"
+    page.close()
+
+
+def test_published_numbers_are_folded(tmp_path: Path) -> None:
+    make_run(tmp_path, "ls", env="mt10")
+    own = chapter(benchmarks(open_runs(tmp_path)[0])[0][0], Options())
+    whole = page("t", "f", [own], [])
+    folded = whole[whole.index("<details>") : whole.index("</details>")]
+    assert "Published numbers" in folded and folded.count("<tr>") > 10
+    assert whole.count("<details>") == 1

@@ -32,10 +32,10 @@
   const options = { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   const drawn = new Set();
 
-  function draw(id) {
+  function draw(id, size = { autosize: true, width: undefined }) {
     const figure = figures[id];
     drawn.add(id);
-    return Plotly.react(id, figure.data, { ...figure.layout, autosize: true, template: template() }, options);
+    return Plotly.react(id, figure.data, { ...figure.layout, ...size, template: template() }, options);
   }
 
   // A long report is drawn as it is scrolled to.
@@ -59,6 +59,20 @@
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
     for (const id of drawn) if (!document.getElementById(id).hidden) draw(id); else drawn.delete(id);
+  });
+
+  // Paper has no scrolling, no buttons and no dark mode: all figures are drawn, all variants, in the width of a page.
+  const paper = { autosize: false, width: 690 };
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme;
+    root.dataset.theme = "light";
+    document.querySelectorAll("details").forEach((details) => { details.open = true; });
+    for (const id of Object.keys(figures)) draw(id, paper);
+  });
+  addEventListener("afterprint", () => {
+    root.dataset.theme = before;
+    for (const id of Object.keys(figures)) if (document.getElementById(id).hidden) drawn.delete(id); else draw(id);
   });
 
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));

@@ -30,6 +30,10 @@ from mtrl_surgery.reports.series import Maps, logs, networks, of_maps, of_run
 THIRDS = ("first third", "second third", "last third")
 _WRITTEN = 5
 """Tasks up to which a map has its numbers in its cells."""
+_NAMED = 16
+"""Tasks up to which a map has their names at its edges; of more it has their numbers, and the caption the names."""
+_WIDEST = 300
+"""Pixels of a map's side: about what a third of the page leaves it."""
 _POINTS = 120
 """Of a curve."""
 _PAIRS = 30
@@ -136,6 +140,9 @@ def conflict_maps(benchmark: Benchmark, every_number: bool = True) -> Part | Non
         "Which tasks' gradients point apart (red) and together (blue), and which differ in length: means over looks "
         "and seeds, early to late training from left to right."
     )
+    tasks = next(iter(found[0][1].values())).tasks
+    if len(tasks) > _NAMED:
+        caption += " Tasks: " + ", ".join(f"{place} {_short(task)}" for place, task in enumerate(tasks, 1)) + "."
     named = ("network", "measure", "method", "time", "task", "other", "value")
     return Part("conflict_map", "The conflict map", caption, Drawn(makers), named, rows)
 
@@ -147,11 +154,14 @@ def _maps_figure(found: list[tuple[Group, Maps]], measure: str) -> Figure:
     tasks = [_short(task) for task in own[0][1].tasks]
     count = len(tasks)
     columns = 6 if count <= 3 and len(own) > 1 else 3
-    few = count <= _WRITTEN
-    side = 48 * count if few else max(130, 18 * count)
+    few, many = count <= _WRITTEN, count > _NAMED
+    side = 48 * count if few else min(_WIDEST, max(130, 18 * count))
     titles = [f"{group.label}<br><sup>{third}</sup>" for group, _, _ in own for third in THIRDS]
-    room = 16 + 7 * max(map(len, tasks))
-    panels = Panels(titles, columns, side, 0.03, 64, left=room, right=100, top=52, bottom=slanted_room(tasks))
+    room = 40 if many else 16 + 7 * max(map(len, tasks))
+    below = 40 if many else slanted_room(tasks)
+    panels = Panels(titles, columns, side, 0.03, 64, left=room, right=100, top=52, bottom=below)
+    places = [0, *range(4, count, 5)]
+    numbered = {"tickvals": places, "ticktext": [str(place + 1) for place in places]} if many else {}
     if diverging:  # pairs are seldom parallel or opposed, and would all be pale
         most = max((float(np.nanmax(np.abs(t), initial=0.0)) for _, _, thirds in own for t in thirds), default=1.0)
         high = next(end for end in (0.1, 0.2, 0.5, 1.0, np.inf) if most <= end)
@@ -165,8 +175,11 @@ def _maps_figure(found: list[tuple[Group, Maps]], measure: str) -> Figure:
             numbers = written(mean_KK, size=10) if few else {}
             panels.add(place, heat(labels, labels, mean_KK, hovertemplate=hover, **numbers))
             lowest = place + columns >= len(titles)
-            panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0)
-            panels.axis(place, "x", showgrid=False, tickangle=-45, showticklabels=lowest, nticks=count)
+            panels.axis(
+                place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0, **numbered
+            )
+            panels.axis(place, "x", showgrid=False, showticklabels=lowest, nticks=count, **numbered)
+            panels.axis(place, "x", tickangle=0 if many else -45)
             panels.square(place)
     return panels.figure(coloraxis=colours(low, high, name, panels, diverging))
 
