@@ -109,6 +109,42 @@ def test_every_view_has_its_figures(opened: Opened) -> None:
     assert page.locator(".remarks").count() == 0
 
 
+WITHIN = """() => [...document.querySelectorAll(".figure")].every(figure => {
+    const box = figure.getBoundingClientRect();
+    const inside = [...figure.querySelectorAll(".main-svg, .legend .bg, .colorbar .cbfills")];
+    return inside.length && figure.scrollWidth <= figure.clientWidth && inside.every(own => {
+        const at = own.getBoundingClientRect();
+        return at.left >= box.left - 1 && at.right <= box.right + 1 && at.bottom <= box.bottom + 1;
+    });
+})"""
+BELOW = """() => [...document.querySelectorAll(".figure")].every(figure => {
+    const panels = figure.querySelector(".cartesianlayer")?.getBoundingClientRect();
+    return panels?.height > 0 && [...figure.querySelectorAll(".legend .bg, .colorbar .cbfills")].every(
+        own => own.getBoundingClientRect().top >= panels.bottom - 1);
+})"""
+
+
+def test_on_a_phone_figures_fit_and_views_are_at_hand(chromium: Any, server: Server) -> None:
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    own = Opened(page, server.url)
+    own.go("?benchmark=three")
+    for view, heading in list(VIEWS.items())[:-1]:
+        page.locator(f"#views a[href*='view={view}']").click()
+        page.locator("#sections h3", has_text=heading).first.wait_for()
+        page.wait_for_selector("#sections .js-plotly-plot .main-svg")
+        page.wait_for_function(WITHIN)
+        page.wait_for_function(BELOW)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        for link in page.locator("#views a").all():
+            box = link.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] < 200, link.inner_text()
+        assert not page.locator("#benchmark").is_visible(), "the choices are folded, and leave the screen to the view"
+    page.locator("#controls summary").click()
+    assert page.locator("#benchmark").is_visible()
+    page.close()
+    assert not own.said
+
+
 def choose_value(page: Any, value: str, chip: str) -> None:
     """As a person would, who tries again if the list closed under the pointer: the page updates all the while."""
     for last in (False, False, True):
