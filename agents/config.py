@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 TEMPERATURES = ("per_task", "shared")
 LOG_STD_BOUNDS = ("clamp", "tanh")
@@ -25,40 +26,46 @@ class AgentConfig:
     one environment step of every copy of every task.
     """
 
-    name: str = "mtsac"
-    hidden_sizes: list[int] = field(default_factory=lambda: [400, 400, 400])
-    initializer: str = "he_uniform"  # he_uniform (last layer +-1e-3) | xavier_uniform (all layers, as mtrl does)
-    critic_layer_norm: bool = False  # normalise the critics' hidden layers: steadier values at high learning rates
-    critics: int = 2  # size of the critic ensemble; the target is its minimum
-    critic_reduction: str = "mean"  # mean | sum: of the critics' losses, one a task
-    one_hot: bool = True  # append the task's one-hot code to the observation
-    temperature: str = "per_task"  # per_task | shared
-    temperature_loss: str = "log_temperature"  # log_temperature | temperature: what its loss is linear in
-    initial_temperature: float = 1.0
-    target_entropy: float | None = None  # nats; null: minus the number of action coordinates that the task uses
-    log_std_min: float = -20.0
-    log_std_max: float = 2.0
-    log_std_bound: str = "clamp"  # clamp | tanh (rescaled into the range, as mtrl does)
-    discount: float = 0.99
-    tau: float = 0.005  # share of the new weights in each step of the target networks
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
-    temperature_learning_rate: float = 3e-4
-    decay_updates: int | None = (
-        None  # updates in which actor's and critics' learning rates fall to their end; null: never
+    name: Annotated[str, "the recipe's name, for the record"] = "mtsac"
+    hidden_sizes: Annotated[list[int], "widths of the hidden layers of actor and critics"] = field(
+        default_factory=lambda: [400, 400, 400]
     )
-    decay_to: float = 0.05  # share of the learning rates that is left at that end
-    adam_eps: float = 1e-5
-    max_grad_norm: float | None = 1.0  # the surgery's direction is clipped to this norm; null: not at all
-    batch_size: int = 128  # transitions a task and update
-    replay_capacity: int = 100_000  # transitions a task
-    warmup_steps: int = 4_000  # vector steps of uniform random actions before the first update
-    warmup_burst: bool = False  # make up for the warm-up's updates at once when it ends, as mtrl does
-    updates_per_step: float = 1.0  # updates for each vector step
-    reward_normalization: str = "none"  # none | exponential: at sampling, the replay keeps raw rewards
-    reward_alpha: float = 0.001  # rate of the exponential reward statistics
-    reward_scale: float = 1.0  # factor of the rewards at sampling
-    observation_normalization: str = "none"  # none | warmup: by mean and deviation of the random warm-up
+    initializer: Annotated[str, "he_uniform (last layer +-1e-3) | xavier_uniform (all layers, as mtrl does)"] = "he_uniform"
+    critic_layer_norm: Annotated[
+        bool, "normalise the critics' hidden layers: steadier values at high learning rates"
+    ] = False
+    critics: Annotated[int, "size of the critic ensemble; the target is its minimum"] = 2
+    critic_reduction: Annotated[str, "mean | sum: of the critics' losses, one a task"] = "mean"
+    one_hot: Annotated[bool, "append the task's one-hot code to the observation"] = True
+    temperature: Annotated[str, "per_task | shared"] = "per_task"
+    temperature_loss: Annotated[str, "log_temperature | temperature: what its loss is linear in"] = "log_temperature"
+    initial_temperature: Annotated[float, "entropy's weight at the start"] = 1.0
+    target_entropy: Annotated[float | None, "nats; null: minus the number of action coordinates that the task uses"] = (
+        None
+    )
+    log_std_min: Annotated[float, "least log standard deviation of an action"] = -20.0
+    log_std_max: Annotated[float, "greatest log standard deviation of an action"] = 2.0
+    log_std_bound: Annotated[str, "clamp | tanh (rescaled into the range, as mtrl does)"] = "clamp"
+    discount: Annotated[float, "of future rewards"] = 0.99
+    tau: Annotated[float, "share of the new weights in each step of the target networks"] = 0.005
+    actor_learning_rate: Annotated[float, "step size of Adam for the actor"] = 3e-4
+    critic_learning_rate: Annotated[float, "step size of Adam for the critics"] = 3e-4
+    temperature_learning_rate: Annotated[float, "step size of Adam for the temperatures"] = 3e-4
+    decay_updates: Annotated[
+        int | None, "updates in which actor's and critics' learning rates fall to their end; null: never"
+    ] = None
+    decay_to: Annotated[float, "share of the learning rates that is left at that end"] = 0.05
+    adam_eps: Annotated[float, "what Adam adds to its denominator"] = 1e-5
+    max_grad_norm: Annotated[float | None, "the surgery's direction is clipped to this norm; null: not at all"] = 1.0
+    batch_size: Annotated[int, "transitions a task and update"] = 128
+    replay_capacity: Annotated[int, "transitions a task"] = 100_000
+    warmup_steps: Annotated[int, "vector steps of uniform random actions before the first update"] = 4_000
+    warmup_burst: Annotated[bool, "make up for the warm-up's updates at once when it ends, as mtrl does"] = False
+    updates_per_step: Annotated[float, "updates for each vector step"] = 1.0
+    reward_normalization: Annotated[str, "none | exponential: at sampling, the replay keeps raw rewards"] = "none"
+    reward_alpha: Annotated[float, "rate of the exponential reward statistics"] = 0.001
+    reward_scale: Annotated[float, "factor of the rewards at sampling"] = 1.0
+    observation_normalization: Annotated[str, "none | warmup: by mean and deviation of the random warm-up"] = "none"
 
     def validate(self) -> None:
         """Check every option.

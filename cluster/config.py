@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Annotated
 
 KINDS = ("inline", "local", "ray")
 MODES = ("sync", "async")
@@ -27,16 +28,24 @@ class ClusterConfig:
     schedule, so it changes a run's result; the kind, the number of workers and their deaths never do.
     """
 
-    kind: str = "local"  # inline (this process) | local (Ray on this machine) | ray (join a running cluster)
-    address: str | None = None  # kind=ray: host:port of the head node, or auto
-    workers: int | None = None  # null: one a core but the learner's (kind=ray: one a free CPU), at most one a task
-    chunk_steps: int = 100  # vector steps of a chunk
-    mode: str = "sync"  # sync: a pure function of config and seed | async: newest weights, counts only
-    max_lead: int = 2  # async: chunks that a task may be ahead of the learner's updates
-    max_restarts: int = 20  # times in a row that a task's chunk may be lost with its worker before the run gives up
-    hang_timeout: float | None = None  # seconds of silence that end a worker; null: 20 mean chunks' time, at least 60
-    start_timeout: float = 600.0  # seconds that the workers may take to start and to build their environments
-    object_store_mb: int = 512  # kind=local: memory for chunks and weights on their way
+    kind: Annotated[str, "inline (this process) | local (Ray on this machine) | ray (join a running cluster)"] = "local"
+    address: Annotated[str | None, "kind=ray: host:port of the head node, or auto"] = None
+    workers: Annotated[
+        int | None, "null: one a core but the learner's (kind=ray: one a free CPU), at most one a task"
+    ] = None
+    chunk_steps: Annotated[int, "vector steps of a chunk"] = 100
+    mode: Annotated[str, "sync: a pure function of config and seed | async: newest weights, counts only"] = "sync"
+    max_lead: Annotated[int, "async: chunks that a task may be ahead of the learner's updates"] = 2
+    max_restarts: Annotated[
+        int, "times in a row that a task's chunk may be lost with its worker before the run gives up"
+    ] = 20
+    hang_timeout: Annotated[
+        float | None, "seconds of silence that end a worker; null: 20 mean chunks' time, at least 60"
+    ] = None
+    start_timeout: Annotated[float, "seconds that the workers may take to start and to build their environments"] = (
+        600.0
+    )
+    object_store_mb: Annotated[int, "kind=local: memory for chunks and weights on their way"] = 512
 
     def validate(self) -> None:
         """Check every option.

@@ -234,7 +234,9 @@ class Trainer(ABC):
             about = duration(self._seconds_an_episode and self._seconds_an_episode * episodes)
             self.recorder.say(f"testing the policy, {episodes} episodes a task  ETA {about}")
         while True:
-            for evaluated in self.collector.evaluations():
+            with self.recorder.paused():  # an inline collector plays the episodes now
+                found = self.collector.evaluations()
+            for evaluated in found:
                 self._pending.pop(0)
                 self.recorder.evaluation(evaluated)
                 self._seconds_an_episode = evaluated.seconds / evaluated.order.episodes
@@ -242,7 +244,8 @@ class Trainer(ABC):
             if not (block and len(self._pending) > most):
                 return
             self._heed_signal()
-            time.sleep(POLL / 5)
+            with self.recorder.paused():
+                time.sleep(POLL / 5)
 
     def _receive(self, timeout: float) -> Collected | Lost | None:
         started = time.monotonic()

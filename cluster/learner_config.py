@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from cluster.config import ClusterError
 
@@ -25,11 +26,13 @@ class LearnerConfig:
     transitions and noise move the parameters as one does, to rounding.
     """
 
-    num: int = 1  # learners; each takes its share of every task's batch. 1: the driver itself
-    cpus: float | None = None  # CPUs of the cluster that a learner holds; null: none on this machine, else its threads
-    gpus: float | None = None  # the same of GPUs; null: 1 with device=cuda, else none
-    timeout: float = 300.0  # seconds without an answer after which the learners are taken for dead
-    max_restarts: int = 3  # times that the run goes on from its newest checkpoint after a learner died
+    num: Annotated[int, "learners; each takes its share of every task's batch. 1: the driver itself"] = 1
+    cpus: Annotated[
+        float | None, "CPUs of the cluster that a learner holds; null: none on this machine, else its threads"
+    ] = None
+    gpus: Annotated[float | None, "the same of GPUs; null: 1 with device=cuda, else none"] = None
+    timeout: Annotated[float, "seconds without an answer after which the learners are taken for dead"] = 300.0
+    max_restarts: Annotated[int, "times that the run goes on from its newest checkpoint after a learner died"] = 3
 
     def validate(self) -> None:
         """Check every option.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from statistics import fmean
 from typing import Any
 
@@ -12,7 +12,7 @@ from cluster.collect import Evaluated
 from cluster.gauges import Gauges
 from envs.evaluation import TaskEvaluation
 from envs.rollout import Episode
-from mtrl_surgery.runs.console import Progress, evaluation_table
+from mtrl_surgery.runs.console import Progress, evaluation_table, say
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.sinks import Sink
 
@@ -109,7 +109,7 @@ class Recorder:
             sink.write(rates)
         if self._progress is not None:
             self._progress.print(evaluation_table(rows))
-            self._progress.update(order.step, order.updates, rates[0]["evaluation/success_any"])
+            self._progress.evaluated(rates[0]["evaluation/success_any"])
 
     def event(self, step: int, event: Mapping[str, Any]) -> None:
         """Write what happened to a worker; people are told of those that were replaced."""
@@ -122,7 +122,7 @@ class Recorder:
         if self._progress is not None:
             self._progress.print(text)
         else:
-            print(text, file=sys.stderr)
+            say(text)
 
     def health(self, step: int, row: Mapping[str, Any]) -> None:
         """Write what depends on the clock or the machine."""
@@ -135,6 +135,10 @@ class Recorder:
         """Tell the console where the run is."""
         if self._progress is not None:
             self._progress.update(step, updates)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """A block whose time counts for no rate on the console."""
+        return nullcontext() if self._progress is None else self._progress.paused()
 
     def state_dict(self) -> dict[str, Any]:
         """Episodes not yet written, and how far the files are."""

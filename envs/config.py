@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 
 class EnvError(ValueError):
@@ -11,31 +12,22 @@ class EnvError(ValueError):
 
 @dataclass
 class EnvConfig:
-    """Which tasks are trained together, and how their episodes are cut.
+    """Which tasks are trained together, and how their episodes are cut."""
 
-    Attributes:
-        kind: "metaworld", "gymnasium" (registered ids) or "factory" (your own `make(task) -> gymnasium.Env`).
-        name: Label for run names; for Meta-World without `tasks` also the list: "mt10", "mt25" or "mt50".
-        tasks: Task names, in the order of the one-hot task id.
-        horizon: Steps after which an episode is truncated; a Gymnasium id's own limit holds if it is less.
-        reward_version: Meta-World reward function, "v1" or "v2".
-        one_hot: Whether observations get a one-hot task id; None leaves it to the agent's preset.
-        num_goals: Goals a task (Meta-World only), shared by training and evaluation.
-        goal_seed: Seed of the goals alone, so that runs of different seeds meet the same tasks.
-        copies: Environments a task during training.
-        factory: "package.module:callable" for kind "factory".
-        success_reward: For Gymnasium and factory tasks whose `info` has no success key: a step is a success
-            when its reward reaches this value; None: such a task never reports success.
-    """
-
-    kind: str = "metaworld"
-    name: str = "mt10"
-    tasks: list[str] = field(default_factory=list)
-    horizon: int = 500
-    reward_version: str = "v2"
-    one_hot: bool | None = None
-    num_goals: int = 50
-    goal_seed: int = 0
-    copies: int = 1
-    factory: str | None = None
-    success_reward: float | None = None
+    kind: Annotated[str, "metaworld | gymnasium (registered ids) | factory (your own make(task) -> gymnasium.Env)"] = (
+        "metaworld"
+    )
+    name: Annotated[str, "label for run names; Meta-World without tasks: also the list, mt10 | mt25 | mt50"] = "mt10"
+    tasks: Annotated[list[str], "task names, in the order of the one-hot task id"] = field(default_factory=list)
+    horizon: Annotated[int, "steps after which an episode is truncated; an id's own limit holds if it is less"] = 500
+    reward_version: Annotated[str, "Meta-World's reward function, v1 | v2"] = "v2"
+    one_hot: Annotated[bool | None, "whether observations get a one-hot task id; null: as the agent's preset"] = None
+    num_goals: Annotated[int, "goals a task (Meta-World only), shared by training and evaluation"] = 50
+    goal_seed: Annotated[int, "of the goals alone, so that runs of different seeds meet the same tasks"] = 0
+    copies: Annotated[int, "environments a task during training"] = 1
+    factory: Annotated[str | None, "package.module:callable, for kind=factory"] = None
+    success_reward: Annotated[
+        float | None,
+        "a step whose reward reaches it is a success, where `info` has no success key (Gymnasium, factory); "
+        "null: such a task never reports success",
+    ] = None

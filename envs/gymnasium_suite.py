@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -186,7 +188,7 @@ def _classic(task: str, rendering: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     if missing:
         raise EnvError(
             f"task {task!r} is a classic Gym environment, which needs {' and '.join(missing)}: "
-            f'pip install "shimmy>=2.0" "gym==0.26.2"'
+            f"{shlex.quote(sys.executable)} -m pip install 'shimmy>=2.0' 'gym==0.26.2'"
         )
     import gym
     from shimmy import GymV21CompatibilityV0, GymV26CompatibilityV0

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import MISSING
 
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.registry import DATASETS
 from experiments_vision.errors import VisionError
+from mtrl_surgery.cli.plugins import load_stored
 from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
 METHOD_KEYS = ("method",)
-NAMELESS = ("out", "resume", "folder", "logger")
-"""Keys that say where a run is written and shown; they take no part in its name."""
+NAMELESS = ("plugins", "out", "resume", "folder", "logger")
+"""Keys that say where a run is written and shown, and where its code is found; they take no part in its name."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("none", "step", "plateau")
@@ -29,15 +31,17 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 class OptimizerConfig:
     """How the direction becomes a step."""
 
-    name: str = "adam"  # adam | adamw | sgd
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    momentum: float = 0.9  # of sgd
-    schedule: str = "none"  # none | step (every step_epochs) | plateau (when the validation score stands still)
-    step_epochs: int = 100  # epochs between two falls of the rate
-    factor: float = 0.5  # what the rate is multiplied with
-    patience: int = 5  # plateau: epochs without a better score before the rate falls
-    min_lr: float = 0.0  # plateau: the least rate
+    name: Annotated[str, "adam | adamw | sgd"] = "adam"
+    lr: Annotated[float, "learning rate"] = 1e-3
+    weight_decay: Annotated[float, "of the optimizer"] = 0.0
+    momentum: Annotated[float, "of sgd"] = 0.9
+    schedule: Annotated[str, "none | step (every step_epochs) | plateau (when the validation score stands still)"] = (
+        "none"
+    )
+    step_epochs: Annotated[int, "epochs between two falls of the rate"] = 100
+    factor: Annotated[float, "what the rate is multiplied with"] = 0.5
+    patience: Annotated[int, "plateau: epochs without a better score before the rate falls"] = 5
+    min_lr: Annotated[float, "plateau: the least rate"] = 0.0
 
     def validate(self) -> None:
         """Check every option.
@@ -61,28 +65,37 @@ class VisionSettings:
     """Everything that decides a supervised run; `dataset=<name>` presets all of it as published."""
 
     dataset: DataConfig = field(default_factory=DataConfig)
-    model: str | None = None  # null: the data set's first
-    method: Any = MISSING
-    max_norm: float | None = 1.0  # of the shared parameters' direction, for every method alike; null: no clipping
-    features: bool = False  # surgery at the trunk's last features (one trunk pass) instead of at its parameters
-    chunk_size: int | None = None  # tasks in one batched pass through the trunk; null: all, 1: a plain loop
+    model: Annotated[str | None, "null: the data set's first"] = None
+    method: Annotated[Any, "the surgery's name; method.OPTION=VALUE sets its options"] = MISSING
+    max_norm: Annotated[
+        float | None, "of the shared parameters' direction, for every method alike; null: no clipping"
+    ] = 1.0
+    features: Annotated[bool, "surgery at the trunk's last features (one trunk pass) instead of at its parameters"] = (
+        False
+    )
+    chunk_size: Annotated[int | None, "tasks in one batched pass through the trunk; null: all, 1: a plain loop"] = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    epochs: int = 20
-    batch_size: int = 256  # examples of one update, over all processes
-    accumulate: int = 1  # micro-batches that an update's batch is cut into, where memory is short
-    precision: str = "float32"  # float32 | bfloat16 | float16 (automatic mixed precision; float16 needs CUDA)
-    workers: int = 0  # processes that load data; 0: the trainer itself
-    evaluate_every: int = 1  # epochs between two evaluations; the last epoch is always evaluated
+    epochs: Annotated[int, "passes over the training split"] = 20
+    batch_size: Annotated[int, "examples of one update, over all processes"] = 256
+    accumulate: Annotated[int, "micro-batches that an update's batch is cut into, where memory is short"] = 1
+    precision: Annotated[str, "float32 | bfloat16 | float16 (automatic mixed precision; float16 needs CUDA)"] = (
+        "float32"
+    )
+    workers: Annotated[int, "processes that load data; 0: the trainer itself"] = 0
+    evaluate_every: Annotated[int, "epochs between two evaluations; the last epoch is always evaluated"] = 1
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(every=1))  # every: epochs
+    checkpoint: Annotated[CheckpointConfig, "every: epochs"] = field(default_factory=lambda: CheckpointConfig(every=1))
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
-    seed: int = 0
-    device: str = "auto"  # auto | cpu | cuda | cuda:N
-    threads: int | None = None  # CPU threads; null: all cores
-    log_every: int = 50  # updates between two rows of metrics
-    out: str = "runs/vision"  # the folder that run folders are made in
-    resume: str | None = None  # a run folder to go on with
-    folder: str | None = None  # this run's own folder: begun if it is not there, gone on with if it is
+    seed: Annotated[int, "of everything random"] = 0
+    device: Annotated[str, "auto | cpu | cuda | cuda:N"] = "auto"
+    threads: Annotated[int | None, "CPU threads; null: all cores"] = None
+    log_every: Annotated[int, "updates between two rows of metrics"] = 50
+    plugins: Annotated[list[str], "modules of yours that add methods, imported first: plugins=my_methods"] = field(
+        default_factory=list
+    )
+    out: Annotated[str, PATH, "the folder that run folders are made in"] = "runs/vision"
+    resume: Annotated[str | None, PATH, "a run folder to go on with"] = None
+    folder: Annotated[str | None, PATH, "this run's own folder: begun if it is not there, gone on with if it is"] = None
 
     def to_mapping(self) -> dict[str, Any]:
         """Nested dictionaries, lists and plain values, as config.yaml holds them."""
@@ -135,7 +148,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Visi
 
     Raises:
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
+        PluginError: a module of the run's cannot be imported.
     """
+    load_stored(mapping.get("plugins"), where)
     return to_settings(from_mapping(mapping, where, VisionSettings, METHOD_KEYS))
 
 

@@ -27,6 +27,7 @@ from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.devices import resolve_device, resolve_threads
 from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.base import Method
+from mtrl_surgery.methods.plugins import load
 from mtrl_surgery.methods.registry import make_method
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import Progress
@@ -102,7 +103,9 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     limiter = UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst)
     start, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
     sinks = make_sinks(settings.logger, run, purge_step=start if checkpoint else None)
-    progress = Progress(settings.total_steps, start, updates) if settings.logger.console else None
+    warmup = agent.warmup_steps if agent.warmup_steps < settings.total_steps and agent.updates_per_step else 0
+    shows = settings.logger.console
+    progress = Progress(settings.total_steps, start, updates, warmup=warmup) if shows else None
     store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
     session = make_session(settings.cluster, len(suite.tasks))
     try:
@@ -130,6 +133,7 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
 
 def build_learner(settings: TrainSettings, suite: TaskSuite, sharding: Whole | None = None) -> SACLearner:
     """The agent, on the run's device, with a method instance each for actor and critic; or one of several alike."""
+    load(settings.plugins)  # a learner may be another process
     actor_method, critic_method = (build_method(settings, network, len(suite.tasks)) for network in NETWORKS)
     return SACLearner(
         build_problem(suite),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import MISSING
 
@@ -14,25 +14,29 @@ from cluster.config import ClusterConfig
 from cluster.learner_config import LearnerConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
+from mtrl_surgery.cli.plugins import load_stored
 from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
 ENV_KINDS = ("metaworld", "gymnasium", "factory")
 METHOD_KEYS = ("method", "actor_method", "critic_method")
 """Keys that hold a method's options; the first must."""
-NAMELESS = ("out", "resume", "folder", "logger")
-"""Keys that say where a run is written and shown; they take no part in its name."""
+NAMELESS = ("plugins", "out", "resume", "folder", "logger")
+"""Keys that say where a run is written and shown, and where its code is found; they take no part in its name."""
 
 
 @dataclass
 class EvaluationConfig:
     """When and how the policy is tested: deterministic actions, its own goals and streams."""
 
-    every: int = 10_000  # vector steps between two evaluations; 0: only at the end
-    episodes: int = 10  # episodes a task while training
-    final_episodes: int = 50  # episodes a task at the end: one for each of Meta-World's goals
-    protocol: str | None = None  # metaworld_plus | mtrl | suite; null: metaworld_plus, or suite beyond Meta-World
+    every: Annotated[int, "vector steps between two evaluations; 0: only at the end"] = 10_000
+    episodes: Annotated[int, "episodes a task while training"] = 10
+    final_episodes: Annotated[int, "episodes a task at the end: one for each of Meta-World's goals"] = 50
+    protocol: Annotated[
+        str | None, "metaworld_plus | mtrl | suite; null: metaworld_plus, or suite beyond Meta-World"
+    ] = None
 
 
 @dataclass
@@ -43,9 +47,9 @@ class TrainSettings:
     """
 
     env: EnvConfig = field(default_factory=EnvConfig)
-    method: Any = MISSING
-    actor_method: Any = None
-    critic_method: Any = None
+    method: Annotated[Any, "the surgery's name; method.OPTION=VALUE sets its options"] = MISSING
+    actor_method: Annotated[Any, "another method for the actor alone; null: method"] = None
+    critic_method: Annotated[Any, "another method for the critics alone; null: method"] = None
     agent: AgentConfig = field(default_factory=AgentConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
@@ -53,14 +57,19 @@ class TrainSettings:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
-    total_steps: int = 1_000_000  # vector steps, that is steps of every copy of every task
-    seed: int = 0
-    device: str = "auto"  # auto | cpu | cuda | cuda:N
-    threads: int | None = None  # CPU threads of the learner; null: all cores for a large update, else half of them
-    log_every: int = 1_000  # vector steps between two rows of metrics
-    out: str = "runs"  # the folder that run folders are made in
-    resume: str | None = None  # a run folder to go on with
-    folder: str | None = None  # this run's own folder: begun if it is not there, gone on with if it is
+    total_steps: Annotated[int, "vector steps, that is steps of every copy of every task"] = 1_000_000
+    seed: Annotated[int, "of everything random"] = 0
+    device: Annotated[str, "auto | cpu | cuda | cuda:N"] = "auto"
+    threads: Annotated[
+        int | None, "CPU threads of the learner; null: all cores for a large update, else half of them"
+    ] = None
+    log_every: Annotated[int, "vector steps between two rows of metrics"] = 1_000
+    plugins: Annotated[list[str], "modules of yours that add methods, imported first: plugins=my_methods"] = field(
+        default_factory=list
+    )
+    out: Annotated[str, PATH, "the folder that run folders are made in"] = "runs"
+    resume: Annotated[str | None, PATH, "a run folder to go on with"] = None
+    folder: Annotated[str | None, PATH, "this run's own folder: begun if it is not there, gone on with if it is"] = None
 
     @property
     def method_of(self) -> dict[str, Any]:
@@ -149,7 +158,9 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Trai
 
     Raises:
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
+        PluginError: a module of the run's cannot be imported.
     """
+    load_stored(mapping.get("plugins"), where)
     return to_settings(from_mapping(mapping, where, TrainSettings, METHOD_KEYS))
 
 

@@ -1,8 +1,8 @@
 """Time and memory of per-task gradients on this machine, as ratios to one plain backward.
 
-usage: python -m experiments_vision bench [case=all|mtan|segnet|celeba] [batch=8] [size=[96,128]]
-           [methods=[cagrad,samgs]] [chunks=[1,8]] [bounds=[1]] [steps=[list,cagrad]] [rounds=3] [seconds=600]
-           [memory=false] [device=auto] [threads=1] [json=FILE]
+usage: python -m experiments_vision bench [KEY=VALUE ...]
+
+{keys}
 
 One training step (forward, the gradients of all tasks, the method; no optimizer) on noise in the published layout:
 NYUv2 with MTAN or SegNet (3 tasks, 288 x 384, batch 1), CelebA (40 tasks, 64 x 64, batch 8). The steps take turns in
@@ -18,12 +18,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 
 if TYPE_CHECKING:
@@ -34,25 +35,27 @@ if TYPE_CHECKING:
 class BenchArguments:
     """Options of `bench`."""
 
-    case: str = "all"
-    batch: int | None = None  # images; null: the case's own number
-    size: list[int] = field(default_factory=list)  # height, width; empty: as published
-    methods: list[str] = field(default_factory=lambda: ["cagrad", "samgs"])
-    chunks: list[int] = field(default_factory=lambda: [1])
-    bounds: list[float] = field(default_factory=list)  # Gramian methods whose Jacobian may take so many times P
-    steps: list[str] = field(default_factory=list)  # besides plain; empty: all
-    rounds: int = 3  # timed, after one that is not
-    seconds: float = 600.0  # no round but the first starts later than this
-    memory: bool = True  # also measure the peak of each step
-    device: str = "auto"
-    threads: int = 1
-    json: str | None = None  # also write the results to this file
+    case: Annotated[str, "all | mtan | segnet | celeba"] = "all"
+    batch: Annotated[int | None, "images; null: the case's own number"] = None
+    size: Annotated[list[int], "height, width; empty: as published"] = field(default_factory=list)
+    methods: Annotated[list[str], "whose steps to time"] = field(default_factory=lambda: ["cagrad", "samgs"])
+    chunks: Annotated[list[int], "values of chunk_size to time"] = field(default_factory=lambda: [1])
+    bounds: Annotated[list[float], "Gramian methods whose Jacobian may take so many times P"] = field(
+        default_factory=list
+    )
+    steps: Annotated[list[str], "besides plain; empty: all"] = field(default_factory=list)
+    rounds: Annotated[int, "timed, after one that is not"] = 3
+    seconds: Annotated[float, "no round but the first starts later than this"] = 600.0
+    memory: Annotated[bool, "also measure the peak of each step"] = True
+    device: Annotated[str, "auto | cpu | cuda | cuda:N"] = "auto"
+    threads: Annotated[int, "CPU threads"] = 1
+    json: Annotated[str | None, PATH, "also write the results to this file"] = None
 
 
 def main(words: Sequence[str]) -> int:
     """Run the benchmark."""
     if wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, BenchArguments))
         return 0
     arguments = parse(words, BenchArguments)
     for key in ("rounds", "threads"):

@@ -2,10 +2,7 @@
 
 usage: python -m experiments_vision check dataset=nyuv2 data_dir=~/data/nyuv2 [labels=label_7] [lines=50]
 
-dataset   nyuv2 | cityscapes | celeba | qm9 | multidigits
-data_dir  the folder with the files in their published layout (docs/vision_data.md)
-labels    Cityscapes: label_2 | label_7 | label_19 | label
-lines     how many files to name at most
+{keys}
 
 Exit code 0: nothing wrong, or warnings only; 1: training would fail, or mean something else.
 """
@@ -14,28 +11,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.registry import DATASETS, make_source
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
+from mtrl_surgery.cli.words import PATH
 
 
 @dataclass
 class Arguments:
     """Options of `check`."""
 
-    dataset: str | None = None
-    data_dir: str | None = None
-    labels: str = "label_7"
-    lines: int = 50
+    dataset: Annotated[str | None, "nyuv2 | cityscapes | celeba | qm9 | multidigits"] = None
+    data_dir: Annotated[
+        str | None, PATH, "the folder with the files in their published layout (docs/vision_data.md)"
+    ] = None
+    labels: Annotated[str, "Cityscapes: label_2 | label_7 | label_19 | label"] = "label_7"
+    lines: Annotated[int, "how many files to name at most"] = 50
 
 
 def main(words: Sequence[str]) -> int:
     """Check, and print what was found."""
     if wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
     arguments = parse(words, Arguments)
     if arguments.dataset is None:

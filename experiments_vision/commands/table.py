@@ -3,13 +3,8 @@
 usage: python -m experiments_vision table runs/vision [RUN ...] [mode=both] [baseline=runs] [sort=delta] [out=tables]
 
 RUN        run folders, or folders of run folders; runs are grouped by data set, model, method and options
-mode       paper: as the papers count (test split, averages over batches); correct: pooled over the split, at the epoch
-           that was best on the validation split; both
-baseline   of Delta-m: published single-task results, or our runs with method=stl method.task=0, 1, ...; left out:
-           published, and runs for multidigits, which no paper has
-sort       delta | rank | method | time | a metric such as miou
-published  whose rows to show: a paper as in the tables, all, none; left out: the latest whole table
-out        where to write each table as Markdown, CSV and LaTeX; out= writes nothing
+
+{keys}
 
 Unfinished runs are named under the table and are not in it.
 """
@@ -20,11 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
+from mtrl_surgery.cli.words import PATH, split_paths
 
 if TYPE_CHECKING:
     from experiments_vision.tables.runs import Run
@@ -37,20 +33,30 @@ BASELINES = ("published", "runs")
 class Arguments:
     """Options of `table`."""
 
-    mode: str = "both"
-    baseline: str = ""
-    sort: str = "delta"
-    published: str = ""
-    out: str | None = "tables"
+    mode: Annotated[
+        str,
+        "paper: as the papers count (test split, averages over batches) | correct: pooled over the split, at the "
+        "epoch that was best on the validation split | both",
+    ] = "both"
+    baseline: Annotated[
+        str,
+        "of Delta-m: published single-task results, or runs: ours with method=stl method.task=0, 1, ...; left out: "
+        "published, and runs for multidigits, which no paper has",
+    ] = ""
+    sort: Annotated[str, "delta | rank | method | time | a metric such as miou"] = "delta"
+    published: Annotated[
+        str, "whose rows to show: a paper as in the tables, all, none; left out: the latest whole table"
+    ] = ""
+    out: Annotated[str | None, PATH, "where to write each table as Markdown, CSV and LaTeX; null: nowhere"] = "tables"
 
 
 def main(words: Sequence[str]) -> int:
     """Print the tables, and write them."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
-    paths = [word for word in words if Path(word).exists() or "=" not in word]
-    arguments = parse([word for word in words if word not in paths], Arguments)
+    paths, rest = split_paths(words, Arguments)
+    arguments = parse(rest, Arguments)
     if not paths:
         raise VisionError("name run folders, or a folder of run folders: table runs/vision")
     from experiments_vision.tables.collect import Wanted, tables

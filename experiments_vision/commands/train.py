@@ -16,7 +16,7 @@ from experiments_vision.settings import VisionSettings, run_name, settings_from_
 from mtrl_surgery.cli.composition import Program, run_all
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.sweeps.options import is_sweep, one_run
+from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run
 
 if TYPE_CHECKING:
     from experiments_vision.training.team import Team
@@ -27,6 +27,7 @@ TRAIN = Program(
     config_module="experiments_vision.configs.supervised",
     config_name="supervised",
     schema=VisionSettings,
+    beside={"sweep": SweepOptions},
 )
 
 FREE = (
@@ -41,6 +42,7 @@ FREE = (
     "checkpoint.",
     "logger.",
     "diagnostics.",
+    "plugins",
 )
 """Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device, threads and chunk_size change
 the bits to come, never what was done."""

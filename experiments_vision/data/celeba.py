@@ -20,11 +20,12 @@ from experiments_vision.data.config import DataConfig
 from experiments_vision.data.scan import scan
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
+from mtrl_surgery.installing import install
 
 try:
     from PIL import Image
 except ImportError as error:
-    raise VisionError("celeba needs Pillow to read its pictures: pip install pillow") from error
+    raise VisionError(f"celeba needs Pillow to read its pictures: {install()}") from error
 
 SIDE: Final = 64
 _PUBLISHED: dict[Split, int] = {"train": 162_770, "val": 19_867, "test": 19_962}

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from mtrl_surgery.cli.words import PATH
 
 
 @dataclass
 class DataConfig:
-    """Which data, from where.
+    """Which data, from where."""
 
-    Attributes:
-        name: A data set of the registry.
-        data_dir: The folder with the files in their published layout; not needed by `multidigits`.
-        labels: Cityscapes only: the folder with the label maps, `label_2`, `label_7`, `label_19`, or `label` (LibMTL's
-            name for the 7 classes).
-        augment: Scale, crop and flip the training examples of NYUv2 and Cityscapes, as published; no other set is
-            augmented.
-        validation: Held out of the training split where the published set has no validation split: a share below 1, or
-            a count. With 0 there is no `val` split.
-        limit: The first n examples of every split, for trials; None for all.
-        seed: Of the augmentation; `train` gives the run's. What is held out is the same in every run.
-    """
-
-    name: str = "multidigits"
-    data_dir: str | None = None
-    labels: str = "label_7"
-    augment: bool = True
-    validation: float = 0.0
-    limit: int | None = None
-    seed: int = 0
+    name: Annotated[str, "a data set: `python -m experiments_vision datasets` lists them"] = "multidigits"
+    data_dir: Annotated[
+        str | None, PATH, "the folder with the files in their published layout; multidigits needs none"
+    ] = None
+    labels: Annotated[
+        str, "Cityscapes: folder of the label maps, label_2 | label_7 | label_19 | label (LibMTL's name for 7 classes)"
+    ] = "label_7"
+    augment: Annotated[bool, "scale, crop and flip NYUv2 and Cityscapes as published; no other set is augmented"] = True
+    validation: Annotated[
+        float, "held out of training where the set has no validation split: a share below 1, or a count; 0: none"
+    ] = 0.0
+    limit: Annotated[int | None, "the first n examples of every split, for trials; null: all"] = None
+    seed: Annotated[int, "of the augmentation; left out: the run's. What is held out is the same in every run"] = 0

@@ -20,6 +20,7 @@ from experiments_vision.contract import Place, Split, Targets
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault, stream
 from experiments_vision.errors import VisionError
+from mtrl_surgery.installing import install
 
 CANVAS: Final = 12
 PAIRS: Final[dict[Split, int]] = {"train": 20_000, "val": 2_000, "test": 4_000}
@@ -125,6 +126,6 @@ def _digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise VisionError("multidigits needs scikit-learn, which has its digits: pip install scikit-learn") from error
+        raise VisionError(f"multidigits needs scikit-learn, which has its digits: {install()}") from error
     found = load_digits()
     return found.images.astype(np.float32), found.target.astype(np.int64)

@@ -26,6 +26,7 @@ from experiments_vision.data.qm9_raw import (
 )
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
+from mtrl_surgery.installing import install
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
@@ -183,5 +184,5 @@ def _torch_geometric() -> Any:
     try:
         import torch_geometric.data
     except ImportError as error:
-        raise VisionError(f"dataset=qm9: needs torch-geometric ({error}): pip install 'mtrl-surgery[qm9]'") from error
+        raise VisionError(f"dataset=qm9: needs torch-geometric ({error}): {install('qm9')}") from error
     return torch_geometric.data

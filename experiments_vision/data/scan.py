@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import TextIO, TypeVar
 
-from mtrl_surgery.runs.console import duration
+from mtrl_surgery.runs.console import duration, time_left
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -50,7 +50,7 @@ class FileProgress:
 
     def _show(self, done: int, now: float) -> None:
         rate = done / (now - self._begin)
-        left = (self._total - done) / rate if rate > 0 else None
+        left = time_left(self._total - done, done, now - self._begin)
         line = f"{self._what}: {done:,}/{self._total:,} files  {rate:,.0f}/s  ETA {duration(left)}"
         self._stream.write(f"\r\x1b[2K{line}" if self._terminal else f"{line}\n")
         self._stream.flush()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.schema import check_choice, mapping_hash
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS, find_method
 
@@ -65,7 +66,7 @@ PROBLEMS: dict[str, ProblemFacts] = {
     "aligned": ProblemFacts("arXiv 2305.19000", "quadratic", "complement", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
 }  # fmt: skip
 
-NAMELESS = ("out", "workers", "plot", "gif")
+NAMELESS = ("plugins", "out", "workers", "plot", "gif")
 """Keys that do not decide the numbers; they take no part in a run's name."""
 
 OURS = tuple(name for name, entry in METHODS.items() if entry.origin == "ours")
@@ -76,23 +77,32 @@ OURS = tuple(name for name, entry in METHODS.items() if entry.origin == "ours")
 class ToySettings:
     """Everything that decides a toy run."""
 
-    method: Any = None  # a method's options; null (on the command line, method=all): every method of ours
-    methods: list[str] = field(default_factory=list)  # those to compare; method=[samgs,ls] says the same
-    problem: str = "toy1o"  # toy1o | toy2o | nashmtl | cagrad | aligned
-    options: str = "published"  # options left out: published (those of the toy code) | defaults (the method's own)
-    starts: Any = "paper"  # paper | code | a list of points, such as [[0,10],[3,7.5]]
-    sign: str = "code"  # of tanh in the second loss: code (+) | paper (-)
-    scale: float | None = None  # of the first loss; null: the problem's
-    steps: int | None = None  # of Adam; null: the problem's
-    lr: float = 1e-3
-    max_norm: float | None = 1.0  # every method's direction is clipped to it, as SAM-GS's code does; null: no clipping
-    within: float = 0.1  # how near the optimum counts as there, in units of theta
-    every: int = 10  # steps between two rows that are written
-    seed: int = 0
-    plot: bool = True
-    gif: bool = False
-    workers: int | None = None  # processes for several methods, or one's starts; null: one a core, where that is faster
-    out: str = "runs/toy"
+    method: Annotated[Any, "a method's options; null (on the command line, method=all): every method of ours"] = None
+    methods: Annotated[list[str], "those to compare; method=[samgs,ls] says the same"] = field(default_factory=list)
+    problem: Annotated[str, "toy1o | toy2o | nashmtl | cagrad | aligned"] = "toy1o"
+    options: Annotated[str, "options left out: published (those of the toy code) | defaults (the method's own)"] = (
+        "published"
+    )
+    starts: Annotated[Any, "paper | code | a list of points, such as [[0,10],[3,7.5]]"] = "paper"
+    sign: Annotated[str, "of tanh in the second loss: code (+) | paper (-)"] = "code"
+    scale: Annotated[float | None, "of the first loss; null: the problem's"] = None
+    steps: Annotated[int | None, "of Adam; null: the problem's"] = None
+    lr: Annotated[float, "learning rate of Adam"] = 1e-3
+    max_norm: Annotated[
+        float | None, "every method's direction is clipped to it, as SAM-GS's code does; null: no clipping"
+    ] = 1.0
+    within: Annotated[float, "how near the optimum counts as there, in units of theta"] = 0.1
+    every: Annotated[int, "steps between two rows that are written"] = 10
+    seed: Annotated[int, "of methods that draw"] = 0
+    plot: Annotated[bool, "draw the figures"] = True
+    gif: Annotated[bool, "also draw an animation"] = False
+    workers: Annotated[
+        int | None, "processes for several methods, or one's starts; null: one a core, where that is faster"
+    ] = None
+    plugins: Annotated[list[str], "modules of yours that add methods, imported first: plugins=my_methods"] = field(
+        default_factory=list
+    )
+    out: Annotated[str, PATH, "the folder that run folders are made in"] = "runs/toy"
 
     @property
     def facts(self) -> ProblemFacts:

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from mtrl_surgery.runs.console import duration
+from mtrl_surgery.runs.console import duration, time_left
 
 _TERMINAL_S, _LOG_S = 0.25, 10.0
 
@@ -31,7 +31,7 @@ class Line:
             return
         self._shown = now
         rate = done / (now - self._begin)
-        left = duration((self._total - done) / rate if rate > 0 else None)
+        left = duration(time_left(self._total - done, done, now - self._begin))
         percent = 100.0 * done / self._total
         text = (
             f"{self._name}: {done:,}/{self._total:,} steps ({percent:.0f} %)  {rate:,.0f} steps/s  ETA {left}  {note}"

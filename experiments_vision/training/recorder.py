@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments_vision.contract import Objective, Split
 from experiments_vision.training.update import Update
 from mtrl_surgery.cli.tables import table
-from mtrl_surgery.runs.console import Progress
+from mtrl_surgery.runs.console import Progress, say
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.manifest import Ending
 from mtrl_surgery.runs.sinks import Sink
@@ -82,7 +82,7 @@ class Recorder:
         if self._progress is not None:
             self._progress.print(f"epoch {epoch}\n{_table(self._objective, found)}")
             last = list(found)[-1]
-            self._progress.update(step, success=self._objective.score(found[last]["pooled"]))
+            self._progress.evaluated(self._objective.score(found[last]["pooled"]))
 
     def epoch(self, step: int, epoch: int, times: Mapping[str, float]) -> None:
         """How long an epoch's updates took, evaluation left out; see `trainer.Timer`."""
@@ -94,6 +94,10 @@ class Recorder:
         """Tell the console where the run is."""
         if self._progress is not None:
             self._progress.update(step)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """A block whose time counts for no rate on the console."""
+        return nullcontext() if self._progress is None else self._progress.paused()
 
     def state_dict(self) -> dict[str, Any]:
         """How far the files are."""
@@ -129,7 +133,7 @@ class Recorder:
         if self._progress is not None:
             self._progress.print(text)
         else:
-            print(text, file=sys.stderr)
+            say(text)
 
 
 def _table(objective: Objective, found: Mapping[Split, Mapping[str, Mapping[str, float]]], most: int = 15) -> str:

@@ -157,7 +157,8 @@ class VisionTrainer:
         if parts.update.device.type == "cuda":
             torch.cuda.synchronize(parts.update.device)  # the epoch's time is to be that of its work
         if epoch % settings.evaluate_every == 0 or epoch == settings.epochs:
-            self._evaluate(epoch)
+            with parts.recorder.paused():
+                self._evaluate(epoch)
         self._evaluated = epoch
         if self._timer.updates:
             parts.recorder.epoch(self.step, epoch, vars(self._timer))

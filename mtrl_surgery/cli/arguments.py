@@ -4,34 +4,54 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from mtrl_surgery.cli.complaints import explain
-from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.schema import SettingsError, check_finite
+from mtrl_surgery.cli.screen import listing, rows_of
+from mtrl_surgery.cli.words import key_in, keys_of, read_text
 
 T = TypeVar("T")
 
 
 def parse(words: Sequence[str], schema: type[T]) -> T:
-    """Read KEY=VALUE words into an instance of the dataclass.
+    """Read KEY=VALUE words into an instance of the dataclass; paths and texts are taken as they are typed.
 
     Raises:
         SettingsError: a word is no KEY=VALUE, the key is unknown, or the value has the wrong type.
+        WordError: a path makes no sense.
     """
+    texts: dict[str, str | None] = {}
+    config = OmegaConf.structured(schema)
     for word in words:
         if "=" not in word or word.startswith("-"):
-            keys = ", ".join(f"{f.name}=" for f in fields(schema))  # type: ignore[arg-type]
+            keys = ", ".join(f"{name}=" for name in keys_of(schema))
             raise SettingsError(f"cannot read '{word}': write KEY=VALUE; choices: {keys}")
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(list(words)))
-        parsed = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise SettingsError(explain(error, schema) or str(error)) from error
+        key = key_in(word, schema)
+        name, _, value = word.partition("=")
+        if key is not None and key.is_text:
+            texts[name] = read_text(name, key, value)
+            continue
+        try:
+            # Hydra's escape: nothing on these command lines refers to another key or to the environment.
+            config = OmegaConf.merge(config, OmegaConf.from_dotlist([word.replace("${", "\\${")]))
+        except YAMLError as error:
+            raise SettingsError(f"cannot read '{word}': the value has quotes or brackets that do not close") from error
+        except OmegaConfBaseException as error:
+            raise SettingsError(explain(error, schema) or str(error)) from error
+    parsed = OmegaConf.to_object(config)
     assert isinstance(parsed, schema)
+    for name, text in texts.items():
+        *parents, last = name.split(".")
+        where: Any = parsed
+        for parent in parents:
+            where = getattr(where, parent)
+        setattr(where, last, text)
+    check_finite(parsed)
     return parsed
 
 
@@ -40,6 +60,7 @@ def wants_help(words: Sequence[str]) -> bool:
     return any(word in ("-h", "--help") for word in words)
 
 
-def usage(text: str | None) -> str:
-    """A command's help screen, which is its module's docstring."""
-    return inspect.cleandoc(text or "")
+def usage(text: str | None, schema: type[Any] | None = None) -> str:
+    """A command's help screen: its module's docstring, with the dataclass's keys where `{keys}` stands."""
+    screen = inspect.cleandoc(text or "")
+    return screen if schema is None else screen.replace("{keys}", listing(rows_of(schema)))

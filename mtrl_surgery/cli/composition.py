@@ -6,8 +6,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -16,11 +16,14 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from mtrl_surgery.cli import screen
+from mtrl_surgery.cli.arguments import wants_help
 from mtrl_surgery.cli.complaints import explain
 from mtrl_surgery.cli.errors import report
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.words import for_hydra, key_in, read_text
 from mtrl_surgery.methods.registry import METHODS
 
 
@@ -36,6 +39,7 @@ class Program:
         schema: The dataclass of its configuration; the yaml's defaults list it as `<config_name>_schema`.
         methods: Groups that take a method.
         optional: Groups whose `null` is the same as leaving them out, which hydra has no word for.
+        beside: Dataclasses of keys that are no part of the configuration, by the word before their dot.
     """
 
     name: str
@@ -45,10 +49,31 @@ class Program:
     schema: type[Any]
     methods: tuple[str, ...] = ("method",)
     optional: tuple[str, ...] = ()
+    beside: Mapping[str, type[Any]] = field(default_factory=dict)
 
     def without_nulls(self, words: Sequence[str]) -> list[str]:
-        """The words that hydra is to see."""
+        """The words without groups that are left out by `null`."""
         return [word for word in words if word not in [f"{group}=null" for group in self.optional]]
+
+    def is_path(self, word: str) -> bool:
+        """Whether a word sets a key that is a path, which is taken as it is typed: it is no choice of several."""
+        key = key_in(word, self.schema)
+        return key is not None and key.is_path
+
+    def for_hydra(self, words: Sequence[str]) -> list[str]:
+        """The words that hydra is to see: paths quoted, so that it reads them as they were typed.
+
+        Raises:
+            WordError: A path makes no sense.
+        """
+        return [self._path_for_hydra(word) if self.is_path(word) else word for word in self.without_nulls(words)]
+
+    def _path_for_hydra(self, word: str) -> str:
+        name, _, value = word.partition("=")
+        key = key_in(word, self.schema)
+        assert key is not None
+        text = read_text(name.lstrip("+"), key, value)
+        return f"{name}=null" if text is None else f"{name}={for_hydra(text)}"
 
     def register(self) -> None:
         """Give hydra the types of the configuration, and an option of the method groups for every method."""
@@ -102,13 +127,16 @@ def hydra_main(program: Program, task: Callable[[DictConfig], None], words: Sequ
     Raises:
         SettingsError: the words do not make a configuration; the message names the key, the value and the choices.
     """
+    if wants_help(words):
+        print(help_screen(program, words))
+        return
     program.register()
     path = f"pkg://{program.config_module}"
     app = hydra.main(config_path=path, config_name=program.config_name, version_base="1.3")(task)
     # hydra.main reads the process's arguments, and only raises what goes wrong where the variable is set.
     full_error = {"HYDRA_FULL_ERROR": "1", "HYDRA_MAIN_MODULE": program.module}
     with (
-        mock.patch.object(sys, "argv", [program.name, *program.without_nulls(words)]),
+        mock.patch.object(sys, "argv", [program.name, *program.for_hydra(words)]),
         mock.patch.dict(os.environ, full_error),
         mock.patch.object(logging, "raiseExceptions", False),  # `--info | head` is no reason for tracebacks
         translated(program),
@@ -123,12 +151,44 @@ def compose(program: Program, overrides: Sequence[str]) -> DictConfig:
         SettingsError: the overrides do not make a configuration.
     """
     program.register()
-    words = program.without_nulls(overrides)
+    words = program.for_hydra(overrides)
     with translated(program):
         if GlobalHydra.instance().is_initialized():
             return hydra.compose(program.config_name, words)
         with hydra.initialize_config_module(program.config_module, version_base="1.3"):
             return hydra.compose(program.config_name, words)
+
+
+def help_screen(program: Program, words: Sequence[str]) -> str:
+    """What the program does, its groups, and every key with the value that it has on this command line.
+
+    Raises:
+        SettingsError: the words do not make a configuration.
+    """
+    many = any(word in ("-m", "--multirun") for word in words)  # no key has one value then: the defaults are shown
+    overrides = [] if many else [word for word in words if not word.startswith("-")]
+    program.register()
+    with translated(program), hydra.initialize_config_module(program.config_module, version_base="1.3"):
+        config = hydra.compose(program.config_name, program.for_hydra(overrides), return_hydra_config=True)
+        about = config.hydra.help
+        loader = GlobalHydra.instance().config_loader()
+        options = {name: loader.get_group_options(name) for name in loader.list_groups("") if name != "hydra"}
+    with open_dict(config):
+        del config["hydra"]
+    settings = OmegaConf.to_object(config)
+    parts = [
+        about.header,
+        f"usage: {program.name} [GROUP=OPTION ...] [KEY=VALUE ...]",
+        f"Groups (GROUP=OPTION)\n{screen.groups(options)}",
+        f"Keys (KEY=VALUE, with the values of this command line)\n"
+        f"{screen.listing(screen.rows_of(program.schema, settings))}",
+        *(
+            f"Keys of a sweep (with -m)\n{screen.listing(screen.rows_of(schema, prefix=f'{word}.'))}"
+            for word, schema in program.beside.items()
+        ),
+        about.footer,
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts)
 
 
 @contextlib.contextmanager

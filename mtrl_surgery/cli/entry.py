@@ -15,10 +15,14 @@ from mtrl_surgery.cli.errors import complain, report
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main(words) -> exit code` runs it, and what it does in a line."""
+    """A command: the module whose `main(words) -> exit code` runs it, and what it does in a line.
+
+    `stores_plugins` is said of one whose configuration has the key `plugins`.
+    """
 
     module: str
     summary: str
+    stores_plugins: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,15 @@ def run(listing: Listing, argv: Sequence[str]) -> int:
             return 0
         if words[0] not in listing.commands:
             return complain(listing.unknown(words[0]), 2)
-        command = importlib.import_module(listing.commands[words[0]].module)
-        return int(command.main(words[1:]))
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            return complain("the working folder was deleted; change to another", 2)
+        command = listing.commands[words[0]]
+        from mtrl_surgery.cli.plugins import load_named  # no package besides ours, but files that may be unsound
+
+        rest = load_named(words[1:], keep=command.stores_plugins)
+        return int(importlib.import_module(command.module).main(rest))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from mtrl_surgery.installing import activate, install, python
+from mtrl_surgery.runs.console import printable
+
 OURS = ("agents", "cluster", "envs", "experiments_vision", "mtrl_surgery")
 """Packages whose exceptions explain themselves: a ValueError blames what was asked for, any other the run."""
 
@@ -15,11 +18,16 @@ def report(error: Exception) -> int:
     An error that has an `exit_code` of its own (a run stopped by a signal) says so itself. One that is not ours is our
     mistake, and is raised again for its traceback; with MTRL_DEBUG=1 every one is.
     """
-    if os.environ.get("MTRL_DEBUG") == "1" or type(error).__module__.split(".")[0] not in OURS:
+    debug = os.environ.get("MTRL_DEBUG") == "1"
+    if isinstance(error, ModuleNotFoundError) and not debug and (error.name or "").split(".")[0] not in OURS:
+        return complain(
+            f"{python()} has no package {error.name!r}, which this command needs: {activate()}{install()}", 2
+        )
+    if debug or type(error).__module__.split(".")[0] not in OURS:
         raise error
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return code
     asked_wrongly = isinstance(error, ValueError) and not getattr(error, "run_failed", False)
     return complain(str(error), 2 if asked_wrongly else 1)
@@ -27,5 +35,5 @@ def report(error: Exception) -> int:
 
 def complain(message: str, code: int) -> int:
     """Say what is wrong on standard error, and hand the exit code back."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     return code

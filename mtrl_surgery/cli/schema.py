@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ def typed(config: Any, schema: type[S], methods: Collection[str], optional: Coll
         raise SettingsError(str(error).splitlines()[0]) from error
     if not isinstance(settings, schema):
         raise SettingsError(f"the configuration does not follow the schema of {schema.__name__}")
+    check_finite(settings)
     for key in methods:
         options: Any = getattr(settings, key)
         if options is None and key in optional:
@@ -98,6 +100,18 @@ def mapping_hash(mapping: Mapping[str, Any], nameless: Collection[str]) -> str:
     named = {key: value for key, value in mapping.items() if key not in nameless}
     text = json.dumps(named, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check_finite(value: Any, key: str = "") -> None:
+    """Raise SettingsError for the first number that is infinite or no number, at any depth of dataclasses and lists."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{key}={value}: must be a finite number")
+    if is_dataclass(value):
+        for field in fields(value):
+            check_finite(getattr(value, field.name), f"{key}.{field.name}" if key else field.name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_finite(item, key)
 
 
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:

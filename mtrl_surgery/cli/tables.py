@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mtrl_surgery.runs.console import printable
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()) -> str:
     """Columns two spaces apart, each as wide as its widest cell.
@@ -13,7 +15,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequ
         rows: cells; str() shows them.
         numbers: columns to set flush right.
     """
-    texts = [list(map(str, header)), *[list(map(str, row)) for row in rows]]
+    texts = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     texts.insert(1, ["-" * width for width in widths])
     lines = [

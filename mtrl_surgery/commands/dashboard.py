@@ -3,10 +3,8 @@
 usage: mtrl-surgery dashboard RUNS [RUNS ...] [KEY=VALUE ...]
 
 RUNS   folders, with run folders at any depth below them; more may come and go while the page is open
-host   on which address to listen; another one than 127.0.0.1 lets other machines read the runs
-port   on which port; 0 takes a free one
-every  seconds between updates
-open   open=true opens a browser
+
+{keys}
 
 The page has an address for each view, with its filters and groups. Runs are only read, and nothing outside of the
 folders is: a link that leads out of them is not followed. Ctrl-C stops it; it starts and changes no run.
@@ -14,34 +12,38 @@ folders is: a link that leads out of them is not followed. Ctrl-C stops it; it s
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.words import split_paths
+from mtrl_surgery.installing import install
 
 
 @dataclass
 class Arguments:
     """Options of `dashboard`."""
 
-    host: str = "127.0.0.1"
-    port: int = 8050
-    every: float = 5.0
-    open: bool = False
+    host: Annotated[
+        str, "on which address to listen; another one than this machine's own lets other machines read the runs"
+    ] = "127.0.0.1"
+    port: Annotated[int, "on which port; 0 takes a free one"] = 8050
+    every: Annotated[float, "seconds between updates"] = 5.0
+    open: Annotated[bool, "true opens a browser"] = False
 
 
 def main(words: Sequence[str]) -> int:
     """Serve the page until Ctrl-C."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
-    places = [word for word in words if "=" not in word or os.path.exists(word)]
-    arguments = parse([word for word in words if word not in places], Arguments)
+    places, rest = split_paths(words, Arguments)
+    arguments = parse(rest, Arguments)
     if not 0 <= arguments.port < 65536:
         raise SettingsError(f"port={arguments.port}: must be 0 to 65535")
     if not arguments.every >= 0.2:
@@ -58,7 +60,7 @@ def main(words: Sequence[str]) -> int:
         if (error.name or "").split(".")[0] not in ("dash", "plotly", "flask"):
             raise
         raise SettingsError(
-            f"the dashboard needs {error.name}, which is not installed: pip install 'mtrl-surgery[dashboard]'"
+            f"the dashboard needs {error.name}, which is not installed: {install('dashboard')}"
         ) from error
     from mtrl_surgery.commands.report_vision import judge
 

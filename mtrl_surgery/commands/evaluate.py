@@ -2,12 +2,9 @@
 
 usage: mtrl-surgery evaluate checkpoint=runs/<run> [episodes=50] [protocol=metaworld_plus] [workers=4] [env.KEY=VALUE]
 
-checkpoint  a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>
-episodes    a task; the mtrl protocol plays one
-protocol    metaworld_plus | mtrl | suite; left out: the run's own
-workers     processes that share the tasks; left out: one a core
-seed        of the evaluation's streams; left out: the run's own
-env.KEY     another environment for the same tasks, say env.goal_seed=1 for goals the run never saw
+{keys}
+  env.KEY=VALUE                       another environment for the same tasks, such as env.goal_seed=1
+                                      for goals that the run never saw
 
 Actions are deterministic and episodes whole. Prints both definitions of success, at any step and at the last step, and
 writes runs/<run>/evaluation-<step>-<protocol>.json.
@@ -23,13 +20,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.resuming import asked_for
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.program import TRAIN, compose, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
 from mtrl_surgery.runs.durable import write_text
@@ -50,17 +48,19 @@ if TYPE_CHECKING:
 class Arguments:
     """The command's keys."""
 
-    checkpoint: str = ""
-    episodes: int = 50
-    protocol: str | None = None
-    workers: int | None = None
-    seed: int | None = None
+    checkpoint: Annotated[
+        str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
+    ] = ""
+    episodes: Annotated[int, "a task; the mtrl protocol plays one"] = 50
+    protocol: Annotated[str | None, "metaworld_plus | mtrl | suite; null: the run's own"] = None
+    workers: Annotated[int | None, "processes that share the tasks; null: one a core"] = None
+    seed: Annotated[int | None, "of the evaluation's streams; null: the run's own"] = None
 
 
 def main(words: Sequence[str]) -> int:
     """Evaluate, print the table, write the JSON."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
     env_words = [word for word in words if word.startswith(("env=", "env."))]
     arguments = parse([word for word in words if word not in env_words], Arguments)

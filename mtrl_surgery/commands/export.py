@@ -2,9 +2,7 @@
 
 usage: mtrl-surgery export checkpoint=runs/<run> [out=FOLDER] [format=torchscript]
 
-checkpoint  a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>
-out         a new folder; left out: runs/<run>/export-<n>
-format      torchscript | onnx | torchscript,onnx
+{keys}
 
 Writes policy.safetensors (the tensors), policy.json (tasks, spaces, normalisation, layers), and policy.pt or
 policy.onnx: (observations [N, O] float32, tasks [N] int64) -> deterministic actions [N, A] in [-1, 1].
@@ -18,11 +16,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint
+from mtrl_surgery.installing import install
 from mtrl_surgery.runs.durable import remove, write_text
 from mtrl_surgery.settings import settings_from_mapping
 
@@ -39,15 +39,17 @@ VERSION = 1
 class Arguments:
     """The command's keys."""
 
-    checkpoint: str = ""
-    out: str | None = None
-    format: str = "torchscript"
+    checkpoint: Annotated[
+        str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
+    ] = ""
+    out: Annotated[str | None, PATH, "a new folder; null: runs/<run>/export-<n>"] = None
+    format: Annotated[str, "torchscript | onnx | torchscript,onnx"] = "torchscript"
 
 
 def main(words: Sequence[str]) -> int:
     """Write the folder, and name its files."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
     arguments = parse(words, Arguments)
     if not arguments.checkpoint:
@@ -56,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     for name in formats:
         check_choice("format", name, FORMATS)
     if "onnx" in formats and importlib.util.find_spec("onnx") is None:
-        raise SettingsError('format=onnx needs the package onnx: pip install "mtrl-surgery[export]"')
+        raise SettingsError(f"format=onnx needs onnx, which is not installed: {install('export')}")
 
     run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
     settings = settings_from_mapping(run.config(), run.path / "config.yaml")

@@ -6,8 +6,10 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.methods.registry import METHODS, TRAITS, MethodEntry
 
 Ratios = Mapping[str, Mapping[int, str]]
@@ -18,8 +20,8 @@ Ratios = Mapping[str, Mapping[int, str]]
 class PageArguments:
     """Options of `methods page=`."""
 
-    page: str = "docs/methods/README.md"
-    ratios: str = "docs/methods/ratios.csv"
+    page: Annotated[str, PATH, "the page to write"] = "docs/methods/README.md"
+    ratios: Annotated[str, PATH, "what `bench methods csv=` wrote"] = "docs/methods/ratios.csv"
 
 
 def write_page(arguments: PageArguments) -> int:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from mtrl_surgery.cli import composition
 from mtrl_surgery.settings import METHOD_KEYS, TrainSettings, to_settings
+from mtrl_surgery.sweeps.options import SweepOptions
 
 TRAIN = composition.Program(
     name="mtrl-surgery train",
@@ -18,6 +19,7 @@ TRAIN = composition.Program(
     schema=TrainSettings,
     methods=METHOD_KEYS,
     optional=(*METHOD_KEYS[1:], "experiment"),
+    beside={"sweep": SweepOptions},
 )
 
 

@@ -2,19 +2,7 @@
 
 usage: mtrl-surgery record checkpoint=runs/<run> [tasks=[reach-v3,...]] [episodes=1] [camera=corner2] [format=mp4,gif]
 
-checkpoint  a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>
-tasks       names of the run's tasks; left out: all
-episodes    a task, one after the other
-protocol    metaworld_plus | mtrl | suite; left out: the run's own
-seed        of the evaluation's streams; left out: the run's own
-size        width and height of a frame in pixels, [480,480]
-every       steps from one frame to the next, 4; half as many frames take half the time
-fps         frames a second of the videos, 20: with every=4 Meta-World plays at its real speed
-camera      Meta-World's: corner2, corner, corner3, corner4, topview, behindGripper, gripperPOV
-format      mp4, gif or mp4,gif
-mosaic      true | false
-out         where the recording's folder goes; left out: runs/<run>/videos
-workers     processes that share the tasks; left out: one a core
+{keys}
 
 The episodes are those of `evaluate`: deterministic and whole. The files go to <out>/step-<n>/, or step-<n>-2 and so on
 where that is taken. Needs the `record` extra and, for MuJoCo, EGL, OSMesa or GLFW: each is tried.
@@ -28,11 +16,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
 from mtrl_surgery.runs.durable import remove, write_text
 from mtrl_surgery.settings import TrainSettings, settings_from_mapping
@@ -48,25 +37,31 @@ if TYPE_CHECKING:
 class Arguments:
     """The command's keys."""
 
-    checkpoint: str = ""
-    tasks: list[str] = dataclasses.field(default_factory=list)
-    episodes: int = 1
-    protocol: str | None = None
-    seed: int | None = None
-    size: list[int] = dataclasses.field(default_factory=lambda: [480, 480])
-    every: int = 4
-    fps: float = 20.0
-    camera: str | None = None
-    format: str = "mp4,gif"
-    mosaic: bool = True
-    out: str | None = None
-    workers: int | None = None
+    checkpoint: Annotated[
+        str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
+    ] = ""
+    tasks: Annotated[list[str], "names of the run's tasks; []: all"] = dataclasses.field(default_factory=list)
+    episodes: Annotated[int, "a task, one after the other"] = 1
+    protocol: Annotated[str | None, "metaworld_plus | mtrl | suite; null: the run's own"] = None
+    seed: Annotated[int | None, "of the evaluation's streams; null: the run's own"] = None
+    size: Annotated[list[int], "width and height of a frame in pixels"] = dataclasses.field(
+        default_factory=lambda: [480, 480]
+    )
+    every: Annotated[int, "steps from one frame to the next; half as many frames take half the time"] = 4
+    fps: Annotated[float, "frames a second of the videos: with every=4 Meta-World plays at its real speed"] = 20.0
+    camera: Annotated[
+        str | None, "Meta-World's: corner2, corner, corner3, corner4, topview, behindGripper, gripperPOV; null: corner2"
+    ] = None
+    format: Annotated[str, "mp4 | gif | mp4,gif"] = "mp4,gif"
+    mosaic: Annotated[bool, "also one video of all tasks"] = True
+    out: Annotated[str | None, PATH, "where the recording's folder goes; null: runs/<run>/videos"] = None
+    workers: Annotated[int | None, "processes that share the tasks; null: one a core"] = None
 
 
 def main(words: Sequence[str]) -> int:
     """Film, print the table, name the files."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
     arguments = parse(words, Arguments)
     _check(arguments)

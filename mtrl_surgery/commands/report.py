@@ -4,14 +4,8 @@ usage: mtrl-surgery report runs [RUN ...] [out=report.html] [KEY=VALUE ...]
 
 RUN         run folders, folders of run folders at any depth, or patterns such as 'runs/mt10_*'; reinforcement learning
             and supervised runs alike; runs of the same tasks are compared, others have a chapter each
-out         the HTML file; its parts go to the folder of the same name, report/
-title       over the page; left out: what was named
-success     any | last: whether an episode counts that succeeded at any step, or only at its last one
-aggregate   over seeds and tasks: iqm (the interquartile mean) | mean | median
-last        how many evaluations the mean of the last ones takes
-confidence  of all intervals
-published   whose numbers to lay beside: mt10 | mt25 | mt50 | none; left out: those of the runs' own benchmark
-png, parts  png=false leaves out the pictures, parts=false the whole folder
+
+{keys}
 
 Nothing is changed in the run folders; runs may still be running.
 """
@@ -23,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.words import PATH, split_paths
 
 if TYPE_CHECKING:
     from mtrl_surgery.reports.report import Chapter
@@ -39,27 +34,28 @@ _MOST_STEPS = 240
 class Arguments:
     """Options of `report`."""
 
-    out: str = "report.html"
-    title: str = ""
-    success: str = "any"
-    aggregate: str = "iqm"
-    last: int = 5
-    confidence: float = 0.95
-    published: str = ""
-    png: bool = True
-    parts: bool = True
+    out: Annotated[str, PATH, "the HTML file; its parts go to the folder of the same name, report/"] = "report.html"
+    title: Annotated[str, "over the page; left out: what was named"] = ""
+    success: Annotated[
+        str, "any | last: whether an episode counts that succeeded at any step, or only at its last one"
+    ] = "any"
+    aggregate: Annotated[str, "over seeds and tasks: iqm (the interquartile mean) | mean | median"] = "iqm"
+    last: Annotated[int, "how many evaluations the mean of the last ones takes"] = 5
+    confidence: Annotated[float, "of all intervals"] = 0.95
+    published: Annotated[
+        str, "whose numbers to lay beside: mt10 | mt25 | mt50 | none; left out: those of the runs' own benchmark"
+    ] = ""
+    png: Annotated[bool, "false leaves out the pictures"] = True
+    parts: Annotated[bool, "false leaves out the whole folder of parts"] = True
 
 
 def main(words: Sequence[str]) -> int:
     """Read the runs, write the page and its parts, say where."""
     if not words or wants_help(words):
-        print(usage(__doc__))
+        print(usage(__doc__, Arguments))
         return 0
-    paths = [word for word in words if "=" not in word or os.path.exists(word)]
-    # A title is taken as it is typed: "Report: three tasks" would be read as a mapping.
-    titles = [word.removeprefix("title=") for word in words if word.startswith("title=")]
-    arguments = parse([w for w in words if w not in paths and not w.startswith("title=")], Arguments)
-    arguments.title = titles[-1] if titles else ""
+    paths, rest = split_paths(words, Arguments)
+    arguments = parse(rest, Arguments)
     from mtrl_surgery.commands.report_vision import judge, paper_tables
     from mtrl_surgery.reports.benchmarks import SUCCESSES, benchmarks
     from mtrl_surgery.reports.page import page

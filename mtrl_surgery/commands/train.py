@@ -50,6 +50,7 @@ FREE = (
     "checkpoint.",
     "logger.",
     "diagnostics.",
+    "plugins",
 )
 """Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
 come, never what was done; whoever moves a run to another machine needs them."""

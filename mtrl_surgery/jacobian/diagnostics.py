@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 
 class DiagnosticsError(ValueError):
@@ -13,8 +14,10 @@ class DiagnosticsError(ValueError):
 class DiagnosticsConfig:
     """Looks at the task gradients: angles, lengths, curvature. They change nothing but the metrics."""
 
-    every: int = 100  # updates between two looks; 0: none
-    curvature: bool = True  # also the multi-task curvature: four more backward passes a look, two for each network
+    every: Annotated[int, "updates between two looks; 0: none"] = 100
+    curvature: Annotated[
+        bool, "also the multi-task curvature: four more backward passes a look, two for each network"
+    ] = True
 
     def validate(self) -> None:
         """Check every option.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,8 @@ def _check(key: str, value: Any, rule: Any) -> None:
         raise MethodError(f"{key}={value!r}: choose one of {', '.join(map(str, rule['choices']))}")
     bounds = [(sign, rule[name]) for sign, name in ((">=", "at_least"), (">", "above"), ("<", "below"))]
     for number in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(number, float) and not math.isfinite(number):
+            raise MethodError(f"{key}={value!r}: must be a finite number")
         for sign, bound in bounds:
             if bound is None:
                 continue

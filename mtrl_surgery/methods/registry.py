@@ -14,6 +14,7 @@ from mtrl_surgery.methods.options import gramian as _gramian
 from mtrl_surgery.methods.options import jacobian as _jacobian
 from mtrl_surgery.methods.options import losses as _losses
 from mtrl_surgery.methods.options import torchjd as _torchjd
+from mtrl_surgery.methods.plugins import load_installed
 
 if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
@@ -55,3 +56,6 @@ def make_method(config: MethodConfig, num_tasks: int, seed: int) -> AnyMethod:
     module, _, cls = entry.module.partition(":")
     method: AnyMethod = getattr(importlib.import_module(module), cls)(num_tasks, config, seed)
     return method
+
+
+load_installed()  # last, since those modules import this one

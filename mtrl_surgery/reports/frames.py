@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mtrl_surgery.installing import install
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.labels import flat, method_name
 from mtrl_surgery.reports.records import FILES, Patterns, Record, open_runs
@@ -138,7 +139,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise ReportError(
-            "load_runs gives pandas frames, and pandas is not installed: pip install 'mtrl-surgery[report]'"
-        ) from error
+        raise ReportError(f"load_runs gives pandas frames, and pandas is not installed: {install('report')}") from error
     return pandas

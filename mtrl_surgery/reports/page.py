@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from mtrl_surgery.installing import install
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.figures.base import Part
 from mtrl_surgery.reports.report import Chapter
@@ -68,9 +69,7 @@ def plotly_js() -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ReportError(
-            "the page needs plotly, which is not installed: pip install 'mtrl-surgery[report]'"
-        ) from error
+        raise ReportError(f"the page needs plotly, which is not installed: {install('report')}") from error
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from typing import Annotated
 
+from mtrl_surgery.installing import install
 from mtrl_surgery.runs.errors import RunError
 
 SINKS = ("tensorboard", "wandb", "none")
@@ -14,29 +17,31 @@ WANDB_MODES = ("online", "offline", "disabled")
 class LoggerConfig:
     """Where metrics go besides the run folder, which always has them."""
 
-    name: str = "tensorboard"  # tensorboard | wandb | none
-    project: str = "mtrl-surgery"  # Weights & Biases project
-    entity: str | None = None  # Weights & Biases user or team; null: the account's default
-    mode: str = "online"  # Weights & Biases: online | offline | disabled
-    console: bool = True  # show a line of progress
+    name: Annotated[str, "tensorboard | wandb | none"] = "tensorboard"
+    project: Annotated[str, "Weights & Biases project"] = "mtrl-surgery"
+    entity: Annotated[str | None, "Weights & Biases user or team; null: the account's default"] = None
+    mode: Annotated[str, "Weights & Biases: online | offline | disabled"] = "online"
+    console: Annotated[bool, "show a line of progress"] = True
 
     def validate(self) -> None:
         """Checks every option.
 
         Raises:
-            RunError: An unknown value; names the key and the choices.
+            RunError: An unknown value, or a package that is not installed; names the key and the choices.
         """
         for key, choices in (("name", SINKS), ("mode", WANDB_MODES)):
             if getattr(self, key) not in choices:
                 raise RunError(f"logger.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
+        if self.name == "wandb" and importlib.util.find_spec("wandb") is None:
+            raise RunError(f"logger=wandb needs wandb, which is not installed: {install('wandb')}")
 
 
 @dataclass
 class CheckpointConfig:
     """When checkpoints are written, besides the one at the end and on Ctrl-C and SIGTERM."""
 
-    every: int = 10_000  # vector steps from one checkpoint to the next
-    keep: int = 2  # newest whole checkpoints that stay on disk
+    every: Annotated[int, "vector steps from one checkpoint to the next"] = 10_000
+    keep: Annotated[int, "newest whole checkpoints that stay on disk"] = 2
 
     def validate(self) -> None:
         """Checks every option.

@@ -6,13 +6,32 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, TextIO
 
 _WINDOW_S = 60.0  # rates are over the last minute: long enough to smooth rounds, short enough to be now
 _TTY_EVERY_S = 0.25
 _LOG_EVERY_S = 10.0
+_LEAST_S = 5.0  # a rate over less than this tells nothing of the hours to come
 _CLEAR_LINE = "\r\x1b[2K"
+_PLOT_WIDTH, _PLOT_HEIGHT = 68, 11  # with the axis' numbers less than 80 columns
+
+
+def printable(text: str) -> str:
+    r"""Text of somebody else's (an environment, a foreign error, a name) as a terminal may show it.
+
+    Control characters and what no encoding has become escapes such as `\x1b`; line ends and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+
+
+def say(text: str) -> None:
+    """A line on stderr, printable."""
+    print(printable(text), file=sys.stderr)
 
 
 class Progress:
@@ -27,6 +46,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         unit: str = "steps",
         measure: str = "success",
+        warmup: int = 0,
     ) -> None:
         """Starts counting.
 
@@ -38,7 +58,9 @@ class Progress:
             clock: Seconds.
             unit: What is counted.
             measure: What an evaluation is told by.
+            warmup: Steps before the first update; they are quick, and tell nothing of how long the others take.
         """
+        self._warmup, self._last = warmup, ""
         self._unit, self._measure, self._counts_updates = unit, measure, updates is not None
         self._total, self._stream, self._clock = total, stream or sys.stderr, clock
         self._terminal = self._stream.isatty()
@@ -48,29 +70,41 @@ class Progress:
         self._shown = clock() - self._every if self._terminal else clock()
         self._line_open = False
 
-    def update(self, step: int, updates: int = 0, success: float | None = None) -> None:
+    def update(self, step: int, updates: int = 0) -> None:
         """Tells where the run is; shows it if it is time to.
 
         Args:
             step: Vector steps done.
             updates: Updates done.
-            success: Mean success (or another measure) of the last evaluation, where there is a new one.
         """
         now = self._clock()
         self._points.append((now, step, updates))
         while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
             self._points.popleft()
-        if success is not None:
-            self._success = success
-        if now - self._shown >= self._every:
+        # The last state is `close`'s to show: a log has it once.
+        if now - self._shown >= self._every and (self._terminal or step < self._total):
             self._show(now)
+
+    def evaluated(self, success: float) -> None:
+        """Tells the mean success (or another measure) of the newest evaluation."""
+        self._success = success
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The block's time counts for no rate: nothing is collected or learned in it."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            pause = self._clock() - began
+            self._points = deque((when + pause, step, updates) for when, step, updates in self._points)
 
     def print(self, text: str) -> None:
         """Prints text above the line."""
         if self._line_open:
             self._stream.write(_CLEAR_LINE)
             self._line_open = False
-        self._stream.write(text + "\n")
+        self._stream.write(printable(text) + "\n")
         if self._terminal:
             self._show(self._clock())
         self._stream.flush()
@@ -95,14 +129,21 @@ class Progress:
         """The text of the line."""
         step = self._points[-1][1]
         steps_s, updates_s = self.rates()
-        left = (self._total - step) / steps_s if steps_s > 0 else None
+        rate = f"{steps_s:,.1f}" if steps_s > 0 else "-"
         success = "-" if self._success is None else f"{self._success:.2f}"
         percent = 100.0 * step / self._total if self._total else 100.0
         updates = f"{updates_s:,.1f} updates/s  " if self._counts_updates else ""
         return (
-            f"{step:,}/{self._total:,} {self._unit} ({percent:.1f} %)  {steps_s:,.1f} {self._unit}/s  "
-            f"{updates}{self._measure} {success}  ETA {duration(left)}"
+            f"{step:,}/{self._total:,} {self._unit} ({percent:.1f} %)  {rate} {self._unit}/s  "
+            f"{updates}{self._measure} {success}  ETA {self._eta()}"
         )
+
+    def _eta(self) -> str:
+        end, step, _ = self._points[-1]
+        if step < min(self._warmup, self._total):
+            return "after the warm-up"
+        begin, first, _ = next(point for point in self._points if point[1] >= min(self._warmup, self._total))
+        return duration(time_left(self._total - step, step - first, end - begin))
 
     def _show(self, now: float) -> None:
         self._shown = now
@@ -110,9 +151,47 @@ class Progress:
             columns = shutil.get_terminal_size().columns  # a wrapped line could not be cleared
             self._stream.write(_CLEAR_LINE + self.line()[: columns - 1])
             self._line_open = True
-        else:
-            self._stream.write(self.line() + "\n")
+        elif (line := self.line()) != self._last:
+            self._stream.write(line + "\n")
+            self._last = line
         self._stream.flush()
+
+
+def time_left(left: float, done: float, seconds: float) -> float | None:
+    """Seconds that the rest will take; None where too little is done to tell."""
+    if left <= 0:
+        return 0.0
+    return left * seconds / done if done > 0 and seconds >= _LEAST_S else None
+
+
+def learning_curve(points: Sequence[tuple[int, float]], measure: str = "success", unit: str = "steps") -> str:
+    """A plot of plain characters, for a terminal of 80 columns.
+
+    Args:
+        points: Steps and the value there, 0 to 1, by step; `*` marks them, `.` goes between.
+        measure: What the values are.
+        unit: What is counted.
+    """
+    first, last = points[0][0], points[-1][0]
+    grid = [[" "] * _PLOT_WIDTH for _ in range(_PLOT_HEIGHT)]
+
+    def draw(step: float, value: float, mark: str) -> None:
+        column = round((step - first) / max(last - first, 1) * (_PLOT_WIDTH - 1))
+        row = round((1.0 - min(max(value, 0.0), 1.0)) * (_PLOT_HEIGHT - 1))
+        grid[row][column] = mark
+
+    for (begin, low), (end, high) in pairwise(points):
+        for part in range(_PLOT_WIDTH):
+            share = part / _PLOT_WIDTH
+            draw(begin + share * (end - begin), low + share * (high - low), ".")
+    for step, value in points:
+        draw(step, value, "*")
+    numbers = {0: "1.0", _PLOT_HEIGHT // 2: "0.5", _PLOT_HEIGHT - 1: "0.0"}
+    lines = [f"{numbers.get(row, ''):>5} |{''.join(cells)}".rstrip() for row, cells in enumerate(grid)]
+    left, right = f"{first:,}", f"{last:,} {unit}"
+    return "\n".join(
+        [measure, *lines, f"      +{'-' * _PLOT_WIDTH}", f"       {left}{right:>{_PLOT_WIDTH - len(left)}}"]
+    )
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -75,10 +75,9 @@ class WandbSink:
         Raises:
             RunError: wandb is not installed, or does not start (no login, no network).
         """
-        try:
-            import wandb
-        except ImportError as error:
-            raise RunError("logger=wandb needs wandb: pip install 'mtrl-surgery[wandb]'") from error
+        config.validate()
+        import wandb
+
         try:
             self._run = wandb.init(
                 project=config.project,

@@ -40,6 +40,8 @@ def composing(program: Program) -> Iterator[None]:
 def expand(program: Program, words: Sequence[str]) -> list[Combination]:
     """Every combination of the words' choices: `a,b`, `range(n)`, `choice(...)`, `glob(...)`. Call it in `composing`.
 
+    A path is one value, whatever it is made of.
+
     The last key varies fastest. A key that is given twice counts as it is given last, as hydra has it.
 
     Raises:
@@ -50,7 +52,12 @@ def expand(program: Program, words: Sequence[str]) -> list[Combination]:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         choices: dict[str, list[str]] = {}
         swept: set[str] = set()
-        for override in parser.parse_overrides(program.without_nulls(words)):
+        for word in program.without_nulls(words):
+            if program.is_path(word):
+                choices.pop(key := word.partition("=")[0], None)
+                choices[key] = [word]
+                continue
+            (override,) = parser.parse_overrides([word])
             key = override.get_key_element()
             choices.pop(key, None)
             swept.discard(key)

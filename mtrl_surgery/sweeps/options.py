@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from mtrl_surgery.cli.arguments import parse
 from mtrl_surgery.cli.schema import check_least
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.sweeps.errors import SweepError
 
 PREFIX = "sweep."
@@ -18,15 +20,21 @@ _SCREENS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "-
 class SweepOptions:
     """How the runs of a sweep are done."""
 
-    cpus: float | None = None  # CPUs that a run holds; null: what its own settings take
-    gpus: float | None = None  # the same of GPUs; a part of one lets several runs share it
-    parallel: int | None = None  # runs at once; null: as many as there is room for
-    retries: int = 3  # times in a row that a run may be lost without a new checkpoint before it counts as failed
-    max_failures: int | None = None  # failed runs after which no other is started; null: all are tried
-    address: str | None = None  # null: a Ray of its own on this machine; HOST:PORT, or auto on a node: join a cluster
-    wait_for_nodes: bool = False  # start although no node has room for a run yet: an autoscaler will bring one
-    folder: str | None = None  # where the sweep keeps its table; null: <out>/.sweeps/<name>
-    report: bool = True  # end with a report on the runs
+    cpus: Annotated[float | None, "CPUs that a run holds; null: what its own settings take"] = None
+    gpus: Annotated[float | None, "the same of GPUs; a part of one lets several runs share it"] = None
+    parallel: Annotated[int | None, "runs at once; null: as many as there is room for"] = None
+    retries: Annotated[
+        int, "times in a row that a run may be lost without a new checkpoint before it counts as failed"
+    ] = 3
+    max_failures: Annotated[int | None, "failed runs after which no other is started; null: all are tried"] = None
+    address: Annotated[
+        str | None, "null: a Ray of its own on this machine; HOST:PORT, or auto on a node: join a cluster"
+    ] = None
+    wait_for_nodes: Annotated[bool, "start although no node has room for a run yet: an autoscaler will bring one"] = (
+        False
+    )
+    folder: Annotated[str | None, PATH, "where the sweep keeps its table; null: <out>/.sweeps/<name>"] = None
+    report: Annotated[bool, "end with a report on the runs"] = True
 
     def validate(self) -> None:
         """Check every option.

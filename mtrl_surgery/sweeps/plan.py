@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +118,7 @@ def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) ->
                 which = f"run {number} of {len(combinations)} ({combination.label})"
                 raise SweepError(f"{which}: {error}") from error
             folder = Path(described.out).absolute() / described.name
-            command = (*trainee.command, *combination.words, *described.words, f"folder={quoted(folder)}")
+            command = (*trainee.command, *combination.words, *described.words, f"folder={folder}")
             plan = RunPlan(combination.label, folder, command, _asked(described.need, options), described.measure)
             if folder in taken:
                 raise SweepError(
@@ -163,15 +162,6 @@ def settled(settings: S, validate: Callable[[S], None], resolve: Callable[[S], S
     if here or device != "cuda":
         return resolve(settings)
     return replace(resolve(replace(settings, device="cpu")), device=device)
-
-
-def quoted(path: Path) -> str:
-    """A path as hydra reads it back, whatever characters it has."""
-    if re.fullmatch(r"[\w./-]+", str(path), re.ASCII):
-        return str(path)
-    # Hydra reads a backslash as one, unless a quote follows.
-    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), str(path))
-    return f"'{text}'"
 
 
 def _asked(need: Need, options: SweepOptions) -> Need:

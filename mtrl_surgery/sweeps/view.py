@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from mtrl_surgery.cli.tables import table as text_table
-from mtrl_surgery.runs.console import duration
+from mtrl_surgery.runs.console import duration, printable, time_left
 from mtrl_surgery.runs.folder import LOG
 from mtrl_surgery.sweeps.folder import STATES, Entry, Table
 from mtrl_surgery.sweeps.measure import Measure
@@ -30,8 +30,9 @@ def summary(table: Table, now: float) -> str:
     if table.count("running") == 0:
         return text
     work = sum(entry.share for entry in table.entries)
-    rate = max(0.0, work - table.work) / max(now - table.started, 1e-9)  # runs a second
-    left = (len(table.entries) - work) / rate if rate > 0 else None
+    gained, seconds = max(0.0, work - table.work), max(now - table.started, 1e-9)
+    rate = gained / seconds  # runs a second
+    left = time_left(len(table.entries) - work, gained, seconds)
     return f"{text}  {3600 * rate:,.1f} runs/h  ETA {duration(left)}"
 
 
@@ -43,7 +44,7 @@ def rows(entries: Sequence[Entry], now: float) -> str:
 def failures(table: Table) -> list[str]:
     """A line for each run that failed: why, and where its log is."""
     return [
-        f"failed: {entry.label}: {entry.note}\n        {entry.path / LOG}"
+        printable(f"failed: {entry.label}: {entry.note}\n        {entry.path / LOG}")
         for entry in table.entries
         if entry.state == "failed"
     ]
@@ -83,7 +84,7 @@ def told(entry: Entry) -> str:
         again = f", attempt {entry.attempts}" if entry.attempts > 1 else ""
         return f"running  {entry.label}  (on {entry.where}{again}, from {_progress(entry)})"
     note = f"  {entry.note}" if entry.note else ""
-    return f"{entry.state:<8} {entry.label}  {duration(entry.seconds)}{note}"
+    return printable(f"{entry.state:<8} {entry.label}  {duration(entry.seconds)}{note}")
 
 
 def _row(entry: Entry, now: float) -> tuple[str, ...]:

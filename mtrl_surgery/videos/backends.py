@@ -39,11 +39,15 @@ class RenderingError(RuntimeError):
     """Nothing can be drawn on this machine, or the drawing failed."""
 
 
+class MissingError(RenderingError, ValueError):
+    """What drawing or encoding needs is not installed: there is nothing wrong with the run."""
+
+
 def find_backend(backends: Sequence[str] = BACKENDS) -> str:
     """The first value of MUJOCO_GL with which a sphere is drawn; one that the user has set is the only one tried.
 
     Raises:
-        RenderingError: None works; says why for each, and what to install.
+        MissingError: None works; says why for each, and what to install.
     """
     chosen = os.environ.get("MUJOCO_GL")
     failures = {}
@@ -54,7 +58,7 @@ def find_backend(backends: Sequence[str] = BACKENDS) -> str:
         failures[backend] = problem
     reasons = "".join(f"\n  MUJOCO_GL={backend}: {problem}" for backend, problem in failures.items())
     hint = "; or unset MUJOCO_GL, so that the others are tried" if chosen else ""
-    raise RenderingError(f"MuJoCo cannot draw on this machine:{reasons}\n{ADVICE}{hint}")
+    raise MissingError(f"MuJoCo cannot draw on this machine:{reasons}\n{ADVICE}{hint}")
 
 
 def try_backend(backend: str) -> str | None:

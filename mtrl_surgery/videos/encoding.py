@@ -11,22 +11,22 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from mtrl_surgery.videos.backends import RenderingError
+from mtrl_surgery.installing import install
+from mtrl_surgery.videos.backends import MissingError, RenderingError
 
 FORMATS: Final = ("mp4", "gif")
 _GIF_SIDE = 640  # a GIF has no motion compensation: at full size it would be tens of megabytes
 _GIF_FPS = 10
-_MISSING = 'videos need imageio-ffmpeg: pip install "mtrl-surgery[record]"'
 
 
 def check_encoder() -> None:
     """Fail before any work does.
 
     Raises:
-        RenderingError: imageio-ffmpeg is not installed.
+        MissingError: imageio-ffmpeg is not installed.
     """
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise RenderingError(_MISSING)
+        raise MissingError(f"videos need imageio-ffmpeg, which is not installed: {install('record')}")
 
 
 class VideoFile:

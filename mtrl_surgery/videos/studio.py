@@ -52,8 +52,9 @@ def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | 
         while waiting:
             finished, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
             done += [job.result() for job in finished]
-            success = np.mean([row.successes_any / row.episodes for row in done]) if done else None
-            progress.update(frames.value, success=None if success is None else float(success))
+            if done:
+                progress.evaluated(float(np.mean([row.successes_any / row.episodes for row in done])))
+            progress.update(frames.value)
         progress.close()
         return [job.result() for job in jobs]
     except BrokenProcessPool as error:

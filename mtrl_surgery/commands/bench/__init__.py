@@ -19,7 +19,8 @@ with its share of the batch, with one that has all of it, for every method, and 
 times them and counts what they tell each other. `chaos` starts several Ray nodes on this machine and a run in each mode
 (sync, async or both), kills or stops a worker, takes away or adds a node every few seconds for duration= seconds, and
 ends with 1 unless the run got over everything, no transition is lost or there twice, and the sync run's rows are those
-of an undisturbed one to the bit. All print a table; `update`, `rollout` and `chunks` write it with the machine's facts
+of an undisturbed one to the bit. `bench NAME --help` lists the
+keys of one. All print a table; `update`, `rollout` and `chunks` write it with the machine's facts
 as JSON into <out>/bench/ (out=runs), `methods` and `chaos` into json=.
 """
 
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, unknown
+from mtrl_surgery.cli.screen import listing, rows_of
 from mtrl_surgery.commands.bench.chaos import ChaosArguments, bench_chaos
 from mtrl_surgery.commands.bench.chunks import ChunksArguments, bench_chunks
 from mtrl_surgery.commands.bench.learners import LearnersArguments, bench_learners
@@ -61,10 +63,15 @@ BENCHES: dict[str, Bench] = {
 
 def main(words: Sequence[str]) -> int:
     """Run one benchmark."""
-    if not words or wants_help(words):
+    if not words or words[0] in ("-h", "--help"):
         print(usage(__doc__))
         return 0
     if words[0] not in BENCHES:
         raise SettingsError(unknown("bench", words[0], BENCHES))
+    if wants_help(words):
+        print(
+            f"usage: mtrl-surgery bench {words[0]} [KEY=VALUE ...]\n\n{listing(rows_of(BENCHES[words[0]].arguments))}"
+        )
+        return 0
     bench = BENCHES[words[0]]
     return bench.run(parse(words[1:], bench.arguments))

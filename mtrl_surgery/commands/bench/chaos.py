@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.chaos_counts import Counts, count
 from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
 from mtrl_surgery.commands.bench.chaos_victims import LEARNER, VICTIMS, Blow, Victim
@@ -37,14 +39,14 @@ WORDS = (
 class ChaosArguments:
     """Options of `bench chaos`."""
 
-    duration: float = 60.0  # seconds of blows, for each mode
-    every: float = 5.0  # seconds between two blows, on average
-    nodes: int = 3  # one CPU each; the head is never lost
-    mode: str = "both"  # sync | async | both
-    learners: int = 1  # from 2 on they are processes of the cluster, and are struck too
-    env: str = "easy3"  # a choice of the train command's env group
-    seed: int = 0  # of the blows and of the run
-    json: str | None = None
+    duration: Annotated[float, "seconds of blows, for each mode"] = 60.0
+    every: Annotated[float, "seconds between two blows, on average"] = 5.0
+    nodes: Annotated[int, "one CPU each; the head is never lost"] = 3
+    mode: Annotated[str, "sync | async | both"] = "both"
+    learners: Annotated[int, "from 2 on they are processes of the cluster, and are struck too"] = 1
+    env: Annotated[str, "a choice of the train command's env group"] = "easy3"
+    seed: Annotated[int, "of the blows and of the run"] = 0
+    json: Annotated[str | None, PATH, "also write the results to this file"] = None
 
 
 @dataclass

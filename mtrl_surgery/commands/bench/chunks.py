@@ -6,9 +6,11 @@ import sys
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 
 
@@ -16,12 +18,14 @@ from mtrl_surgery.commands.bench.common import at_least_one, write_results
 class ChunksArguments:
     """Options of `bench chunks`."""
 
-    tasks: list[str] = field(default_factory=lambda: ["drawer-close-v3", "reach-v3", "handle-press-v3"])
-    steps: list[int] = field(default_factory=lambda: [1, 10, 25, 50, 100, 200])  # vector steps of a chunk
-    workers: int = 1  # of Ray
-    rounds: int = 20  # timed chunks of each length, after one that isn't
-    width: int = 400  # of each of the policy's three hidden layers
-    out: str = "runs"
+    tasks: Annotated[list[str], "Meta-World tasks to play"] = field(
+        default_factory=lambda: ["drawer-close-v3", "reach-v3", "handle-press-v3"]
+    )
+    steps: Annotated[list[int], "vector steps of a chunk"] = field(default_factory=lambda: [1, 10, 25, 50, 100, 200])
+    workers: Annotated[int, "of Ray"] = 1
+    rounds: Annotated[int, "timed chunks of each length, after one that isn't"] = 20
+    width: Annotated[int, "of each of the policy's three hidden layers"] = 400
+    out: Annotated[str, PATH, "the JSON goes to <out>/bench/"] = "runs"
 
 
 def bench_chunks(arguments: ChunksArguments) -> int:

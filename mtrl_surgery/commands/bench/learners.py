@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.commands.bench.processes import together
 from mtrl_surgery.methods.config import MethodError
@@ -31,14 +32,14 @@ OBSERVATION, ACTION = 7, 3
 class LearnersArguments:
     """Options of `bench learners`."""
 
-    learners: list[int] = field(default_factory=lambda: [2, 3])
-    methods: list[str] = field(default_factory=list)  # empty: all
-    tasks: int = 5
-    batch: int = 12  # transitions a task, of all learners together
-    width: int = 16  # of each hidden layer
-    layers: int = 2  # hidden ones
-    updates: int = 3
-    json: str | None = None  # also write the results to this file
+    learners: Annotated[list[int], "numbers of learners to compare with one"] = field(default_factory=lambda: [2, 3])
+    methods: Annotated[list[str], "empty: all"] = field(default_factory=list)
+    tasks: Annotated[int, "how many"] = 5
+    batch: Annotated[int, "transitions a task, of all learners together"] = 12
+    width: Annotated[int, "of each hidden layer"] = 16
+    layers: Annotated[int, "hidden ones"] = 2
+    updates: Annotated[int, "how many, before they are compared"] = 3
+    json: Annotated[str | None, PATH, "also write the results to this file"] = None
 
 
 @dataclass

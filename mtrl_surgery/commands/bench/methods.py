@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, beside, write_results
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.entries import MethodEntry
@@ -36,16 +37,20 @@ OBSERVATION, ACTION = 39, 4  # Meta-World's
 class MethodsArguments:
     """Options of `bench methods`."""
 
-    tasks: list[int] = field(default_factory=lambda: [2, 10, 50])
-    methods: list[str] = field(default_factory=list)  # empty: all
-    batch: int = 128  # transitions a task
-    width: int = 400  # of each of three hidden layers
-    rounds: int = 20  # timed updates of each method, at most
-    seconds: float = 120.0  # time for each number of tasks: no round starts after it, but three are always timed
-    device: str = "auto"
-    threads: int | None = None  # null: all cores
-    json: str | None = None  # also write the results to this file
-    csv: str | None = None  # also write tasks, method, milliseconds, ratio to this file, for `methods ratios=`
+    tasks: Annotated[list[int], "numbers of tasks to try"] = field(default_factory=lambda: [2, 10, 50])
+    methods: Annotated[list[str], "empty: all"] = field(default_factory=list)
+    batch: Annotated[int, "transitions a task"] = 128
+    width: Annotated[int, "of each of three hidden layers"] = 400
+    rounds: Annotated[int, "timed updates of each method, at most"] = 20
+    seconds: Annotated[float, "time for each number of tasks: no round starts after it, but three are always timed"] = (
+        120.0
+    )
+    device: Annotated[str, "auto | cpu | cuda | cuda:N"] = "auto"
+    threads: Annotated[int | None, "null: all cores"] = None
+    json: Annotated[str | None, PATH, "also write the results to this file"] = None
+    csv: Annotated[
+        str | None, PATH, "also write tasks, method, milliseconds, ratio to this file, for `methods ratios=`"
+    ] = None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
@@ -18,25 +19,25 @@ TRANSITION_BYTES = BYTES * (2 * OBSERVATION + ACTION + 1) + 2
 class ModelArguments:
     """Options of `bench model`: what is asked about, then what a stage costs. docs/scaling.md says where from."""
 
-    gpus: int = 8  # learners
-    cores: int = 500  # rollout cores
-    nodes: int = 16  # machines that the rollout cores are on
-    tasks: int = 50
-    copies: int = 1  # environments a task
-    ratio: float = 1.0  # updates a vector step: agent.updates_per_step
-    batch: int = 128  # transitions a task and update
-    width: int = 400  # of three hidden layers
-    chunk: int = 100  # vector steps of a chunk
-    env_rate: float = 3000.0  # environment steps a second of one core, policy included
-    slowest: float = 1800.0  # the same for the slowest task
-    driver_us: float = 2.3  # the driver's CPU time a transition: merge and insert
-    update_gflops: float = 15_000.0  # what the learner's device does of an update's matrix products
-    memory_gb_s: float = 2_000.0  # bandwidth of its memory
-    passes: float = 4.0  # times that the Jacobian is written or read
-    fixed_ms: float = 1.5  # of an update: launches, K x K solving
-    link_gb_s: float = 200.0  # between learners, each way
-    latency_us: float = 30.0  # of one collective
-    network_gb_s: float = 3.0  # into and out of the driver's machine
+    gpus: Annotated[int, "learners"] = 8
+    cores: Annotated[int, "rollout cores"] = 500
+    nodes: Annotated[int, "machines that the rollout cores are on"] = 16
+    tasks: Annotated[int, "how many"] = 50
+    copies: Annotated[int, "environments a task"] = 1
+    ratio: Annotated[float, "updates a vector step: agent.updates_per_step"] = 1.0
+    batch: Annotated[int, "transitions a task and update"] = 128
+    width: Annotated[int, "of three hidden layers"] = 400
+    chunk: Annotated[int, "vector steps of a chunk"] = 100
+    env_rate: Annotated[float, "environment steps a second of one core, policy included"] = 3000.0
+    slowest: Annotated[float, "the same for the slowest task"] = 1800.0
+    driver_us: Annotated[float, "the driver's CPU time a transition: merge and insert"] = 2.3
+    update_gflops: Annotated[float, "what the learner's device does of an update's matrix products"] = 15_000.0
+    memory_gb_s: Annotated[float, "bandwidth of its memory"] = 2_000.0
+    passes: Annotated[float, "times that the Jacobian is written or read"] = 4.0
+    fixed_ms: Annotated[float, "of an update: launches, K x K solving"] = 1.5
+    link_gb_s: Annotated[float, "between learners, each way"] = 200.0
+    latency_us: Annotated[float, "of one collective"] = 30.0
+    network_gb_s: Annotated[float, "into and out of the driver's machine"] = 3.0
 
 
 @dataclass(frozen=True)

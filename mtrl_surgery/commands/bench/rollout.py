@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 
 if TYPE_CHECKING:
@@ -24,12 +25,12 @@ TARGET = 0.9
 class RolloutArguments:
     """Options of `bench rollout`."""
 
-    tasks: list[str] = field(default_factory=list)  # empty: MT10
-    workers: list[int] = field(default_factory=lambda: [1, 2])
-    steps: int = 100  # vector steps of a chunk
-    rounds: int = 10  # timed chunks of each, after one that isn't
-    width: int = 400  # of each of the policy's three hidden layers
-    out: str = "runs"
+    tasks: Annotated[list[str], "empty: MT10"] = field(default_factory=list)
+    workers: Annotated[list[int], "numbers of Ray workers to try"] = field(default_factory=lambda: [1, 2])
+    steps: Annotated[int, "vector steps of a chunk"] = 100
+    rounds: Annotated[int, "timed chunks of each, after one that isn't"] = 10
+    width: Annotated[int, "of each of the policy's three hidden layers"] = 400
+    out: Annotated[str, PATH, "the JSON goes to <out>/bench/"] = "runs"
 
 
 @dataclass(frozen=True)

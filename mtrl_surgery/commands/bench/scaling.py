@@ -7,10 +7,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.commands.bench.learners import build_agent, random_batch, share
 from mtrl_surgery.commands.bench.processes import together
@@ -26,14 +27,14 @@ BYTES = 4  # of a float32
 class ScalingArguments:
     """Options of `bench scaling`."""
 
-    learners: list[int] = field(default_factory=lambda: [1, 2])
-    methods: list[str] = field(default_factory=lambda: ["ls", "cagrad", "samgs"])
-    tasks: int = 10
-    batch: int = 128  # transitions a task, of all learners together
-    width: int = 400  # of each hidden layer
-    layers: int = 3  # hidden ones
-    updates: int = 20  # timed, after three that are not
-    json: str | None = None  # also write the results to this file
+    learners: Annotated[list[int], "numbers of learners to time"] = field(default_factory=lambda: [1, 2])
+    methods: Annotated[list[str], "which to time"] = field(default_factory=lambda: ["ls", "cagrad", "samgs"])
+    tasks: Annotated[int, "how many"] = 10
+    batch: Annotated[int, "transitions a task, of all learners together"] = 128
+    width: Annotated[int, "of each hidden layer"] = 400
+    layers: Annotated[int, "hidden ones"] = 3
+    updates: Annotated[int, "timed, after three that are not"] = 20
+    json: Annotated[str | None, PATH, "also write the results to this file"] = None
 
 
 @dataclass

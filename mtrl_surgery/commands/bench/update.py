@@ -6,10 +6,11 @@ import statistics
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
 
 
@@ -17,14 +18,16 @@ from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_r
 class UpdateArguments:
     """Options of `bench update`."""
 
-    tasks: int = 10
-    batch: int = 128  # transitions a task
-    width: int = 400  # of each of three hidden layers
-    updates: int = 20  # timed updates of each method
-    methods: list[str] = field(default_factory=lambda: ["ls", "samgs", "pcgrad", "cagrad"])
-    device: str = "auto"
-    threads: int | None = None
-    out: str = "runs"
+    tasks: Annotated[int, "how many"] = 10
+    batch: Annotated[int, "transitions a task"] = 128
+    width: Annotated[int, "of each of three hidden layers"] = 400
+    updates: Annotated[int, "timed updates of each method"] = 20
+    methods: Annotated[list[str], "which to time; the first is what the others are compared with"] = field(
+        default_factory=lambda: ["ls", "samgs", "pcgrad", "cagrad"]
+    )
+    device: Annotated[str, "auto | cpu | cuda | cuda:N"] = "auto"
+    threads: Annotated[int | None, "CPU threads; null: all cores"] = None
+    out: Annotated[str, PATH, "the JSON goes to <out>/bench/"] = "runs"
 
 
 def bench_update(arguments: UpdateArguments) -> int:
