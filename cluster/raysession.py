@@ -78,9 +78,7 @@ class RaySession:
             _ray().init(**options)
         except Exception as error:
             _ray().shutdown()
-            raise ClusterFailure(
-                f"Ray does not start on this machine: {error} (cluster=inline does without it)"
-            ) from error
+            raise ClusterFailure(f"Ray does not start on this machine: {error}") from error
 
     @property
     def on_this_machine(self) -> bool:

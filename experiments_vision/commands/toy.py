@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from omegaconf import DictConfig
 from experiments_vision.toy.config import ToySettings, published, validate
 from mtrl_surgery.cli.composition import Program, run_all
 from mtrl_surgery.cli.schema import typed
+from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.folder import RunFolder
 
 TOY = Program(
@@ -65,7 +65,7 @@ def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
         run.finish("finished")
     print(markdown(result))
     spent = ", ".join(f"{one.config.name} {one.seconds:.1f}" for one in result.runs)
-    print(f"{run.path}: finished; seconds of one core: {spent}", file=sys.stderr)
+    say(f"{run.path}: finished; seconds of one core: {spent}")
     return run.path
 
 

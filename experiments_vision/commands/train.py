@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,9 @@ from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
 from mtrl_surgery.cli.composition import Program, run_all
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
+from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.shell import command, typed
 from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run
 
 if TYPE_CHECKING:
@@ -113,7 +114,11 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
         raise
     trainer.run(checkpoint)
     if run is not None:
-        print(f"{run.path}: finished; `python -m experiments_vision table {run.path}` shows it", file=sys.stderr)
+        path = typed(run.path)
+        say(
+            f"{run.path}: finished; its numbers: {command('experiments_vision', 'table', path)}; "
+            f"its curves: {command('mtrl_surgery', 'report', path)}"
+        )
 
 
 def _resumed(config: DictConfig, overrides: Sequence[str]) -> VisionSettings:
@@ -128,8 +133,7 @@ def _plain(config: Any) -> Mapping[str, Any]:
 
 def _announce(run: RunFolder, settings: VisionSettings, team: Team) -> None:
     processes = f", {team.size} processes" if team.size > 1 else ""
-    print(
+    say(
         f"{run.path}: {settings.method.name} with {settings.model} on {settings.dataset.name}, "
         f"{settings.epochs} epochs on {settings.device} ({settings.threads} threads{processes})",
-        file=sys.stderr,
     )

@@ -20,7 +20,7 @@ from experiments_vision.data.config import DataConfig
 from experiments_vision.data.scan import scan
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
-from mtrl_surgery.installing import install
+from mtrl_surgery.shell import install
 
 try:
     from PIL import Image

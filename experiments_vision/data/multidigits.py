@@ -20,7 +20,7 @@ from experiments_vision.contract import Place, Split, Targets
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault, stream
 from experiments_vision.errors import VisionError
-from mtrl_surgery.installing import install
+from mtrl_surgery.shell import install
 
 CANVAS: Final = 12
 PAIRS: Final[dict[Split, int]] = {"train": 20_000, "val": 2_000, "test": 4_000}

@@ -26,7 +26,7 @@ from experiments_vision.data.qm9_raw import (
 )
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
-from mtrl_surgery.installing import install
+from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch

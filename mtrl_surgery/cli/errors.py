@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from mtrl_surgery.installing import activate, install, python
 from mtrl_surgery.runs.console import printable
+from mtrl_surgery.shell import activate, install, python
 
 OURS = ("agents", "cluster", "envs", "experiments_vision", "mtrl_surgery")
 """Packages whose exceptions explain themselves: a ValueError blames what was asked for, any other the run."""

@@ -22,7 +22,7 @@ from typing import Annotated
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.words import split_paths
-from mtrl_surgery.installing import install
+from mtrl_surgery.shell import install
 
 
 @dataclass
@@ -50,10 +50,9 @@ def main(words: Sequence[str]) -> int:
         raise SettingsError(f"every={arguments.every}: must be at least 0.2 seconds")
     from mtrl_surgery.dashboard.following import Follower
     from mtrl_surgery.dashboard.roots import Roots
-    from mtrl_surgery.dashboard.serving import is_loopback, listen, serve
+    from mtrl_surgery.dashboard.serving import address_of, listen, serve
 
     roots = Roots(places)
-    local = is_loopback(arguments.host)
     try:
         from mtrl_surgery.dashboard.app import make_app
     except ImportError as error:
@@ -66,9 +65,9 @@ def main(words: Sequence[str]) -> int:
 
     listening = listen(arguments.host, arguments.port)
     follower = Follower(roots, judge, arguments.every)
-    app = make_app(follower, anywhere=not local)
+    shown, local = address_of(listening)
+    app = make_app(follower, host=shown if local else None)
     port = listening.getsockname()[1]
-    shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     if not local:
         print(
             f"warning: host={arguments.host}: whoever reaches port {port} of this machine can read the runs below "

@@ -22,9 +22,9 @@ from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint
-from mtrl_surgery.installing import install
 from mtrl_surgery.runs.durable import remove, write_text
 from mtrl_surgery.settings import settings_from_mapping
+from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
     from envs.suite import TaskSuite

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
+from mtrl_surgery.cli.words import path_of
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import SweepFolder, find
 from mtrl_surgery.sweeps.view import status
@@ -33,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     check_choice("action", words[0], ACTIONS)
     if len(words) > 2:
         raise SweepError(f"{words[2]!r} is one word too many: sweep {words[0]} [FOLDER]")
-    folder = find(words[1] if len(words) > 1 else None)
+    folder = find(path_of(words[1]) if len(words) > 1 else None)
     return _status(folder) if words[0] == "status" else _stop(folder)
 
 

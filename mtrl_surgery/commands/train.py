@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import yaml
 from omegaconf import DictConfig
@@ -17,8 +17,10 @@ from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.console import learning_curve, say
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.jsonl import read_rows
 from mtrl_surgery.runs.signals import exit_when_told
 from mtrl_surgery.settings import (
     TrainSettings,
@@ -28,6 +30,7 @@ from mtrl_surgery.settings import (
     to_settings,
     validate,
 )
+from mtrl_surgery.shell import command, typed
 from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 FREE = (
@@ -140,10 +143,9 @@ def _go_on(path: Path, settings: TrainSettings, lost: LearnerLost) -> tuple[RunF
     run.health.write(
         {"step": step, "time": round(time.time(), 3), "event": "learners restarted", **redone, "reason": str(lost)}
     )
-    print(
+    say(
         f"{path}: {lost}; a new group goes on at step {step:,} and does {redone['redone_steps']:,} vector steps and "
         f"{redone['redone_updates']:,} updates again",
-        file=sys.stderr,
     )
     return run, checkpoint
 
@@ -161,20 +163,34 @@ def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | 
         run.finish("interrupted")
         raise
     last = trainer.run(checkpoint)
-    print(f"{run.path}: finished; evaluate checkpoint={run.path} tests {last.name} once more", file=sys.stderr)
+    _tell(run, last)
+
+
+def _tell(run: RunFolder, last: Path) -> None:
+    """The learning curve so far, and the commands for more."""
+    rates: dict[int, list[float]] = {}
+    for row in read_rows(run.path / "evaluations.jsonl"):
+        rates.setdefault(row["step"], []).append(row["successes_any"] / row["episodes"])
+    if len(rates) > 1:
+        points = [(step, fmean(found)) for step, found in sorted(rates.items())]
+        say(learning_curve(points, "mean success of all tasks, at any step of an episode"))
+    path = typed(run.path)
+    say(
+        f"{run.path}: finished\n"
+        f"  curves of every task, as a page: {command('mtrl_surgery', 'report', path)}\n"
+        f"  {last.name} tested once more: {command('mtrl_surgery', 'evaluate', f'checkpoint={path}')}"
+    )
 
 
 def _announce(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | None) -> None:
     tasks, cluster = settings.env.tasks, settings.cluster
     since = "" if checkpoint is None else f", going on at step {checkpoint.step:,}"
-    print(
+    say(
         f"{run.path}: {method_label(settings)} on {len(tasks)} tasks of {settings.env.name}, "
         f"{settings.agent.name} on {settings.device} ({settings.threads} threads), cluster {cluster.kind}{since}",
-        file=sys.stderr,
     )
     if settings.agent.warmup_steps >= settings.total_steps:
-        print(
+        say(
             f"note: nothing will be learned, since agent.warmup_steps={settings.agent.warmup_steps} lasts for all "
             f"total_steps={settings.total_steps}",
-            file=sys.stderr,
         )

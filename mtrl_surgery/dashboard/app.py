@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from dash import Dash
+from flask import abort, request
 
 from mtrl_surgery.dashboard.callbacks import register
 from mtrl_surgery.dashboard.following import Follower
@@ -34,13 +36,14 @@ _PAGE = """<!doctype html>
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
-def make_app(follower: Follower, anywhere: bool = False) -> Dash:
+def make_app(follower: Follower, host: str | None) -> Dash:
     """The application; its `server` is a WSGI application.
 
     Args:
         follower: Whose runs it shows; started by the caller.
-        anywhere: Whether it may be asked for by any host name. Otherwise by this machine's own alone: a page of a
-            stranger that has its own name lead to 127.0.0.1 is refused.
+        host: The loopback address that it is served on, as a browser names it. Then it must be asked for by that or
+            another name of this machine's own: a page of a stranger that has its own name lead here is refused. None:
+            it may be asked for by any name.
     """
     app = Dash(
         __name__,
@@ -55,9 +58,14 @@ def make_app(follower: Follower, anywhere: bool = False) -> Dash:
     app.index_string = _PAGE.format(style=style, theme=app.get_asset_url("theme.js"))
     app.layout = layout(str(follower.roots))
     register(app, Desk(follower))
-    if not anywhere:
-        app.server.config["TRUSTED_HOSTS"] = list(_LOCAL)
     policy = _policy(app)
+
+    @app.server.before_request  # type: ignore[untyped-decorator]
+    def refuse_strangers() -> None:
+        # Werkzeug's own TRUSTED_HOSTS cuts names at the first colon, and with it every IPv6 address.
+        asked = re.sub(r":\d*$", "", request.headers.get("Host", "")).lower()
+        if host is not None and asked not in (host, *_LOCAL):
+            abort(400)
 
     @app.server.after_request  # type: ignore[untyped-decorator]
     def guard(response: Any) -> Any:

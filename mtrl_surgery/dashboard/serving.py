@@ -18,13 +18,17 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ReportError: The port is taken, or the host is none of this machine's.
     """
+    if not host:
+        raise ReportError("host= is empty: name an address, such as 127.0.0.1")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen(64)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, UnicodeError):
+            raise ReportError(f"host={host}: this is no name of a machine") from error
         if error.errno == errno.EADDRINUSE:
             raise ReportError(f"port={port}: already in use on {host}; name another, or port=0 for any") from error
         if error.errno == errno.EACCES:
@@ -33,12 +37,15 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def address_of(listening: socket.socket) -> tuple[str, bool]:
+    """The host that a browser on this machine names in the address, and whether only this machine reaches it."""
+    found = ipaddress.ip_address(str(listening.getsockname()[0]).partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found
+    loopback = found.is_loopback
+    if found.is_unspecified:  # every address of this machine; a browser needs one of them
+        found = ipaddress.ip_address("::1" if found.version == 6 else "127.0.0.1")
+    return f"[{found}]" if found.version == 6 else str(found), loopback
 
 
 def serve(application: Callable[..., Any], listening: socket.socket) -> None:

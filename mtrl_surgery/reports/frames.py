@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mtrl_surgery.installing import install
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.labels import flat, method_name
 from mtrl_surgery.reports.records import FILES, Patterns, Record, open_runs
 from mtrl_surgery.reports.tail import Row
+from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
     import pandas as pd

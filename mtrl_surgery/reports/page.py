@@ -9,11 +9,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from mtrl_surgery.installing import install
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.figures.base import Part
 from mtrl_surgery.reports.report import Chapter
 from mtrl_surgery.reports.tables import Table
+from mtrl_surgery.shell import install
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 

@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Annotated
 
-from mtrl_surgery.installing import install
 from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.shell import install
 
 SINKS = ("tensorboard", "wandb", "none")
 WANDB_MODES = ("online", "offline", "disabled")

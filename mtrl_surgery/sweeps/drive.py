@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -12,9 +14,11 @@ from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.signals import StopSignals
+from mtrl_surgery.shell import command, install, python
 from mtrl_surgery.sweeps.display import Display
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import RAY_LOG, REPORT, Entry, SweepFolder, Table, place_of
@@ -51,6 +55,9 @@ def sweep(trainee: Trainee, words: Sequence[str]) -> int:
     if options.address is None:
         check_room(plans, [this_machine()])
     folder = place_of(plans, options.folder)
+    lacking = [package for package in ("plotly", "pandas") if importlib.util.find_spec(package) is None]
+    if options.report and lacking:
+        say(f"note: there will be no report, which needs {' and '.join(lacking)}: {install('report')}")
     with folder.driving():
         refuse_held(plans)
         table = _begin(trainee, words, plans, folder)
@@ -60,11 +67,11 @@ def sweep(trainee: Trainee, words: Sequence[str]) -> int:
         stopped_by = _do(folder, table, plans, options, display) if table.count("pending") else None
         display.close()
     for line in failures(table):
-        print(line, file=sys.stderr)
-    if options.report and table.count("done"):
+        say(line)
+    if options.report and not lacking and table.count("done"):
         _report(table, folder)
     if stopped_by is not None:
-        print(f"{folder.path}: stopped; the same command goes on with it", file=sys.stderr)
+        say(f"{folder.path}: stopped; to go on: {shlex.join(table.command)}")
         return stopped_by
     return 1 if table.count("failed") else 0
 
@@ -84,7 +91,7 @@ def _begin(trainee: Trainee, words: Sequence[str], plans: Sequence[RunPlan], fol
             entry.attempts, entry.seconds = known.attempts, known.seconds
         entries.append(entry)
     table = Table(
-        command=["python", *trainee.command, *words],
+        command=[python(), *trainee.command, *words],
         cwd=os.getcwd(),
         entries=entries,
         driver=f"process {os.getpid()} on {socket.gethostname()}",
@@ -161,8 +168,7 @@ def _report(table: Table, folder: SweepFolder) -> None:
     words = [f"out={folder.path / REPORT}", f"title=Sweep of {len(done)} runs", *(entry.folder for entry in done)]
     finished = subprocess.run([sys.executable, "-m", "mtrl_surgery", "report", *words], check=False)
     if finished.returncode:
-        print(
-            f"the runs are done, but there is no report (exit code {finished.returncode}); "
-            f"`mtrl-surgery report` with the run folders makes it later",
-            file=sys.stderr,
+        say(
+            f"the runs are done, but there is no report (exit code {finished.returncode}); to make it later: "
+            f"{command('mtrl_surgery', 'report', *words)}"
         )

@@ -74,7 +74,7 @@ def status(table: Table, driver: str | None, stop: bool) -> str:
         parts.append(f"driven by {driver}" + (", which is asked to stop" if stop else ""))
     elif table.count("pending", "stopped", "broken"):
         died = f"its driver ({table.driver}) is not alive; " if table.status == "running" else ""
-        parts.append(f"{died}the same command goes on (in {table.cwd}): {shlex.join(table.command)}")
+        parts.append(f"{died}to go on: cd {shlex.quote(table.cwd)} && {shlex.join(table.command)}")
     return "\n".join(parts)
 
 

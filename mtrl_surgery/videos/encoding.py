@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from mtrl_surgery.installing import install
+from mtrl_surgery.shell import install
 from mtrl_surgery.videos.backends import MissingError, RenderingError
 
 FORMATS: Final = ("mp4", "gif")

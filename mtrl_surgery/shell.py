@@ -1,4 +1,4 @@
-"""What to install where something is missing: a command for the interpreter that runs, in a checkout or outside one."""
+"""Commands that a user pastes into a shell: they name the interpreter that runs, and are quoted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def python() -> str:
-    """The running interpreter as a shell finds it: `python` where that is it, else its path."""
+    """The running interpreter as a shell finds it, not quoted: `python` where that is it, else its path."""
     running = sys.executable or "python"
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         found = os.path.join(folder, "python")
@@ -21,14 +21,34 @@ def python() -> str:
                 return "python"
             break
     here = os.getcwd() + os.sep
-    return shlex.quote(running.removeprefix(here) if running.startswith(here) else running)
+    return running.removeprefix(here)
+
+
+def command(module: str, *words: str) -> str:
+    """`python -m <module> <words>`, quoted.
+
+    Args:
+        module: Such as `mtrl_surgery`.
+        words: As the program is to get them; paths as `typed` gives them.
+    """
+    return shlex.join([python(), "-m", module, *words])
+
+
+def typed(path: str | Path) -> str:
+    """A path as a word of its own or a key's value, so that the program takes it for that path and nothing else."""
+    text = str(path)
+    return (
+        f"./{text}" if text.startswith(("~", "-", "?")) or ("=" in text and not text.startswith(("/", "./"))) else text
+    )
 
 
 def activate() -> str:
-    """`source .venv/bin/activate, or `, where the Makefile has built an environment and another interpreter runs."""
+    """`source .venv/bin/activate, or `: what is better than an installation in a checkout; else nothing."""
     script = _ROOT / ".venv" / "bin" / "activate"
-    if not script.is_file() or Path(sys.prefix) == script.parents[1]:
+    if not (_ROOT / "pyproject.toml").is_file() or Path(sys.prefix) == script.parents[1]:
         return ""
+    if not script.is_file():
+        return f"make -C {shlex.quote(str(_ROOT))} setup, or " if Path.cwd() != _ROOT else "make setup, or "
     return f"source {shlex.quote(os.path.relpath(script) if Path.cwd() == _ROOT else str(script))}, or "
 
 
@@ -41,8 +61,8 @@ def install(extra: str = "") -> str:
     brackets = f"[{extra}]" if extra else ""
     if (_ROOT / "pyproject.toml").is_file():
         where = "." if Path.cwd() == _ROOT else str(_ROOT)
-        return f"{python()} -m pip install -e {shlex.quote(where + brackets)}"
-    return f"{python()} -m pip install {' '.join(map(shlex.quote, _packages(extra)))}"
+        return command("pip", "install", "-e", where + brackets)
+    return command("pip", "install", *_packages(extra))
 
 
 def _packages(extra: str) -> list[str]:
