@@ -16,6 +16,7 @@ from agents.sac import SACLearner
 from agents.streams import Stream, stream_seed
 from cluster.assembly import make_collector, make_learners, make_session, make_trainer
 from cluster.collect import CollectSpec
+from cluster.config import ClusterFailure
 from cluster.driver import Parts, Trainer
 from cluster.gauges import GaugeLabels, Gauges
 from cluster.limiter import UpdateLimiter
@@ -24,7 +25,7 @@ from cluster.schedule import Schedule
 from envs.metaworld_suite import TASK_LISTS
 from envs.suite import TaskSuite, build_suite
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.devices import check_memory, resolve_device, resolve_threads
 from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.base import Method
 from mtrl_surgery.methods.plugins import load
@@ -60,6 +61,39 @@ def resolve(settings: TrainSettings) -> TrainSettings:
         evaluation=dataclasses.replace(settings.evaluation, protocol=protocol),
         device=resolve_device(settings.device),
         threads=resolve_threads(settings.threads, update_flops(build_problem(suite), agent_config(settings))),
+    )
+
+
+def check_room(settings: TrainSettings) -> None:
+    """Refuse a run that this machine has no memory for.
+
+    Args:
+        settings: Resolved ones.
+
+    Raises:
+        SettingsError: Names the setting that takes most, and the sizes.
+    """
+    agent, env, suite = agent_config(settings), settings.env, build_suite(settings.env)
+    problem = build_problem(suite)
+    tasks, learners = problem.num_tasks, settings.learner.num
+    actor, critic = (
+        sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes(problem, agent)))
+        for sizes in (actor_sizes, critic_sizes)
+    )
+    transition = 4 * (2 * problem.observation_dim + problem.action_dim + 2)
+    # Weights, targets, two moments of Adam, the direction, and the gradients of every task.
+    networks = 4 * (5 + tasks) * (actor + agent.critics * critic)
+    # What the backward pass keeps of one network at a time.
+    activations = 4 * tasks * agent.batch_size * sum(agent.hidden_sizes) * agent.critics
+    chunk = 2 * transition * tasks * env.copies * settings.cluster.chunk_steps
+    check_memory(
+        {
+            f"agent.replay_capacity={agent.replay_capacity}": transition * tasks * agent.replay_capacity,
+            f"agent.hidden_sizes={agent.hidden_sizes} with agent.critics={agent.critics}": networks * learners,
+            f"agent.batch_size={agent.batch_size}": activations + transition * tasks * agent.batch_size,
+            f"env.copies={env.copies} with cluster.chunk_steps={settings.cluster.chunk_steps}": chunk,
+        },
+        settings.device,
     )
 
 
@@ -107,7 +141,12 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     shows = settings.logger.console
     progress = Progress(settings.total_steps, start, updates, warmup=warmup) if shows else None
     store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
-    session = make_session(settings.cluster, len(suite.tasks))
+    try:
+        session = make_session(settings.cluster, len(suite.tasks))
+    except ClusterFailure as error:
+        if settings.cluster.kind != "local" or settings.learner.num > 1:
+            raise
+        raise ClusterFailure(f"{error} (cluster=inline does without Ray)") from error
     try:
         learner = make_learners(
             partial(build_learner, settings, suite),

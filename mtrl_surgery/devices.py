@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -48,3 +51,37 @@ def resolve_threads(threads: int | None, update_flops: float = 0.0) -> int:
 def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a process can still take: of the GPU, or of this machine and the group that the process is in."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = [1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))]
+    with suppress(OSError, ValueError):  # no group, or one without a limit
+        group = Path("/sys/fs/cgroup")
+        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(free)
+
+
+def check_memory(needed: Mapping[str, int], device: str) -> None:
+    """Refuse what has no room.
+
+    Args:
+        needed: Bytes, by the setting that they come from.
+        device: Where.
+
+    Raises:
+        SettingsError: Names the setting that takes most, all it takes together, and what is free.
+    """
+    total, free = sum(needed.values()), free_memory(device)
+    if total > free:
+        most = max(needed, key=lambda setting: needed[setting])
+        where = f"on {device}" if device.startswith("cuda") else "on this machine"
+        raise SettingsError(
+            f"{most}: takes {needed[most] / 1e9:,.1f} GB of memory, the whole run about {total / 1e9:,.1f} GB, and "
+            f"{free / 1e9:,.1f} GB are free {where}"
+        )

@@ -208,11 +208,15 @@ def _evaluate_here(spec: Any, checkpoint: Checkpoint, arguments: Arguments) -> l
 def _evaluate_on_ray(spec: Any, cluster: Any, checkpoint: Checkpoint, arguments: Arguments) -> list[TaskEvaluation]:
     from cluster.assembly import make_collector
     from cluster.collect import EvaluationOrder
+    from cluster.config import ClusterFailure
 
     weights = checkpoint.state["policy_weights"]
     order = EvaluationOrder(checkpoint.step, 0, weights, arguments.episodes, str(arguments.protocol))
     print(f"{len(spec.suite.tasks)} tasks on {cluster.workers} workers", file=sys.stderr)
-    collector = make_collector(spec, cluster)
+    try:
+        collector = make_collector(spec, cluster)
+    except ClusterFailure as error:
+        raise ClusterFailure(f"{error} (workers=1 does without Ray)") from error
     try:
         collector.start(None)
         collector.evaluate(order)

@@ -11,9 +11,11 @@ gradients, a jacobian is the gradients themselves. Choose with `train method=NAM
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
+from mtrl_surgery.cli.screen import WIDTH, as_word, listing
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.commands.methods_page import PageArguments, write_page
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
@@ -31,12 +33,19 @@ def main(words: Sequence[str]) -> int:
 
 
 def overview() -> str:
-    """A row a method."""
+    """A row a method, and below it what it does and its options."""
     rows = [
-        (entry.name, entry.needs, entry.paper, entry.origin, options_in_a_line(entry), entry.summary)
-        for entry in METHODS.values()
+        (", ".join((entry.name, *entry.aliases)), entry.needs, entry.origin, entry.paper) for entry in METHODS.values()
     ]
-    return table(("method", "needs", "paper", "origin", "options", "what it does"), rows)
+    head, rule, *lines = table(("method", "needs", "origin", "paper"), rows).splitlines()
+    shown = [head, rule]
+    for line, entry in zip(lines, METHODS.values(), strict=True):
+        shown.append(line)
+        for text in (entry.summary, options_in_a_line(entry)):
+            shown += textwrap.wrap(
+                text, WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
+            )
+    return "\n".join(shown)
 
 
 def details(entry: MethodEntry) -> str:
@@ -49,12 +58,16 @@ def details(entry: MethodEntry) -> str:
     if not entry.options:
         return f"{head}\n  no options"
     rows = [
-        (f"  {option.name}", option.default, "|".join(map(str, option.choices)), option.summary)
+        (
+            option.name,
+            option.default,
+            option.summary + (f": {' | '.join(map(str, option.choices))}" if option.choices else ""),
+        )
         for option in entry.options
     ]
-    return f"{head}\n\n{table(('  option', 'default', 'choices', 'meaning'), rows)}"
+    return f"{head}\n\n{listing(rows)}"
 
 
 def options_in_a_line(entry: MethodEntry) -> str:
-    """`c=0.4 rescale=0`, or `-`."""
-    return " ".join(f"{option.name}={option.default}".replace(" ", "") for option in entry.options) or "-"
+    """`c=0.4 rescale=0`, or `no options`."""
+    return " ".join(f"{option.name}={as_word(option.default)}" for option in entry.options) or "no options"

@@ -83,11 +83,11 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
     settings = dataclasses.replace(settings, folder=None)  # a folder that is moved must not say where it was
     validate(settings)
-    from mtrl_surgery.assembly import (
-        resolve,
-    )  # torch takes seconds to import: first everything that needs none
+    from mtrl_surgery.assembly import check_room, resolve  # torch takes seconds: first everything that needs none
 
     settings = resolve(settings)
+    if settings.learner.num == 1 or settings.cluster.kind != "ray":  # else the learners are on other machines
+        check_room(settings)
     checkpoint = None
     if config.resume is None and config.folder is not None:
         run = RunFolder.begin(Path(config.folder), settings.to_mapping())

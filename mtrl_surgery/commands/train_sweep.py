@@ -29,6 +29,10 @@ def describe(config: DictConfig, here: bool) -> Description:
         SettingsError, AgentError, ClusterError, EnvError: it makes no sense, or cannot be part of a sweep.
     """
     settings = settled(to_settings(config), validate, _resolved, here)
+    if here:
+        from mtrl_surgery.assembly import check_room
+
+        check_room(settings)
     return Description(
         out=settings.out,
         name=run_name(settings),
