@@ -73,7 +73,7 @@ $(PY):
 # torch goes in first so that TORCH decides and the rest of the dependencies are solved around it.
 $(RUN_STAMP): pyproject.toml | $(PY)
 	$(if $(TORCH),$(PY) -m pip install "$(TORCH)")
-	$(PY) -m pip install -e .
+	$(PY) -m pip install -e ".[dashboard,record,report]"
 	@touch $@
 
 # mtrl pins numpy 1.19 and hydra 1.0; the test that compares with it needs neither.

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mtrl_surgery.surgery import Surgery as Surgery
 
 __version__ = "0.1.0"
+__all__ = ["Surgery", "__version__", "load_runs"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,3 +23,8 @@ def __getattr__(name: str) -> Any:
 
         return Surgery
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What there is, also before it was asked for."""
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtrl_surgery.cli.complaints import explain
-from mtrl_surgery.cli.schema import SettingsError, check_finite
+from mtrl_surgery.cli.schema import SettingsError, check_values, unknown
 from mtrl_surgery.cli.screen import listing, rows_of
 from mtrl_surgery.cli.words import key_in, keys_of, read_text
 
@@ -30,20 +30,26 @@ def parse(words: Sequence[str], schema: type[T]) -> T:
     for word in words:
         if "=" not in word or word.startswith("-"):
             keys = ", ".join(f"{name}=" for name in keys_of(schema))
-            raise SettingsError(f"cannot read '{word}': write KEY=VALUE; choices: {keys}")
-        key = key_in(word, schema)
+            raise SettingsError(f"cannot read {word!r}: write KEY=VALUE; choices: {keys}")
         name, _, value = word.partition("=")
-        if key is not None and key.is_text:
+        key = key_in(word, schema)
+        if key is None:
+            raise SettingsError(unknown("key", name, keys_of(schema)))
+        if key.is_text:
             texts[name] = read_text(name, key, value)
             continue
+        if value.strip() == "???":  # omegaconf's word for a value that is missing
+            raise SettingsError(f"{word}: give a value")
         try:
-            # Hydra's escape: nothing on these command lines refers to another key or to the environment.
-            config = OmegaConf.merge(config, OmegaConf.from_dotlist([word.replace("${", "\\${")]))
+            config = OmegaConf.merge(config, OmegaConf.from_dotlist([word]))
         except YAMLError as error:
-            raise SettingsError(f"cannot read '{word}': the value has quotes or brackets that do not close") from error
+            raise SettingsError(f"cannot read {word!r}: the value has quotes or brackets that do not close") from error
         except OmegaConfBaseException as error:
             raise SettingsError(explain(error, schema) or str(error)) from error
-    parsed = OmegaConf.to_object(config)
+    try:
+        parsed = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise SettingsError(explain(error, schema) or str(error)) from error
     assert isinstance(parsed, schema)
     for name, text in texts.items():
         *parents, last = name.split(".")
@@ -51,7 +57,7 @@ def parse(words: Sequence[str], schema: type[T]) -> T:
         for parent in parents:
             where = getattr(where, parent)
         setattr(where, last, text)
-    check_finite(parsed)
+    check_values(parsed)
     return parsed
 
 

@@ -34,7 +34,7 @@ def explain(error: BaseException, schema: type[Any]) -> str | None:
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': write KEY=VALUE, and quote what has spaces or brackets"
+        return f"cannot read {error.override!r}: write KEY=VALUE, and quote what has spaces or brackets"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         return unknown(group, name, sorted(error.options))
@@ -42,7 +42,7 @@ def explain(error: BaseException, schema: type[Any]) -> str | None:
     if isinstance(cause, ConfigKeyError | ConfigAttributeError | ConfigTypeError):
         return _unknown_key(cause, schema)
     if isinstance(cause, InterpolationKeyError):
-        return f"{cause.full_key}: {_first_line(cause)}"
+        return f"{cause.full_key}: {_first_line(cause)}" if cause.full_key else _first_line(cause)
     if isinstance(cause, ValidationError):
         return _wrong_type(cause)
     return _line(error) if str(error) else _line(cause or error)

@@ -108,10 +108,11 @@ def run_all(program: Program, task: Callable[[DictConfig, list[str]], object], w
     codes: list[int] = []
 
     def run(config: DictConfig) -> None:
-        overrides = HydraConfig.get().overrides.task
         # hydra would print a line of its own about an exception, so none leaves here.
         try:
-            task(config, list(overrides))
+            words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+            with translated(program):
+                task(config, words)
         except Exception as error:
             codes.append(report(error))
             if HydraConfig.get().mode == RunMode.MULTIRUN and codes[-1] > 128:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -43,7 +43,7 @@ def typed(config: Any, schema: type[S], methods: Collection[str], optional: Coll
         raise SettingsError(str(error).splitlines()[0]) from error
     if not isinstance(settings, schema):
         raise SettingsError(f"the configuration does not follow the schema of {schema.__name__}")
-    check_finite(settings)
+    check_values(settings)
     for key in methods:
         options: Any = getattr(settings, key)
         if options is None and key in optional:
@@ -102,16 +102,32 @@ def mapping_hash(mapping: Mapping[str, Any], nameless: Collection[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def check_finite(value: Any, key: str = "") -> None:
-    """Raise SettingsError for the first number that is infinite or no number, at any depth of dataclasses and lists."""
+def check_values(value: Any, key: str = "") -> None:
+    """Check what omegaconf lets pass in a dataclass, those in it, and their lists.
+
+    Raises:
+        SettingsError: A number is infinite or no number, or a list's item has another type than the key says.
+    """
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{key}={value}: must be a finite number")
-    if is_dataclass(value):
-        for field in fields(value):
-            check_finite(getattr(value, field.name), f"{key}.{field.name}" if key else field.name)
-    elif isinstance(value, list | tuple):
+    if isinstance(value, list | tuple):
         for item in value:
-            check_finite(item, key)
+            check_values(item, key)
+    if not is_dataclass(value):
+        return
+    for name in (field.name for field in fields(value)):
+        own, inner = f"{key}.{name}" if key else name, getattr(value, name)
+        check_values(inner, own)
+        if isinstance(inner, list):
+            _check_items(own, inner, get_type_hints(type(value))[name])
+
+
+def _check_items(key: str, items: list[Any], hint: Any) -> None:
+    kinds = next((get_args(one) for one in (hint, *get_args(hint)) if get_origin(one) is list), (Any,))
+    wanted = {str: "texts", int: "whole numbers", float: "numbers", bool: "true or false"}.get(kinds[0])
+    allowed = (int, float) if kinds[0] is float else (kinds[0],)
+    if wanted is not None and any(type(item) not in allowed for item in items):
+        raise SettingsError(f"{key}={items!r}: must be a list of {wanted}")
 
 
 def check_choice(key: str, value: str, choices: Iterable[str]) -> None:

@@ -61,8 +61,6 @@ def _check(key: str, value: Any, rule: Any) -> None:
         raise MethodError(f"{key}={value!r}: choose one of {', '.join(map(str, rule['choices']))}")
     bounds = [(sign, rule[name]) for sign, name in ((">=", "at_least"), (">", "above"), ("<", "below"))]
     for number in value if isinstance(value, (list, tuple)) else [value]:
-        if isinstance(number, float) and not math.isfinite(number):
-            raise MethodError(f"{key}={value!r}: must be a finite number")
         for sign, bound in bounds:
             if bound is None:
                 continue
@@ -70,3 +68,5 @@ def _check(key: str, value: Any, rule: Any) -> None:
             if not {">=": number >= bound, ">": number > bound, "<": number < bound}[sign]:
                 needed = " and ".join(f"{s} {b:g}" for s, b in bounds if b is not None)
                 raise MethodError(f"{key}={value!r}: must be {needed}")
+        if isinstance(number, float) and not math.isfinite(number):
+            raise MethodError(f"{key}={value!r}: must be a finite number")
