@@ -99,7 +99,7 @@ def test_files_can_be_chosen_and_others_are_refused(tmp_path: Path) -> None:
 def test_without_pandas_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ReportError, match=r"pip install 'mtrl-surgery\[report\]'"):
+    with pytest.raises(ReportError, match=r"-m pip install -e '.*\[report\]'"):
         mtrl_surgery.load_runs(tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_without_plotly_the_extra_is_named(chapters: list[Chapter], monkeypatch:
 
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(ReportError, match=r"pip install 'mtrl-surgery\[report\]'"):
+    with pytest.raises(ReportError, match=r"-m pip install -e '.*\[report\]'"):
         page("t", "f", chapters, [])
 
 

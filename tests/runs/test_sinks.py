@@ -85,7 +85,7 @@ def test_no_sink_and_an_unknown_one(run: RunFolder) -> None:
 
 def test_wandb_that_is_not_installed_is_named_with_the_cure(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(RunError, match=r"pip install 'mtrl-surgery\[wandb\]'"):
+    with pytest.raises(RunError, match=r"-m pip install -e '.*\[wandb\]'"):
         make_sinks(LoggerConfig(name="wandb"), run)
 
 
