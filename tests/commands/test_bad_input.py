@@ -52,6 +52,16 @@ CASES = {
     "unknown temperature": (["agent.temperature=each"], ["agent.temperature='each'", "per_task, shared"]),
     "option out of range": (["method=cagrad", "method.rescale=7"], ["cagrad.rescale=7"]),
     "ray without address": (["cluster=ray", "cluster.address=null"], ["cluster.address"]),
+    "a list in a list": (["env.tasks=[[Pendulum-v1]]"], ["env.tasks=[['Pendulum-v1']]: must be a list of texts"]),
+    "an endless learning rate": (["agent.actor_learning_rate=inf"], ["agent.actor_learning_rate=inf", "finite"]),
+    "no number": (["agent.target_entropy=nan"], ["agent.target_entropy=nan", "finite"]),
+    "an endless option": (["method=famo", "method.w_lr=inf"], ["famo.w_lr=inf", "finite"]),
+    "an endless success": (["env.success_reward=inf"], ["env.success_reward=inf", "finite"]),
+    "a reference to nothing": (["env.name=${x}"], ["'x' not found"]),
+    "no module": (["plugins=no_such_module"], ["plugins=no_such_module", "there is no module"]),
+    "a file for a module": (["plugins=my_methods.py"], ["write my_methods"]),
+    "no user": (["out=~no_such_user/runs"], ["out=~no_such_user/runs", "no user"]),
+    "an empty path": (["out="], ["out= is empty"]),
     "resume of nothing": (["resume=nowhere"], ["nowhere is no run folder"]),
 }
 
@@ -72,6 +82,10 @@ TASK_CASES = {
     "tasks of another set": (["env=mt10", "env.tasks=[reach-v3]"], ["env.name=mt10", "env=custom env.tasks="]),
     "a task twice": (["env=custom", "env.tasks=[reach-v3,reach-v3]"], ["'reach-v3'", "more than once"]),
     "unknown reward": (["env.reward_version=v3"], ["env.reward_version", "v1, v2"]),
+    "no room": (
+        ["env=classic", "agent.replay_capacity=1000000000000"],
+        ["agent.replay_capacity=1000000000000: takes ", " GB are free"],
+    ),
     "no such CUDA device": (["device=cuda:99"], ["device=cuda:99"]),
 }
 
@@ -97,6 +111,11 @@ OTHER_CASES = {
     "unknown bench": (["bench", "updte"], ["unknown bench 'updte'", "did you mean 'update'?"]),
     "unknown bench key": (["bench", "update", "task=3"], ["unknown key 'task'", "did you mean 'tasks'?"]),
     "no tasks to bench": (["bench", "update", "tasks=0"], ["tasks=0 must be at least 1"]),
+    "brackets": (["bench", "update", "methods=[a"], ["methods=[a", "do not close"]),
+    "a list in a list of a bench": (["bench", "update", "methods=[[a]]"], ["methods=[['a']]"]),
+    "endless seconds": (["bench", "methods", "seconds=inf"], ["seconds=inf", "finite"]),
+    "no value": (["bench", "update", "tasks=???"], ["tasks=???: give a value"]),
+    "control characters": (["methods", "\x1b[31mred"], ["\\x1b[31mred"]),
     "unknown shell": (["completion", "tcsh"], ["unknown shell 'tcsh'", "bash, zsh, fish"]),
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from mtrl_surgery.cli.screen import as_word
 from mtrl_surgery.commands.methods_page import page, read_ratios
 from mtrl_surgery.methods.registry import METHODS
 from tests.commands.conftest import Run
@@ -11,11 +13,15 @@ from tests.commands.conftest import Run
 
 def test_a_row_a_method(run: Run):
     said = run("methods")
-    rows = {line.split()[0]: line for line in said.out.splitlines()[2:]}
+    blocks = re.split(r"\n(?=\S)", said.out)[2:]
+    rows = {re.split(r"[\s,]", block)[0]: " ".join(block.split()) for block in blocks}
     assert said.code == 0 and list(rows) == list(METHODS)
+    assert max(map(len, said.out.splitlines())) <= 100
     for name, entry in METHODS.items():
         for part in (entry.needs, entry.paper, entry.origin, entry.summary):
             assert part in rows[name]
+        for alias in entry.aliases:
+            assert f", {alias}" in rows[name]
         for option in entry.options:
             assert f"{option.name}=" in rows[name]
 
@@ -25,7 +31,8 @@ def test_the_options_of_a_method(run: Run):
     assert said.code == 0
     for name in ("cagrad", "samgs"):
         for option in METHODS[name].options:
-            assert f"  {option.name} " in said.out and option.summary in said.out and str(option.default) in said.out
+            assert f"  {option.name}={as_word(option.default)}" in said.out
+            assert option.summary in " ".join(said.out.split())
 
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "methods"

@@ -67,4 +67,4 @@ def test_help_names_every_key(capsys: pytest.CaptureFixture[str]):
     assert mtrl_surgery(["report", "--help"]) == 0
     text = capsys.readouterr().out
     for key in ("out", "title", "success", "aggregate", "last", "confidence", "published", "png"):
-        assert f"\n{key}" in text
+        assert f"\n  {key}=" in text

@@ -169,7 +169,7 @@ def test_without_torch_geometric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     root = trees.tree(tmp_path)
     monkeypatch.setitem(sys.modules, "torch_geometric.data", None)
     assert not any(fault.fatal for fault in source(root).check())
-    with pytest.raises(VisionError, match=r"dataset=qm9: needs torch-geometric .*: pip install 'mtrl-surgery\[qm9\]'"):
+    with pytest.raises(VisionError, match=r"dataset=qm9: needs torch-geometric .*: .*pip install -e '.*\[qm9\]'"):
         source(root).dataset("train")
 
 
