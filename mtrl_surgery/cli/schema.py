@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from mtrl_surgery.cli.words import literal
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS
 
@@ -69,7 +70,7 @@ def from_mapping(mapping: Mapping[str, Any], where: str | Path, schema: type[Any
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
     """
     config = OmegaConf.structured(schema)
-    plain = dict(mapping)
+    plain = literal(dict(mapping))  # a stored value refers to nothing: neither to another nor to the environment
     try:
         for key in methods:
             options = plain.pop(key, None)

@@ -114,10 +114,18 @@ def split_paths(words: Sequence[str], schema: type[Any]) -> tuple[list[str], lis
     return paths, rest
 
 
+def literal(value: Any) -> Any:
+    """A text, and those in mappings and lists, as omegaconf reads it back: `${` in it refers to nothing."""
+    if isinstance(value, Mapping):
+        return {key: literal(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [literal(inner) for inner in value]
+    # Omegaconf reads backslashes before `${` as half as many.
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", value) if isinstance(value, str) else value
+
+
 def for_hydra(text: str) -> str:
     """A text as hydra and omegaconf read it back, whatever characters it has."""
-    # Omegaconf reads `${` as the start of a reference unless a backslash stands before it, and backslashes there as
-    # half as many; hydra the same before a quote.
-    text = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
-    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text)
+    # Hydra reads backslashes before a quote as half as many.
+    text = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), literal(text))
     return f"'{text}'"
