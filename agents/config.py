@@ -30,7 +30,9 @@ class AgentConfig:
     hidden_sizes: Annotated[list[int], "widths of the hidden layers of actor and critics"] = field(
         default_factory=lambda: [400, 400, 400]
     )
-    initializer: Annotated[str, "he_uniform (last layer +-1e-3) | xavier_uniform (all layers, as mtrl does)"] = "he_uniform"
+    initializer: Annotated[str, "he_uniform (last layer +-1e-3) | xavier_uniform (all layers, as mtrl does)"] = (
+        "he_uniform"
+    )
     critic_layer_norm: Annotated[
         bool, "normalise the critics' hidden layers: steadier values at high learning rates"
     ] = False
