@@ -97,6 +97,8 @@ def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
     Raises:
         RunError: It is missing, too large, no text, no JSON or YAML, or holds what no file of ours holds.
     """
+    if not _encodes(str(path)):
+        raise RunError(f"{ascii(str(path))}: the folder's name is no UTF-8 text, so that no report can name it")
     most = MOST_BYTES[path.suffix]
     try:
         with os.fdopen(open_regular(path), "rb") as file:

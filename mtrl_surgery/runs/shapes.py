@@ -35,7 +35,7 @@ def _number(value: Any) -> bool:
 
 COUNT = Kind(lambda value: type(value) is int and 0 <= value < _EXACT, "a whole number from 0 on")
 NUMBER = Kind(_number, "a finite number")
-GAP = Kind(lambda value: value is None or type(value) in (int, float, bool), "a number or null")
+GAP = Kind(lambda value: value is None or type(value) is bool or _number(value), "a finite number or null")
 TEXT = Kind(lambda value: type(value) is str, "a text")
 MAPPING = Kind(lambda value: type(value) is dict, "a mapping")
 NAMES = Kind(
@@ -144,7 +144,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
-    """Whether rows are of the file that they stand in.
+    """Whether rows are of the file that they stand in; of a file that is none of ours they may be any.
 
     Args:
         rows: Of one file, in order.
@@ -155,7 +155,7 @@ def check_rows(rows: Iterable[Mapping[str, Any]], name: str, path: Path, first: 
     Raises:
         RunError: Names the file, the line, the key and its value.
     """
-    shape, needed = _ROWS[name], _NEEDED[name]
+    shape, needed = _ROWS.get(name, {}), _NEEDED.get(name, ())
     further = {"evaluations": _check_evaluation, "conflicts": _check_maps}.get(name)
     for number, row in enumerate(rows, first):
         for key in needed:
