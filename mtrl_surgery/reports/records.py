@@ -173,6 +173,8 @@ class Record:
         stamp = facts.st_mtime_ns, facts.st_size
         if stamp != self._config_stamp:  # a resume may change keys
             self.config, self._config_stamp = _read(read_config, self.path), stamp
+            env = self.config.get("env")
+            self._tasks = tuple((env and env.get("tasks")) or ()) or None
             self.versions["config"] += 1
 
     @property

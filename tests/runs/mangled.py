@@ -181,8 +181,9 @@ IN_ROWS: dict[str, dict[str, Spoil]] = {
         "texts": _text(_CUT + ',"cosine":["0",0,0],"similarity":[0,0,0],"conflict":[0,0,0]}'),
         "a measure is missing": _text(_CUT + ',"cosine":[0,0,0]}'),
         "other tasks": _text('{"step":100,"network":"critic","tasks":["a","b"],"cosine":[0],"similarity":[0]}'),
-        "only other tasks": lambda path: path.write_text('{"step":1,"network":"critic","tasks":["a","b"],"x":[0]}\n')
-        and None,
+        "only other tasks": lambda path: (
+            path.write_text('{"step":1,"network":"critic","tasks":["a","b"],"x":[0]}\n') and None
+        ),
         "a task twice": _text('{"step":100,"network":"critic","tasks":["a","a"],"cosine":[0]}'),
         "tasks: a text": _text('{"step":100,"network":"critic","tasks":"ab","cosine":[0]}'),
         "no tasks": _text('{"step":100,"network":"critic","cosine":[0]}'),
@@ -226,10 +227,9 @@ FOLDERS: dict[str, Spoil] = {
 """Each spoils a run folder so that it has to be left out."""
 
 HARMLESS: dict[str, Spoil] = {
-    "config.yaml: a byte order mark": lambda path: (path / "config.yaml").write_bytes(
-        b"\xef\xbb\xbf" + (path / "config.yaml").read_bytes()
-    )
-    and None,
+    "config.yaml: a byte order mark": lambda path: (
+        (path / "config.yaml").write_bytes(b"\xef\xbb\xbf" + (path / "config.yaml").read_bytes()) and None
+    ),
     "no rows": lambda path: [(path / name).unlink() for name in ROWS] and None,
     "a torn row": lambda path: (path / "metrics.jsonl").open("a").write('{"step":9') and None,
     "more keys": _at("config.yaml", _config(_put("agent", "more", value={"a": [1, None, "x"]}))),
