@@ -15,6 +15,7 @@ format      mp4, gif or mp4,gif
 mosaic      true | false
 out         where the recording's folder goes; left out: runs/<run>/videos
 workers     processes that share the tasks; left out: one a core
+trust       true: the run may have code imported that is not yours (its env.factory)
 
 The episodes are those of `evaluate`: deterministic and whole. The files go to <out>/step-<n>/, or step-<n>-2 and so on
 where that is taken. Needs the `record` extra and, for MuJoCo, EGL, OSMesa or GLFW: each is tried.
@@ -33,9 +34,10 @@ from typing import TYPE_CHECKING, Any
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
 from mtrl_surgery.runs.durable import remove, write_text
-from mtrl_surgery.settings import TrainSettings, settings_from_mapping
+from mtrl_surgery.settings import TrainSettings, check_made_with, env_imports, settings_from_mapping
 from mtrl_surgery.videos.backends import RenderingError, find_backend
 from mtrl_surgery.videos.encoding import FORMATS, check_encoder
 
@@ -61,6 +63,7 @@ class Arguments:
     mosaic: bool = True
     out: str | None = None
     workers: int | None = None
+    trust: bool = False
 
 
 def main(words: Sequence[str]) -> int:
@@ -74,6 +77,8 @@ def main(words: Sequence[str]) -> int:
 
     run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
     settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    check_made_with(checkpoint, settings)
+    check_trusted(env_imports(settings.env), run.path, arguments.trust, "env")
     backend = _backend(settings)
     from mtrl_surgery.videos.studio import film, free_folder, write_mosaic
 
@@ -159,7 +164,7 @@ def _plan(
 ) -> tuple[Shooting, list[int]]:
     from envs.rendering import CAMERAS, drawable_suite
     from envs.suite import build_suite
-    from mtrl_surgery.assembly import build_collect_spec
+    from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
     from mtrl_surgery.videos.drawing import tile_size
     from mtrl_surgery.videos.filming import Shooting
 
@@ -167,7 +172,9 @@ def _plan(
         if settings.env.kind != "metaworld":
             raise SettingsError(f"camera={arguments.camera}: only Meta-World's tasks have a choice of cameras")
         check_choice("camera", arguments.camera, CAMERAS)
-    spec = build_collect_spec(settings, build_suite(settings.env))
+    suite = build_suite(settings.env)
+    trained_problem(settings, checkpoint, build_problem(suite))
+    spec = build_collect_spec(settings, suite)
     names = spec.suite.tasks
     for name in arguments.tasks:
         check_choice("tasks", name, names)

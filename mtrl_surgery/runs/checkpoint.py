@@ -248,6 +248,23 @@ def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
     return _load(path, SegmentStore(path.parent / "replay") if replay else None)
 
 
+def check_state(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
+    """Whether a checkpoint's state has what a program is going to use, each key with its type, or with keys below it.
+
+    Raises:
+        CheckpointError: Names the key.
+    """
+    inside: list[tuple[str, Any, Mapping[str, Any]]] = [("state", checkpoint.state, wanted)]
+    while inside:
+        place, state, below = inside.pop()
+        for key, kind in below.items():
+            found = state.get(key)
+            if not isinstance(found, dict if isinstance(kind, Mapping) else kind):
+                raise CheckpointError(f"{checkpoint.path}: {place}/{key} is a {type(found).__name__}; none of ours")
+            if isinstance(kind, Mapping):
+                inside.append((f"{place}/{key}", found, kind))
+
+
 def _load(path: Path, segments: SegmentStore | None) -> Checkpoint:
     manifest = _read_manifest(path)
     if problems := _problems(path, manifest, segments):

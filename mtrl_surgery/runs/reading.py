@@ -98,7 +98,7 @@ def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
         RunError: It is missing, too large, no text, no JSON or YAML, or holds what no file of ours holds.
     """
     if not _encodes(str(path)):
-        raise RunError(f"{ascii(str(path))}: the folder's name is no UTF-8 text, so that no report can name it")
+        raise RunError(f"{str(path)!a}: the folder's name is no UTF-8 text, so that no report can name it")
     most = MOST_BYTES[path.suffix]
     try:
         with os.fdopen(open_regular(path), "rb") as file:
@@ -135,6 +135,7 @@ def parse_rows(data: bytes, path: Path, first: int = 1) -> list[dict[str, Any]]:
         RunError: A line is no row.
     """
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    rows: list[dict[str, Any]] | None
     try:
         rows = json.loads((b"[" + b",".join(lines) + b"]").decode())  # one call is twice as fast as one a line
     except (ValueError, RecursionError):

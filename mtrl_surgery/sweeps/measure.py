@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.reading import open_rows, parse_rows
@@ -42,9 +43,9 @@ class Measure:
             return 0  # the run has not come to its first row, or cannot say how far it came
         for line in reversed(lines):
             with suppress(RunError):  # torn off by the start of the block, or no row
-                value = parse_rows(line + b"\n", path)[0].get(self.key)
+                value: Any = parse_rows(line + b"\n", path)[0].get(self.key)
                 if COUNT.holds(value):
-                    return min(value, self.total)
+                    return min(int(value), self.total)
         return 0
 
     def share(self, folder: Path) -> float:
