@@ -26,7 +26,7 @@ import yaml
 
 from mtrl_surgery.runs.durable import TEMPORARY, hash_on, remove, write_text
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
+from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
 from mtrl_surgery.runs.reading import open_regular
 from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, TEXT, check, read_config, read_manifest
@@ -68,7 +68,11 @@ class RunFolder:
             raise RunError(f"name={name!r}: a run's name is one folder name that does not start with a dot")
         text = _yaml(config)
         made = _missing(out)
-        path = _claim(out, name)
+        try:
+            path = _claim(out, name)
+        except RunError:
+            _unmake(made)
+            raise
         return cls._start(path, text, config, [path, *made])
 
     @classmethod
@@ -132,9 +136,9 @@ class RunFolder:
         if missing:
             raise RunError(f"{path} is no run folder: {' and '.join(missing)} missing")
         run = cls(path, None)
+        manifest = run.manifest()
         if not writable:
             return run
-        manifest = run.manifest()
         run._lock = take_lock(path)
         try:
             if config is not None:
@@ -219,7 +223,7 @@ class RunFolder:
         Raises:
             RunError: A file is missing, shorter than it was, or not what it was up to there, or cannot be written.
         """
-        for name, (position, sha256) in _places(positions).items():
+        for name, (position, sha256) in (_places(positions) | {"health": (0, None)}).items():
             path = self.path / f"{name}.jsonl"
             try:
                 descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
@@ -329,6 +333,7 @@ def _check_prefix(path: Path, descriptor: int, position: int, sha256: str | None
     size = os.fstat(descriptor).st_size
     if size < position:
         raise RunError(f"{path} has {size:,} bytes, {position:,} were expected: rows that were written are lost")
+    whole_rows(descriptor, size, path)
     if position and os.pread(descriptor, 1, position - 1) != b"\n":
         raise RunError(f"{path}: no row ends at byte {position:,}; the file was changed")
     digest = hashlib.sha256()

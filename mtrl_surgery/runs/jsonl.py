@@ -15,7 +15,7 @@ import numpy as np
 
 from mtrl_surgery.runs.durable import hash_on, sync_folder
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.reading import next_rows, open_regular, open_rows, parse_rows
+from mtrl_surgery.runs.reading import LONGEST_ROW, next_rows, open_regular, open_rows, parse_rows
 
 
 class JsonlWriter:
@@ -36,7 +36,7 @@ class JsonlWriter:
         self._digest, self._hashed = hashlib.sha256(), 0
         sync_folder(path.parent)
         size = self._size()
-        whole = _whole_rows(self._descriptor, size)
+        whole = whole_rows(self._descriptor, size, path)
         if whole < size:
             warnings.warn(f"{path}: removed a half-written last row of {size - whole} bytes", stacklevel=2)
             self._cut(whole)
@@ -125,10 +125,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _whole_rows(descriptor: int, size: int, block: int = 1 << 16) -> int:
-    """Bytes up to and with the last newline."""
+def whole_rows(descriptor: int, size: int, path: Path, block: int = 1 << 16) -> int:
+    """Bytes of an open file up to and with the last newline.
+
+    Raises:
+        RunError: There is none for longer than any row is.
+    """
     end = size
     while end:
+        if size - end > LONGEST_ROW:
+            raise RunError(f"{path} ends in a line of more than {LONGEST_ROW:,} bytes; no row is as long")
         start = max(0, end - block)
         if (found := os.pread(descriptor, end - start, start).rfind(b"\n")) >= 0:
             return start + found + 1
