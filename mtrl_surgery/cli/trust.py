@@ -65,7 +65,10 @@ def _objection(name: str, run: Path) -> str | None:
         search = list(spec.submodule_search_locations or ())
     if not colon:
         return None
-    found = getattr(importlib.import_module(module), attribute, None)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:
+        return f"{module} cannot be imported: {type(error).__name__}: {error}"
     if not isinstance(found, FunctionType | type):
         return f"{attribute!r} is no function and no class in {module}"
     if found.__module__ != module:
