@@ -91,6 +91,18 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def missing_folders(path: Path) -> list[Path]:
+    """The folders that `mkdir` will make, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def unmake(folders: Iterable[Path]) -> None:
+    """Removes folders that were made, the deepest first, as far as nobody has put anything into them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def remove_leftovers(folder: Path) -> None:
     """Deletes what a killed writer left half-written in `folder`."""
     for path in folder.glob(TEMPORARY + "*"):

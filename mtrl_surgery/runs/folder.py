@@ -16,7 +16,6 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,7 @@ from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import TEMPORARY, hash_on, remove, write_text
+from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, remove, unmake, write_text
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
@@ -67,11 +66,11 @@ class RunFolder:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise RunError(f"name={name!r}: a run's name is one folder name that does not start with a dot")
         text = _yaml(config)
-        made = _missing(out)
+        made = missing_folders(out)
         try:
             path = _claim(out, name)
         except RunError:
-            _unmake(made)
+            unmake(made)
             raise
         return cls._start(path, text, config, [path, *made])
 
@@ -87,12 +86,12 @@ class RunFolder:
             RunError: It is a run already, or holds something else, or another process writes it, or it cannot be made.
         """
         text = _yaml(config)
-        made = _missing(path)
+        made = missing_folders(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             found = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
-            _unmake(made)
+            unmake(made)
             raise RunError(f"{path}: cannot make a run folder there: {error.strerror}") from error
         others = [name for name in found if name not in _BEFORE_BEGINNING and not name.startswith(TEMPORARY)]
         if others:
@@ -113,7 +112,7 @@ class RunFolder:
             run.close()
             if path in made:
                 remove(path)  # it is ours, and no run yet
-            _unmake(made)
+            unmake(made)
             raise
         return run
 
@@ -300,18 +299,6 @@ def _claim(out: Path, name: str) -> Path:
                 return path
     except OSError as error:
         raise RunError(f"out={out}: cannot make a run folder there: {error.strerror}") from error
-
-
-def _missing(path: Path) -> list[Path]:
-    """The folders that `mkdir` will make, the deepest first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
-
-
-def _unmake(folders: Sequence[Path]) -> None:
-    """Removes what was made, as far as nobody has put anything into it."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _places(positions: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
