@@ -151,11 +151,13 @@ def read_run(path: Path) -> Run | None:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    for folder, below, names in os.walk(path, followlinks=False):
+    closed: list[OSError] = []
+    for folder, below, names in os.walk(path, onerror=closed.append):
         if holds_run(names, below):
             below.clear()
             yield Path(folder)
         below[:] = sorted(name for name in below if not name.startswith("."))
+    yield from (Path(error.filename) for error in closed)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,8 @@ class Roots:
         found: dict[Path, str] = {}
         outside: list[str] = []
         for root in self.folders:
-            for folder, below, names in os.walk(root):
+            closed: list[OSError] = []
+            for folder, below, names in os.walk(root, onerror=closed.append):
                 path = Path(folder)
                 if holds_run(names, below):
                     below.clear()  # a run holds no runs
@@ -54,6 +55,8 @@ class Roots:
                     if os.path.islink(path / name) and not self.hold(path / name):
                         outside.append(str(path / name))
                 below[:] = [name for name in below if not name.startswith(".")]
+            for error in closed:  # may be runs; who opens them says why they cannot be
+                found.setdefault(Path(error.filename), self._name(Path(error.filename), root))
         return found, outside
 
     def check(self, run: Path) -> None:

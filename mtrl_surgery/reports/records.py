@@ -243,13 +243,15 @@ def holds_run(*names: Iterable[str]) -> bool:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return
-    for folder, below, names in os.walk(path):
+    closed: list[OSError] = []
+    for folder, below, names in os.walk(path, onerror=closed.append):
         if holds_run(names, below):
             below.clear()  # a run holds no runs
             yield Path(folder)
         below[:] = sorted(name for name in below if not name.startswith("."))
+    yield from (Path(error.filename) for error in closed)  # may be runs; who opens them says why they cannot be
 
 
 def _nothing(name: str, places: Sequence[str]) -> str:

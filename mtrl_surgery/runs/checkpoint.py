@@ -307,9 +307,9 @@ _CONTENT: Shape = {"step": COUNT, "files": MAPPING, "segments": _LIST}
 
 def _read_manifest(path: Path) -> _Manifest:
     file = path / _MANIFEST
-    if not path.is_dir():
+    if not os.path.isdir(path):  # pathlib raises where a folder above may not be looked into
         raise CheckpointError(f"{path} is no checkpoint: there is no such folder")
-    if not file.exists():
+    if not os.path.lexists(file):
         raise CheckpointError(f"{path} is no whole checkpoint: {_MANIFEST} is missing")
     try:
         outer = read_mapping(file)

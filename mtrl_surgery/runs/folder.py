@@ -129,9 +129,13 @@ class RunFolder:
             RunError: It is no run folder (says what is missing, or what is wrong with it), or another process writes
                 it, or it cannot be written.
         """
-        if not path.is_dir():
-            raise RunError(f"{path} is no run folder: there is no such folder")
-        missing = [name for name in (CONFIG, MANIFEST) if not os.path.lexists(path / name)]
+        try:
+            found = os.listdir(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{path} is no run folder: there is no such folder") from error
+        except OSError as error:
+            raise RunError(f"cannot look into {path}: {error.strerror}") from error
+        missing = [name for name in (CONFIG, MANIFEST) if name not in found]
         if missing:
             raise RunError(f"{path} is no run folder: {' and '.join(missing)} missing")
         run = cls(path, None)
