@@ -47,7 +47,7 @@ class Checkpointer:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put the learner where the checkpoint has it, and forget what was saved after it."""
-        self._store.rewind(checkpoint.step)
+        self._store.rewind(checkpoint)
         self._segments = list(checkpoint.segments)
         for segment in self._segments:
             self._learner.replay.load_segment(segment.start, segment.stop, self._store.read_segment(segment))

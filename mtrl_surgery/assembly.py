@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents.config import AgentConfig
@@ -30,9 +31,10 @@ from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.base import Method
 from mtrl_surgery.methods.plugins import load
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, check_state
 from mtrl_surgery.runs.console import Progress
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.shapes import COUNT, MAPPING, NAMES, Kind, check
 from mtrl_surgery.runs.sinks import make_sinks
 from mtrl_surgery.settings import TrainSettings, method_label
 
@@ -135,12 +137,15 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
         protocol=evaluation.protocol or "metaworld_plus",
     )
     limiter = UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst)
+    about = made_with(settings, suite)
+    if checkpoint is not None and (checkpoint.about or {}).get("spaces", about["spaces"]) != about["spaces"]:
+        raise CheckpointError(f"{checkpoint.path} was trained on other spaces than the environments have now")
     start, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
     sinks = make_sinks(settings.logger, run, purge_step=start if checkpoint else None)
     warmup = agent.warmup_steps if agent.warmup_steps < settings.total_steps and agent.updates_per_step else 0
     shows = settings.logger.console
     progress = Progress(settings.total_steps, start, updates, warmup=warmup) if shows else None
-    store = CheckpointStore(run.checkpoints, settings.checkpoint.keep)
+    store = CheckpointStore(run.checkpoints, settings.checkpoint.keep, about)
     try:
         session = make_session(settings.cluster, len(suite.tasks))
     except ClusterFailure as error:
@@ -195,6 +200,60 @@ def build_method(settings: TrainSettings, network: str, num_tasks: int) -> Metho
 def build_problem(suite: TaskSuite) -> Problem:
     """The suite as the agent sees it."""
     return Problem(suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA)
+
+
+def made_with(settings: TrainSettings, suite: TaskSuite) -> dict[str, Any]:
+    """What every checkpoint says of its run: all settings, and the spaces, which only the environments know."""
+    sizes = [int(size) for size in suite.action_mask_KA.sum(axis=1)]
+    spaces = {"tasks": list(suite.tasks), "observation": suite.observation_dim, "actions": sizes}
+    return {"config": settings.to_mapping(), "spaces": spaces}
+
+
+def trained_problem(settings: TrainSettings, checkpoint: Checkpoint, built: Problem | None = None) -> Problem:
+    """The tasks that a checkpoint's policy was trained on. Nothing of the environments is built to know that.
+
+    Args:
+        settings: The run's.
+        checkpoint: One of its checkpoints.
+        built: What the run's environments have, for checkpoints that do not say; None where they were not built.
+
+    Raises:
+        CheckpointError: It has no policy, or one of another size than its spaces and its agent make; or it is an old
+            one that does not say, and only the environments could.
+    """
+    check_state(checkpoint, {"policy_weights": np.ndarray})
+    spaces = (checkpoint.about or {}).get("spaces")
+    if spaces is not None:
+        problem = _problem_of(spaces, checkpoint)
+    elif built is not None:
+        problem = built
+    elif settings.env.kind == "metaworld":
+        problem = build_problem(build_suite(settings.env))
+    else:
+        raise CheckpointError(
+            f"{checkpoint.path} was written before checkpoints said what spaces they were trained on, and only its "
+            f"environments know: resume the run for a step, which writes a new one"
+        )
+    config = agent_config(settings)
+    sizes = actor_sizes(problem, config)
+    normalised = 2 * problem.observation_dim * (config.observation_normalization == "warmup")
+    expected = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)) + normalised
+    weights_P = checkpoint.state["policy_weights"]
+    if weights_P.shape != (expected,) or not np.isfinite(weights_P).all():
+        raise CheckpointError(f"{checkpoint.path}: its policy is none of {expected:,} finite weights")
+    return problem
+
+
+def _problem_of(spaces: Any, checkpoint: Checkpoint) -> Problem:
+    sizes = Kind(lambda value: type(value) is list and all(map(COUNT.holds, value)), "a list of whole numbers")
+    where, shape = f"{checkpoint.path}: its spaces", {"tasks": NAMES, "observation": COUNT, "actions": sizes}
+    check({"spaces": spaces}, {"spaces": MAPPING}, str(checkpoint.path))
+    check(spaces, shape, where, shape)
+    actions, most = spaces["actions"], len(checkpoint.state["policy_weights"].ravel())
+    if not actions or len(actions) != len(spaces["tasks"]) or max(spaces["observation"], *actions) > most:
+        raise CheckpointError(f"{where} are not those of its policy")
+    action_mask_KA = (np.arange(max(actions)) < np.array(actions)[:, None]).astype(np.float32)
+    return Problem(tuple(spaces["tasks"]), spaces["observation"], max(actions), action_mask_KA)
 
 
 def agent_config(settings: TrainSettings) -> AgentConfig:

@@ -15,16 +15,42 @@ from cluster.learner_config import LearnerConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.plugins import load_stored
+from mtrl_surgery.cli.resuming import check_belongs
 from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
+from mtrl_surgery.runs.checkpoint import Checkpoint
 from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
 
 ENV_KINDS = ("metaworld", "gymnasium", "factory")
 METHOD_KEYS = ("method", "actor_method", "critic_method")
 """Keys that hold a method's options; the first must."""
-NAMELESS = ("plugins", "out", "resume", "folder", "logger")
-"""Keys that say where a run is written and shown, and where its code is found; they take no part in its name."""
+NAMELESS = ("plugins", "out", "resume", "folder", "trust", "logger")
+"""Keys that say where a run is written and shown, and whose code it runs; they take no part in its name."""
+FREE = (
+    "total_steps",
+    "device",
+    "threads",
+    "log_every",
+    "cluster.kind",
+    "cluster.address",
+    "cluster.workers",
+    "cluster.max_restarts",
+    "cluster.hang_timeout",
+    "cluster.start_timeout",
+    "cluster.object_store_mb",
+    "learner.cpus",
+    "learner.gpus",
+    "learner.timeout",
+    "learner.max_restarts",
+    "evaluation.",
+    "checkpoint.",
+    "logger.",
+    "diagnostics.",
+    "plugins",
+)
+"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
+come, never what was done; whoever moves a run to another machine needs them."""
 
 
 @dataclass
@@ -70,6 +96,7 @@ class TrainSettings:
     out: Annotated[str, PATH, "the folder that run folders are made in"] = "runs"
     resume: Annotated[str | None, PATH, "a run folder to go on with"] = None
     folder: Annotated[str | None, PATH, "this run's own folder: begun if it is not there, gone on with if it is"] = None
+    trust: Annotated[bool, "let a run that goes on import code that its folder names; never stored"] = False
 
     @property
     def method_of(self) -> dict[str, Any]:
@@ -139,6 +166,12 @@ def method_label(settings: TrainSettings) -> str:
     return str(actor.name) if actor == critic else f"critic-{critic.name}_actor-{actor.name}"
 
 
+def env_imports(env: EnvConfig) -> list[str]:
+    """The modules and callables that building an environment imports because the configuration names them."""
+    tasks = [task.removeprefix("gym:").partition(":") for task in env.tasks if env.kind == "gymnasium"]
+    return [*filter(None, [env.factory]), *(module for module, colon, _ in tasks if colon)]
+
+
 def run_name(settings: TrainSettings) -> str:
     """`<env>_<method>_s<seed>_<hash>`: runs that differ in anything but where they are written have different names."""
     return f"{settings.env.name}_{method_label(settings)}_s{settings.seed}_{settings_hash(settings)}"
@@ -162,6 +195,19 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Trai
     """
     load_stored(mapping.get("plugins"), where)
     return to_settings(from_mapping(mapping, where, TrainSettings, METHOD_KEYS))
+
+
+def check_made_with(checkpoint: Checkpoint, settings: TrainSettings) -> None:
+    """Refuse a checkpoint that was made with other settings, but for those that a resumed run may change.
+
+    Raises:
+        SettingsError: names the keys with both values.
+    """
+
+    def plain(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+        return settings_from_mapping(mapping, checkpoint.path).to_mapping()
+
+    check_belongs(checkpoint, settings.to_mapping(), plain, FREE)
 
 
 def to_settings(config: Any) -> TrainSettings:

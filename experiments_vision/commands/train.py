@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
 from mtrl_surgery.cli.composition import Program, run_all
-from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
+from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
-from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.shell import command, typed
 from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run
 
@@ -81,29 +82,30 @@ def train(config: DictConfig, overrides: Sequence[str]) -> None:
 
 def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: str | None, stack: ExitStack) -> None:
     from experiments_vision.training.assembly import build_trainer
-    from mtrl_surgery.runs.checkpoint import CheckpointStore
 
     run: RunFolder | None = None
     checkpoint = None
     if resume is not None:
         # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
-        checkpoint = CheckpointStore(RunFolder.open(Path(resume)).checkpoints, settings.checkpoint.keep).newest()
+        found = RunFolder.open(Path(resume))
+        checkpoint = CheckpointStore(found.checkpoints, settings.checkpoint.keep).newest()
         if checkpoint is None and folder is None:
             raise VisionError(f"resume={resume}: the run has no whole checkpoint to go on from")
-        if checkpoint is not None and settings.epochs < checkpoint.state["evaluated"]:
-            done = checkpoint.state["evaluated"]
-            raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
+        if checkpoint is not None:
+            _check_belongs(checkpoint, settings)
+            if settings.epochs < (done := checkpoint.state["evaluated"]):
+                raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
+        found.check(checkpoint.state["recorder"]["files"] if checkpoint is not None else NOTHING)
     if team.leads:
         if resume is None and folder is not None:
             run = RunFolder.begin(Path(folder), settings.to_mapping())
         elif resume is None:
             run = RunFolder.create(Path(settings.out), run_name(settings), settings.to_mapping())
         else:
-            run = RunFolder.open(Path(resume), writable=True)
             # A second resume must find what this one was told, or it would stop at the old number of epochs.
-            run.update_config(settings.to_mapping())
+            run = RunFolder.open(Path(resume), writable=True, config=settings.to_mapping())
             if checkpoint is None:
-                run.rewind({"metrics": 0, "evaluations": 0})
+                run.rewind(NOTHING)
         stack.enter_context(run)
         _announce(run, settings, team)
     try:
@@ -119,6 +121,15 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
             f"{run.path}: finished; its numbers: {command('experiments_vision', 'table', path)}; "
             f"its curves: {command('mtrl_surgery', 'report', path)}"
         )
+
+
+def _check_belongs(checkpoint: Checkpoint, settings: VisionSettings) -> None:
+    check_state(checkpoint, {"recorder": {"files": dict}, "step": int, "evaluated": int})
+
+    def plain(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+        return settings_from_mapping(mapping, checkpoint.path).to_mapping()
+
+    check_belongs(checkpoint, settings.to_mapping(), plain, FREE)
 
 
 def _resumed(config: DictConfig, overrides: Sequence[str]) -> VisionSettings:

@@ -102,7 +102,8 @@ def time_ratio(own: Group, groups: Sequence[Group]) -> float:
     outside = _outside(own.options)
     for other in groups:
         if other.method == "ls" and _outside(other.options) == outside and other.seconds and own.seconds:
-            return spread(own.seconds).mean / spread(other.seconds).mean
+            plain = spread(other.seconds).mean
+            return spread(own.seconds).mean / plain if plain > 0 else math.nan
     return math.nan
 
 

@@ -12,7 +12,10 @@ from typing import Any
 
 from experiments_vision.errors import VisionError
 from experiments_vision.objectives.registry import OBJECTIVES
+from mtrl_surgery.reports.records import holds_run
+from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder, read_rows
+from mtrl_surgery.runs.shapes import check_rows
 
 NOT_OPTIONS = (
     "seed",
@@ -80,7 +83,7 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[str]]:
 
     Raises:
         VisionError: A path that is no folder, holds no run, or is a run of something else.
-        RunError: A run folder that is not whole or cannot be read.
+        RunError: A run folder that is named itself and is not whole or cannot be read.
     """
     runs: dict[Path, Run] = {}
     said: list[str] = []
@@ -94,7 +97,13 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[str]]:
         for folder in folders:
             if folder.resolve() in runs:
                 continue
-            run = read_run(folder)
+            try:
+                run = read_run(folder)
+            except (RunError, VisionError) as error:
+                if folder == path:
+                    raise
+                said.append(f"left out: {error}")
+                continue
             if run is not None:
                 runs[folder.resolve()] = run
             elif folder == path:
@@ -102,7 +111,8 @@ def find_runs(paths: Sequence[str]) -> tuple[list[Run], list[str]]:
             else:
                 said.append(f"{folder} is no run of experiments_vision and is left out.")
     if not runs:
-        raise VisionError(f"{', '.join(paths)}: no run of experiments_vision is in there")
+        why = "".join(f"; {one}" for one in said if one.startswith("left out"))
+        raise VisionError(f"{', '.join(paths)}: no run of experiments_vision is in there{why}")
     return sorted(runs.values(), key=lambda run: str(run.path)), said
 
 
@@ -121,8 +131,6 @@ def read_run(path: Path) -> Run | None:
     name = dataset.get("name")
     if name not in OBJECTIVES:
         raise VisionError(f"{path / 'config.yaml'}: dataset.name={name} is unknown; choices: {', '.join(OBJECTIVES)}")
-    if "name" not in method:
-        raise VisionError(f"{path / 'config.yaml'}: method.name is missing")
     single = str(method["name"]) == "stl"
     flat = dict(_flat(config))
     options = {key: value for key, value in flat.items() if not _is_no_option(key)}
@@ -143,11 +151,13 @@ def read_run(path: Path) -> Run | None:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    for folder, below, names in os.walk(path, followlinks=False):
-        if "manifest.json" in names or "config.yaml" in names:
+    closed: list[OSError] = []
+    for folder, below, names in os.walk(path, onerror=closed.append):
+        if holds_run(names, below):
             below.clear()
             yield Path(folder)
         below[:] = sorted(name for name in below if not name.startswith("."))
+    yield from (Path(error.filename) for error in closed)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -164,9 +174,11 @@ def _is_no_option(key: str) -> bool:
 
 def _evaluations(path: Path) -> dict[str, dict[int, dict[str, Values]]]:
     found: dict[str, dict[int, dict[str, Values]]] = {}
-    for number, row in enumerate(read_rows(path), 1):
+    rows = read_rows(path)
+    check_rows(rows, "evaluations", path)
+    for number, row in enumerate(rows, 1):
         try:
-            split, epoch = str(row["split"]), int(row["epoch"])
+            split, epoch = row["split"], row["epoch"]
             modes = found.setdefault(split, {}).setdefault(epoch, {})
             for key, value in row.items():
                 mode, slash, metric = key.partition("/")
@@ -181,9 +193,11 @@ def _seconds(path: Path, config: Mapping[str, Any]) -> float | None:
     # One thread's processor time is what its clock would say of a machine without other work.
     key = "cpu_seconds" if config.get("device") == "cpu" and config.get("threads") == 1 else "train_seconds"
     # A resumed run may have trained an epoch twice: the later row counts.
+    rows = read_rows(path)
+    check_rows(rows, "health", path)
     by_epoch = {
         row.get("epoch"): float(row[key])
-        for row in read_rows(path)
+        for row in rows
         if row.get("event") == "epoch" and isinstance(row.get(key), int | float)
     }
     return median(by_epoch.values()) if by_epoch else None

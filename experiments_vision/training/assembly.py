@@ -93,7 +93,8 @@ def build_trainer(
     shows = run is not None and settings.logger.console
     progress = Progress(plan.updates, start, None, unit="updates", measure="score") if shows else None
     recorder = Recorder(run, objective, sinks, progress)
-    store = CheckpointStore(run.checkpoints if run is not None else Path("/nowhere"), settings.checkpoint.keep)
+    where, about = run.checkpoints if run is not None else Path("/nowhere"), {"config": settings.to_mapping()}
+    store = CheckpointStore(where, settings.checkpoint.keep, about)
     return VisionTrainer(Parts(settings, source, splits, objective, update, rates, plan, team, recorder, store))
 
 

@@ -235,7 +235,7 @@ class VisionTrainer:
     def _restore(self, checkpoint: Checkpoint) -> None:
         parts, state = self._parts, checkpoint.state
         if parts.team.leads:
-            parts.store.rewind(checkpoint.step)
+            parts.store.rewind(checkpoint)
             parts.recorder.load_state_dict(state["recorder"])
         parts.update.load_state_dict(_plain(to_tensors(state["update"])))
         parts.rates.load_state_dict(state["rates"])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mtrl_surgery.methods.plugins import PluginError, load
+from mtrl_surgery.cli.trust import check_trusted
+from mtrl_surgery.methods.plugins import PluginError, find_in_working_folder, load, loaded
 
 _KEY = "plugins="
 
@@ -36,7 +37,7 @@ def load_named(words: Sequence[str], keep: bool) -> list[str]:
 
 
 def load_stored(names: Any, where: str | Path) -> None:
-    """Import the modules that a run was made with. Nothing else imports what a run folder names.
+    """Import the modules that a run was made with: the user's own, and those that the command line names.
 
     Args:
         names: `plugins` of its configuration, as it was read.
@@ -44,9 +45,17 @@ def load_stored(names: Any, where: str | Path) -> None:
 
     Raises:
         PluginError: They are no list of names, or one cannot be imported.
+        SettingsError: One is not the user's own.
     """
     if names is None:
         return
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise PluginError(f"{where}: plugins={names!r} is no list of modules' names")
+    if not names:
+        return
+    find_in_working_folder()
+    place = Path(where)
+    run = next((folder for folder in place.parents if (folder / "config.yaml").exists()), place.parent)
+    foreign = [name for name in names if name not in loaded()]
+    check_trusted(foreign, run, False, "plugins", f"name it yourself, plugins={','.join(names)}")
     load(names, f"{where}: plugins")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ from omegaconf import DictConfig
 
 from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.schema import SettingsError, leaves
+from mtrl_surgery.runs.checkpoint import Checkpoint
 from mtrl_surgery.runs.folder import is_run
 
 Plain = Callable[[Any], Mapping[str, Any]]
 """From a composed configuration to the nested dictionaries that config.yaml holds."""
-_WHERE = ("out", "resume", "folder")
+_WHERE = ("out", "resume", "folder", "trust")
 
 
 def goes_on(config: DictConfig) -> bool:
@@ -83,6 +85,41 @@ def asked_for(program: Program, plain: Plain, config: DictConfig, overrides: Ite
         and not (key == "env.tasks" and not value)  # left to the name of the set, which is compared as well
         and (default.get(key) != value or any(key == name or key.startswith(f"{name}.") for name in named))
     }
+
+
+def check_belongs(
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    plain: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    free: Sequence[str],
+) -> None:
+    """Refuse a checkpoint that was made with another configuration; of old ones that do not say, warn.
+
+    Args:
+        checkpoint: Of the run.
+        config: What the run's folder says, with the command line's changes.
+        plain: A configuration with what this version of the program adds to it.
+        free: Keys that may be otherwise.
+
+    Raises:
+        SettingsError: Names the keys with both values.
+    """
+    if not isinstance(stored := (checkpoint.about or {}).get("config"), Mapping):
+        warnings.warn(
+            f"{checkpoint.path} was written before checkpoints said what they were made with; config.yaml is believed",
+            stacklevel=2,
+        )
+        return
+    there, here = leaves(plain(stored)), leaves(config)
+    different = [
+        f"{key} was {there.get(key)!r} and is {here.get(key)!r}"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key) and key not in _WHERE and not any(_matches(key, name) for name in free)
+    ]
+    if different:
+        raise SettingsError(
+            f"{checkpoint.path} does not belong to this configuration: since it was made, {'; '.join(different)}"
+        )
 
 
 def _matches(key: str, free: str) -> bool:

@@ -17,7 +17,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.resuming import asked_for
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
+from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.program import TRAIN, compose, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
@@ -34,14 +35,16 @@ from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import (
     TrainSettings,
+    check_made_with,
+    env_imports,
     settings_from_mapping,
     to_settings,
 )
 
 if TYPE_CHECKING:
+    from agents.problem import Problem
     from envs.config import EnvConfig
     from envs.evaluation import TaskEvaluation
-    from envs.suite import TaskSuite
 
 
 @dataclasses.dataclass
@@ -55,6 +58,7 @@ class Arguments:
     protocol: Annotated[str | None, "metaworld_plus | mtrl | suite; null: the run's own"] = None
     workers: Annotated[int | None, "processes that share the tasks; null: one a core"] = None
     seed: Annotated[int | None, "of the evaluation's streams; null: the run's own"] = None
+    trust: Annotated[bool, "let the run import code that is neither yours nor named here (its env.factory)"] = False
 
 
 def main(words: Sequence[str]) -> int:
@@ -75,7 +79,10 @@ def main(words: Sequence[str]) -> int:
 
     run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
     settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    check_made_with(checkpoint, settings)
     env = other_env(settings, env_words)
+    named = {} if not env_words else asked_for(TRAIN, plain, compose(env_words), env_words)
+    check_trusted([name for name in env_imports(env) if not _names(named, name)], run.path, arguments.trust, "env")
     arguments.protocol = arguments.protocol or settings.evaluation.protocol or "metaworld_plus"
     arguments.seed = settings.seed if arguments.seed is None else arguments.seed
     rows = evaluate(settings, env, checkpoint, arguments)
@@ -122,6 +129,11 @@ def other_env(settings: TrainSettings, words: Sequence[str]) -> EnvConfig:
     return dataclasses.replace(settings.env, **changes)
 
 
+def _names(named: Mapping[str, Any], name: str) -> bool:
+    """Whether the command line names what would be imported."""
+    return named.get("env.factory") == name or any(f"{name}:" in task for task in named.get("env.tasks") or ())
+
+
 def evaluate(
     settings: TrainSettings, env: EnvConfig, checkpoint: Checkpoint, arguments: Arguments
 ) -> list[TaskEvaluation]:
@@ -133,14 +145,16 @@ def evaluate(
     """
     from cluster.config import ClusterConfig, count_workers
     from envs.suite import build_suite
-    from mtrl_surgery.assembly import build_collect_spec
+    from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
 
-    trained, suite = build_suite(settings.env), build_suite(env)
-    if _spaces(suite) != _spaces(trained):
+    suite = build_suite(env)
+    here = build_problem(suite)
+    trained = trained_problem(settings, checkpoint, here if env == settings.env else None)
+    if _spaces(here) != _spaces(trained):
         raise SettingsError(
-            f"checkpoint={checkpoint.path} was trained on {_describe(trained)}, but env has {_describe(suite)}"
+            f"checkpoint={checkpoint.path} was trained on {_describe(trained)}, but env has {_describe(here)}"
         )
-    spec = dataclasses.replace(build_collect_spec(settings, trained), suite=suite)
+    spec = build_collect_spec(settings, suite)
     if arguments.seed is not None:
         spec = dataclasses.replace(spec, seed=arguments.seed)
     cluster = ClusterConfig(kind="local", workers=arguments.workers or _cores())
@@ -227,12 +241,12 @@ def _evaluate_on_ray(spec: Any, cluster: Any, checkpoint: Checkpoint, arguments:
     return evaluated[0].tasks
 
 
-def _spaces(suite: TaskSuite) -> tuple[Any, ...]:
-    return suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA.tolist()
+def _spaces(problem: Problem) -> tuple[Any, ...]:
+    return problem.tasks, problem.observation_dim, problem.action_dim, problem.action_mask_KA.tolist()
 
 
-def _describe(suite: TaskSuite) -> str:
-    return f"{', '.join(suite.tasks)} ({suite.observation_dim} observations, {suite.action_dim} actions)"
+def _describe(problem: Problem) -> str:
+    return f"{', '.join(problem.tasks)} ({problem.observation_dim} observations, {problem.action_dim} actions)"
 
 
 def _cores() -> int:

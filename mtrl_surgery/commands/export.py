@@ -23,11 +23,11 @@ from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint
 from mtrl_surgery.runs.durable import remove, write_text
-from mtrl_surgery.settings import settings_from_mapping
+from mtrl_surgery.settings import check_made_with, settings_from_mapping
 from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
-    from envs.suite import TaskSuite
+    from agents.problem import Problem
     from mtrl_surgery.export.actor import ActorTensors
     from mtrl_surgery.settings import TrainSettings
 
@@ -62,18 +62,18 @@ def main(words: Sequence[str]) -> int:
 
     run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
     settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    check_made_with(checkpoint, settings)
     out = Path(arguments.out) if arguments.out else run.path / f"export-{checkpoint.step}"
     if out.exists():
         raise SettingsError(f"out={out} is there already; name a new folder")
 
-    from envs.suite import build_suite
-    from mtrl_surgery.assembly import agent_config, build_problem
+    from mtrl_surgery.assembly import agent_config, trained_problem
     from mtrl_surgery.export.actor import actor_tensors
 
-    suite = build_suite(settings.env)
-    tensors = actor_tensors(build_problem(suite), agent_config(settings), checkpoint.state["policy_weights"])
+    problem = trained_problem(settings, checkpoint)
+    tensors = actor_tensors(problem, agent_config(settings), checkpoint.state["policy_weights"])
     source = {"run": run.path.name, "checkpoint": checkpoint.path.name, "step": checkpoint.step}
-    about = description(settings, suite, tensors) | {"source": source}
+    about = description(settings, problem, tensors) | {"source": source}
     unfinished = out.with_name(f".tmp-{out.name}-{os.getpid()}")
     unfinished.mkdir(parents=True)
     try:
@@ -81,13 +81,13 @@ def main(words: Sequence[str]) -> int:
         unfinished.rename(out)
     finally:
         remove(unfinished)
-    print(f"{checkpoint.path}: step {checkpoint.step:,}, {len(suite.tasks)} tasks")
+    print(f"{checkpoint.path}: step {checkpoint.step:,}, {len(problem.tasks)} tasks")
     for path in sorted(out.iterdir()):
         print(f"{path}  {path.stat().st_size:,} bytes")
     return 0
 
 
-def description(settings: TrainSettings, suite: TaskSuite, tensors: ActorTensors) -> dict[str, Any]:
+def description(settings: TrainSettings, problem: Problem, tensors: ActorTensors) -> dict[str, Any]:
     """All that who drives the policy must know, as plain values."""
     from mtrl_surgery import __version__
     from mtrl_surgery.assembly import agent_config
@@ -96,19 +96,19 @@ def description(settings: TrainSettings, suite: TaskSuite, tensors: ActorTensors
     return {
         "format": VERSION,
         "written_by": f"mtrl-surgery {__version__}",
-        "tasks": list(suite.tasks),
+        "tasks": list(problem.tasks),
         "observation": {
-            "size": suite.observation_dim,
+            "size": problem.observation_dim,
             "dtype": "float32",
             "padding": "zeros at the end, where a task's own observation is shorter",
             "normalized": config.observation_normalization == "warmup",
             "clip": tensors.clip if config.observation_normalization == "warmup" else None,
         },
         "action": {
-            "size": suite.action_dim,
+            "size": problem.action_dim,
             "dtype": "float32",
             "range": [-1.0, 1.0],
-            "size_of_task": [int(size) for size in suite.action_mask_KA.sum(axis=1)],
+            "size_of_task": [int(size) for size in problem.action_mask_KA.sum(axis=1)],
             "scaling": "[-1, 1] is to be scaled to the environment's own bounds, where these are others",
         },
         "network": {

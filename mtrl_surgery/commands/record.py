@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
 from mtrl_surgery.runs.durable import remove, write_text
-from mtrl_surgery.settings import TrainSettings, settings_from_mapping
+from mtrl_surgery.settings import TrainSettings, check_made_with, env_imports, settings_from_mapping
 from mtrl_surgery.videos.backends import RenderingError, find_backend
 from mtrl_surgery.videos.encoding import FORMATS, check_encoder
 
@@ -56,6 +57,7 @@ class Arguments:
     mosaic: Annotated[bool, "also one video of all tasks"] = True
     out: Annotated[str | None, PATH, "where the recording's folder goes; null: runs/<run>/videos"] = None
     workers: Annotated[int | None, "processes that share the tasks; null: one a core"] = None
+    trust: Annotated[bool, "let the run import code that is neither yours nor named here (its env.factory)"] = False
 
 
 def main(words: Sequence[str]) -> int:
@@ -69,6 +71,8 @@ def main(words: Sequence[str]) -> int:
 
     run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
     settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    check_made_with(checkpoint, settings)
+    check_trusted(env_imports(settings.env), run.path, arguments.trust, "env")
     backend = _backend(settings)
     from mtrl_surgery.videos.studio import film, free_folder, write_mosaic
 
@@ -154,7 +158,7 @@ def _plan(
 ) -> tuple[Shooting, list[int]]:
     from envs.rendering import CAMERAS, drawable_suite
     from envs.suite import build_suite
-    from mtrl_surgery.assembly import build_collect_spec
+    from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
     from mtrl_surgery.videos.drawing import tile_size
     from mtrl_surgery.videos.filming import Shooting
 
@@ -162,7 +166,9 @@ def _plan(
         if settings.env.kind != "metaworld":
             raise SettingsError(f"camera={arguments.camera}: only Meta-World's tasks have a choice of cameras")
         check_choice("camera", arguments.camera, CAMERAS)
-    spec = build_collect_spec(settings, build_suite(settings.env))
+    suite = build_suite(settings.env)
+    trained_problem(settings, checkpoint, build_problem(suite))
+    spec = build_collect_spec(settings, suite)
     names = spec.suite.tasks
     for name in arguments.tasks:
         check_choice("tasks", name, names)

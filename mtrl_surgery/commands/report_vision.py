@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from mtrl_surgery.reports.benchmarks import Benchmark
@@ -41,5 +42,13 @@ def paper_tables(benchmark: Benchmark) -> dict[str, Table]:
     from experiments_vision.tables.collect import Wanted, tables
     from experiments_vision.tables.runs import read_run
 
-    runs = [run for record in benchmark.records if (run := read_run(record.path)) is not None]
-    return {f"paper_{name}": table for name, table in tables(runs, Wanted(_MODE)).items()}
+    runs, said = [], []
+    for record in benchmark.records:
+        try:
+            run = read_run(record.path)
+        except ValueError as error:
+            said.append(f"left out: {error}")
+        else:
+            runs += [] if run is None else [run]
+    made = tables(runs, Wanted(_MODE)) if runs else {}
+    return {f"paper_{name}": replace(own, remarks=(*own.remarks, *said)) for name, own in made.items()}

@@ -8,22 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-import yaml
+import numpy as np
 from omegaconf import DictConfig
 
 from cluster.learner_config import LearnerLost
 from mtrl_surgery.cli.composition import run_all
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.commands.program import TRAIN, plain
-from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import learning_curve, say
-from mtrl_surgery.runs.durable import write_text
-from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
 from mtrl_surgery.runs.signals import exit_when_told
 from mtrl_surgery.settings import (
+    FREE,
     TrainSettings,
+    check_made_with,
+    env_imports,
     method_label,
     run_name,
     settings_from_mapping,
@@ -33,30 +36,8 @@ from mtrl_surgery.settings import (
 from mtrl_surgery.shell import command, typed
 from mtrl_surgery.sweeps.options import is_sweep, one_run
 
-FREE = (
-    "total_steps",
-    "device",
-    "threads",
-    "log_every",
-    "cluster.kind",
-    "cluster.address",
-    "cluster.workers",
-    "cluster.max_restarts",
-    "cluster.hang_timeout",
-    "cluster.start_timeout",
-    "cluster.object_store_mb",
-    "learner.cpus",
-    "learner.gpus",
-    "learner.timeout",
-    "learner.max_restarts",
-    "evaluation.",
-    "checkpoint.",
-    "logger.",
-    "diagnostics.",
-    "plugins",
-)
-"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
-come, never what was done; whoever moves a run to another machine needs them."""
+_STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}, "policy_weights": np.ndarray}
+"""What every checkpoint of a training run holds, as far as it is used before the run's parts are made."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -81,7 +62,8 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
         The run folder.
     """
     settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
-    settings = dataclasses.replace(settings, folder=None)  # a folder that is moved must not say where it was
+    # A folder that is moved must not say where it was, and none says of itself that it is to be trusted.
+    settings = dataclasses.replace(settings, folder=None, trust=False)
     validate(settings)
     from mtrl_surgery.assembly import check_room, resolve  # torch takes seconds: first everything that needs none
 
@@ -96,11 +78,10 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
     else:
         # Read before the folder is opened for writing: a run that cannot go on keeps the status it has.
         checkpoint = _newest_checkpoint(Path(config.resume), settings, needed=config.folder is None)
-        run = RunFolder.open(Path(config.resume), writable=True)
-        if checkpoint is None:
-            run.rewind({"metrics": 0, "evaluations": 0})
         # A second resume must find what this one was told, or it would stop at the old total_steps.
-        write_text(run.path / "config.yaml", yaml.safe_dump(settings.to_mapping(), sort_keys=False))
+        run = RunFolder.open(Path(config.resume), writable=True, config=settings.to_mapping())
+        if checkpoint is None:
+            run.rewind(NOTHING)
     for left in reversed(range(settings.learner.max_restarts + 1)):
         with run:
             try:
@@ -117,15 +98,36 @@ def train(config: DictConfig, overrides: Sequence[str]) -> Path:
 def _resumed(config: DictConfig, overrides: Sequence[str]) -> TrainSettings:
     where = Path(config.resume) / "config.yaml"
     stored = settings_from_mapping(RunFolder.open(where.parent).config(), where).to_mapping()
-    return settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)
+    settings = settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)
+    said, trust = to_settings(config), bool(config.trust)  # what the command line names itself is the user's wish
+    names = [name for name in env_imports(settings.env) if name not in env_imports(said.env)]
+    check_trusted(names, where.parent, trust, "env")
+    address = settings.cluster.address
+    if address not in (None, "auto", said.cluster.address) and not trust and not _here(str(address)):
+        raise SettingsError(
+            f"{where.parent}: cluster.address={address!r} is of another machine, whose cluster may run any code here; "
+            f"name it (cluster.address={address}), or add trust=true"
+        )
+    return settings
+
+
+def _here(address: str) -> bool:
+    """Whether a cluster's address is one of this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _newest_checkpoint(path: Path, settings: TrainSettings, needed: bool) -> Checkpoint | None:
-    checkpoint = CheckpointStore(RunFolder.open(path).checkpoints, settings.checkpoint.keep).newest()
+    run = RunFolder.open(path)
+    checkpoint = CheckpointStore(run.checkpoints, settings.checkpoint.keep).newest()
     if checkpoint is None:
         if needed:
             raise SettingsError(f"resume={path}: the run has no whole checkpoint to go on from")
+        run.check(NOTHING)
         return None
+    check_made_with(checkpoint, settings)
+    check_state(checkpoint, _STATE)
+    run.check(checkpoint.state["recorder"]["files"])
     if settings.total_steps < checkpoint.step:
         raise SettingsError(f"total_steps={settings.total_steps}: the run in {path} has done {checkpoint.step} already")
     return checkpoint
@@ -137,7 +139,7 @@ def _go_on(path: Path, settings: TrainSettings, lost: LearnerLost) -> tuple[RunF
     step, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
     run = RunFolder.open(path, writable=True)
     if checkpoint is None:
-        run.rewind({"metrics": 0, "evaluations": 0})
+        run.rewind(NOTHING)
     # A learner that dies while it starts has done nothing yet.
     redone = {"redone_steps": max(0, lost.step - step), "redone_updates": max(0, lost.updates - updates)}
     run.health.write(

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from mtrl_surgery.dashboard.roots import Roots
+from mtrl_surgery.dashboard.roots import READ, Roots
 from mtrl_surgery.dashboard.slimming import READINGS
 from mtrl_surgery.reports.benchmarks import Judge
-from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.scores import Yardstick
 
@@ -22,6 +21,8 @@ _FIRST = ("evaluations", "health")
 """Files that every view needs; the others are read when a view asks for them."""
 _IDLE_S = 60.0
 """After so long without a page that asks, nothing is read."""
+
+Stamp = tuple[tuple[int, int], ...]
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +35,11 @@ class Seen:
         record: Its content.
         name: Its path below the root.
         number: Its own, never given twice.
-        fault: Why some of it cannot be read, or nothing.
     """
 
     record: Record
     name: str
     number: int
-    fault: str = ""
     stamp: tuple[int, int] = field(default=(0, 0), repr=False)
 
 
@@ -69,7 +68,7 @@ class Follower:
         self.looked, self.broken = False, ""
         self._judge, self._sticks = judge, dict[str, Yardstick]()
         self._runs: dict[Path, Seen] = {}
-        self._left_out: dict[Path, str] = {}
+        self._left_out: dict[Path, tuple[str, Stamp]] = {}
         self._outside: list[str] = []
         self._wanted: tuple[str, ...] = _FIRST
         self._paths: frozenset[Path] = frozenset()
@@ -119,8 +118,7 @@ class Follower:
 
     def remarks(self) -> list[str]:
         """What a reader should know: links that lead outside, runs that cannot be read."""
-        said = [seen.fault for seen in self.runs() if seen.fault]
-        said += [f"left out: {fault}" for fault in list(self._left_out.values())]
+        said = [f"left out: {fault}" for fault, _ in list(self._left_out.values())]
         said += [f"{link} leads outside of {self.roots}: it is not followed" for link in self._outside]
         return [f"the runs are no longer followed: {self.broken}", *said] if self.broken else said
 
@@ -154,39 +152,55 @@ class Follower:
         self.looked = True
 
     def _open(self, path: Path, name: str) -> None:
+        """A run that was not there before, or was left out and has changed since."""
+        stamp = _stamp(path)
+        if self._left_out.get(path, ("", None))[1] == stamp:
+            return
         try:
             self.roots.check(path)
-            stamp = _stamp(path)
             record = Record.open(path, self._wanted, readings=READINGS)
-            if record.kind == "supervised":
-                self.judge(record)
-        except ValueError as error:  # also the judge's: an unknown data set
-            self.version += path not in self._left_out
-            self._left_out[path] = str(error)
+            self._judged(record)
+        except Exception as error:
+            self._leave_out(path, error, stamp)
             return
         self._left_out.pop(path, None)
-        self._runs[path] = Seen(record, name, next(self._numbers), stamp=stamp)
+        self._runs[path] = Seen(record, name, next(self._numbers), stamp[0])
         self._changed()
 
     def _refresh(self, seen: Seen) -> None:
         """What was appended; of a run that has ended nothing is, until its manifest changes."""
         record = seen.record
         stamp = _stamp(record.path)
-        if stamp == seen.stamp and record.status != "running" and set(self._wanted) <= set(record.followed):
+        if stamp[0] == seen.stamp and record.status != "running" and set(self._wanted) <= set(record.followed):
             return
         facts = record.versions["config"], record.versions["manifest"]
-        fault = ""
         try:
             self.roots.check(record.path)
             changed = record.follow(self._wanted)
-            seen.stamp = stamp
-        except ReportError as error:
-            fault, changed = str(error), True
+            if facts[0] != record.versions["config"]:
+                self._judged(record)
+        except Exception as error:
+            self._leave_out(record.path, error, stamp)
+            return
+        seen.stamp = stamp[0]
         if facts != (record.versions["config"], record.versions["manifest"]):
             self._changed()
-        elif changed and (not fault or fault != seen.fault):
+        elif changed:
             self.version += 1
-        seen.fault = fault
+
+    def _judged(self, record: Record) -> None:
+        if record.kind == "supervised":
+            record.expect(self.judge(record).tasks)
+
+    def _leave_out(self, path: Path, error: Exception, stamp: Stamp) -> None:
+        """One run that cannot be read must not take the others with it, whatever is wrong with it."""
+        said = str(error)
+        if not isinstance(error, ValueError):
+            _log.exception("reading %s failed", path)
+            said = f"{path}: {type(error).__name__}: {error}"
+        self._runs.pop(path, None)
+        self._left_out[path] = said, stamp
+        self._changed()
 
     def _changed(self) -> None:
         self.shape += 1
@@ -212,10 +226,14 @@ class Follower:
             _log.exception("following the runs failed")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Of the manifest, which changes when a run ends or is resumed."""
-    try:
-        facts = (path / "manifest.json").stat()
-    except OSError:
-        return 0, 0
-    return facts.st_mtime_ns, facts.st_size
+def _stamp(path: Path) -> Stamp:
+    """Of each file that is read, the manifest's first: it changes when a run ends or is resumed."""
+    found = []
+    for name in READ:
+        try:
+            facts = (path / name).stat()
+        except OSError:
+            found.append((0, 0))
+        else:
+            found.append((facts.st_mtime_ns, facts.st_size))
+    return tuple(found)

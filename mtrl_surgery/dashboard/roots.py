@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.records import FILES
+from mtrl_surgery.reports.records import FILES, holds_run
+from mtrl_surgery.runs.shapes import CONFIG, MANIFEST
 
-_NEEDED = {"config.yaml", "manifest.json"}
-_READ = (*sorted(_NEEDED), *(f"{name}.jsonl" for name in FILES))
+READ = (MANIFEST, CONFIG, *(f"{name}.jsonl" for name in FILES))
+"""What is read of a run folder."""
 
 
 class Roots:
@@ -44,15 +45,18 @@ class Roots:
         found: dict[Path, str] = {}
         outside: list[str] = []
         for root in self.folders:
-            for folder, below, names in os.walk(root):
+            closed: list[OSError] = []
+            for folder, below, names in os.walk(root, onerror=closed.append):
                 path = Path(folder)
-                if names and set(names) >= _NEEDED:
+                if holds_run(names, below):
                     below.clear()  # a run holds no runs
                     found.setdefault(path, self._name(path, root))
                 for name in below:
                     if os.path.islink(path / name) and not self.hold(path / name):
                         outside.append(str(path / name))
                 below[:] = [name for name in below if not name.startswith(".")]
+            for error in closed:  # may be runs; who opens them says why they cannot be
+                found.setdefault(Path(error.filename), self._name(Path(error.filename), root))
         return found, outside
 
     def check(self, run: Path) -> None:
@@ -61,7 +65,7 @@ class Roots:
         Raises:
             ReportError: A link leads outside.
         """
-        for name in _READ:
+        for name in READ:
             if os.path.islink(run / name) and not self.hold(run / name):
                 raise ReportError(f"{run / name} is a link that leads outside of {self}: it is not followed")
 

@@ -35,10 +35,9 @@ def load(names: Sequence[str], where: str = "plugins") -> None:
     Raises:
         PluginError: There is no such module, or it raises.
     """
-    here = os.getcwd()
-    if names and here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # at the end: a file there must not take the place of a library
-    inherited = [name for name in os.environ.get(_INHERITED, "").split(",") if name]
+    if names:
+        find_in_working_folder()
+    inherited = loaded()
     for name in names:
         shown = f"{where}={name}"
         if not all(part.isidentifier() for part in name.split(".")) or (name.endswith(".py")):
@@ -50,6 +49,18 @@ def load(names: Sequence[str], where: str = "plugins") -> None:
     os.environ[_INHERITED] = ",".join(inherited)
 
 
+def find_in_working_folder() -> None:
+    """Have modules found in the working folder, however the program was started."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)  # at the end: a file there must not take the place of a library
+
+
+def loaded() -> list[str]:
+    """The modules that this process, or the one that started it, was told to import."""
+    return [name for name in os.environ.get(_INHERITED, "").split(",") if name]
+
+
 def load_installed() -> None:
     """Import what installed packages and the process that started this one name.
 
@@ -58,8 +69,7 @@ def load_installed() -> None:
     """
     for entry in entry_points(group=GROUP):
         _import(f"entry point {entry.name} = {entry.value}", entry.value, entry.load)
-    if names := os.environ.get(_INHERITED):
-        load(names.split(","))
+    load(loaded())
 
 
 def _import(shown: str, name: str, importing: Callable[[], object]) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
-import yaml
+import numpy as np
 
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.tail import Row, Tail, thinned_rows
+from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.shapes import CONFIG, MANIFEST, read_config, read_manifest
 
 FILES = ("evaluations", "metrics", "health", "conflicts")
-_WHOLE = ("config.yaml", "manifest.json")
+_WHOLE = (CONFIG, MANIFEST)
+_TELLING = frozenset((*_WHOLE, *(f"{name}.jsonl" for name in FILES), "checkpoints"))
+"""Two of these names make a folder a run's, whole or not."""
 
 T = TypeVar("T")
 Patterns = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -57,6 +60,8 @@ class Record:
     _tails: dict[str, Tail] = field(default_factory=dict, repr=False)
     _config_stamp: tuple[int, int] = field(default=(0, 0), repr=False)
     _derived: dict[Hashable, tuple[tuple[int, ...], Any]] = field(default_factory=dict, repr=False)
+    _tasks: tuple[str, ...] | None = field(default=None, repr=False)
+    _maps: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(
@@ -109,7 +114,7 @@ class Record:
             ReportError: A file cannot be read, or holds what is none of ours.
         """
         before = sum(self.versions.values())
-        manifest = _mapping(self.path / _WHOLE[1])
+        manifest = _read(read_manifest, self.path)
         if manifest != self.manifest:
             self.manifest = manifest
             self.versions["manifest"] += 1
@@ -117,6 +122,8 @@ class Record:
         for name, tail in self._tails.items():
             rows, anew = tail.read()
             own = self._readings.get(name, Reading())
+            if name == "conflicts":
+                self._check_maps(rows, anew)
             if own.slim is not None:
                 rows = [own.slim(row) for row in rows]
             # Whoever reads the rows meanwhile, in another thread, has the old list, or one that grows.
@@ -137,15 +144,37 @@ class Record:
             found = self._derived[name] = now, make()
         return cast(T, found[1])
 
+    def expect(self, tasks: Sequence[str]) -> None:
+        """Has conflicts be between these tasks, now and later: runs are laid beside each other pair by pair.
+
+        Raises:
+            ReportError: They are between others.
+        """
+        self._tasks = tuple(tasks)
+        self._check_maps(self.rows["conflicts"], anew=True)
+
+    def _check_maps(self, rows: Sequence[Row], anew: bool) -> None:
+        if anew:
+            self._maps = {}
+        for row in rows:
+            tasks = tuple(row["tasks"])
+            keys = tuple(key for key, value in row.items() if isinstance(value, list | np.ndarray))
+            if self._maps.setdefault(row["network"], (tasks, keys)) != (tasks, keys):
+                raise ReportError(f"{self.path / 'conflicts.jsonl'} has maps of different tasks or measures")
+            if self._tasks is not None and tasks != self._tasks:
+                raise ReportError(f"{self.path / 'conflicts.jsonl'} has maps of other tasks than the run's")
+
     def _refresh_config(self) -> None:
-        path = self.path / _WHOLE[0]
+        path = self.path / CONFIG
         try:
             facts = path.stat()
         except OSError as error:
             raise ReportError(f"cannot read {path}: {error}") from error
         stamp = facts.st_mtime_ns, facts.st_size
         if stamp != self._config_stamp:  # a resume may change keys
-            self.config, self._config_stamp = _mapping(path), stamp
+            self.config, self._config_stamp = _read(read_config, self.path), stamp
+            env = self.config.get("env")
+            self._tasks = tuple((env and env.get("tasks")) or ()) or None
             self.versions["config"] += 1
 
     @property
@@ -208,14 +237,21 @@ def open_runs(
     return records, said
 
 
+def holds_run(*names: Iterable[str]) -> bool:
+    """Whether a folder with these entries is a run's; one that has lost a file is one too, and can be named."""
+    return sum(name in _TELLING for some in names for name in some) > 1
+
+
 def _below(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return
-    for folder, below, names in os.walk(path):
-        if set(_WHOLE) <= set(names):
+    closed: list[OSError] = []
+    for folder, below, names in os.walk(path, onerror=closed.append):
+        if holds_run(names, below):
             below.clear()  # a run holds no runs
             yield Path(folder)
         below[:] = sorted(name for name in below if not name.startswith("."))
+    yield from (Path(error.filename) for error in closed)  # may be runs; who opens them says why they cannot be
 
 
 def _nothing(name: str, places: Sequence[str]) -> str:
@@ -226,15 +262,8 @@ def _nothing(name: str, places: Sequence[str]) -> str:
     return f"{name}: no run was found; looked in {looked} and below ({wanted})"
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def _read(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ReportError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ReportError(f"{path} holds a {type(content).__name__}, not a mapping")
-    return content
-
-
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+        return read(path)
+    except RunError as error:
+        raise ReportError(str(error)) from error

@@ -9,7 +9,8 @@ from typing import Any
 
 from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.jsonl import parse_rows
+from mtrl_surgery.runs.reading import next_rows, open_rows, parse_rows
+from mtrl_surgery.runs.shapes import check_rows
 
 Row = dict[str, Any]
 
@@ -50,45 +51,50 @@ class Tail:
         """The rows since the last call, and whether they replace all that were read before.
 
         Raises:
-            ReportError: A whole line that is no row (the file and the line are named), or a file that can't be read.
+            ReportError: A whole line that is no row of such a file (it and the file are named), or a file that can't be
+                read. The next call begins where this one did.
         """
+        rows: list[Row] = []
         try:
-            with self.path.open("rb") as file:
+            with open_rows(self.path) as file:
                 changed = self._changed(file)
-                if changed:
-                    self._position, self._line, self._mark = 0, 0, b""
-                file.seek(self._position)
-                data = file.read()
+                position, line, mark = (0, 0, b"") if changed else (self._position, self._line, self._mark)
+                file.seek(position)
+                while data := next_rows(file, self.path):
+                    rows += self._parse(data, line + 1)
+                    position, line = position + len(data), line + data.count(b"\n")
+                    mark = (mark + data[-_MARK:])[-_MARK:]
         except FileNotFoundError:
             changed, self._position, self._line, self._mark = self._position > 0, 0, 0, b""
             return [], changed
         except OSError as error:
             raise ReportError(f"cannot read {self.path}: {error.strerror}") from error
-        self.bytes_read += len(data)
-        whole = data.rfind(b"\n") + 1
-        if not whole:
-            return [], changed
-        lines = data[: whole - 1].split(b"\n")
-        self._mark = (self._mark + data[:whole])[-_MARK:]
-        self._position += whole
-        first, self._line = self._line + 1, self._line + len(lines)
-        return self._parse(lines, first), changed
+        except RunError as error:
+            raise ReportError(str(error)) from error
+        self.bytes_read += position - (0 if changed else self._position)
+        self._position, self._line, self._mark = position, line, mark
+        return rows, changed
 
     def _changed(self, file: Any) -> bool:
         file.seek(self._position - len(self._mark))
         return bool(file.read(len(self._mark)) != self._mark)
 
-    def _parse(self, lines: list[bytes], first: int) -> list[Row]:
-        kept = lines if self._most_steps is None else thinned(lines, self._most_steps)
+    def _parse(self, data: bytes, first: int) -> list[Row]:
+        kept = data
+        if self._most_steps is not None:
+            kept = b"\n".join([*thinned(data[:-1].split(b"\n"), self._most_steps), b""])
+        if self._lists is not None:
+            kept = self._lists.sub(b"", kept)
+        name = self.path.stem
         try:
-            try:
-                if self._lists is not None:
-                    kept = self._lists.sub(b"", b"\n".join(kept)).split(b"\n")
-                return parse_rows(kept, self.path, first)
-            except RunError:
-                return parse_rows(lines, self.path, first)  # complains with the number of the line
-        except RunError as error:
-            raise ReportError(str(error)) from error
+            rows = parse_rows(kept, self.path, first)
+            check_rows(rows, name, self.path, first)
+        except RunError:
+            if kept is data:
+                raise
+            rows = parse_rows(data, self.path, first)  # complains with the number of the line
+            check_rows(rows, name, self.path, first)
+        return rows
 
 
 def thinned(lines: Sequence[bytes], most: int) -> list[bytes]:

@@ -3,8 +3,8 @@
     checkpoints/step-000012000/{arrays.safetensors, state.json, manifest.json}
     checkpoints/replay/segment-<start>-<stop>.safetensors
 
-The manifest names every file and replay segment with size and sha256, and carries a sha256 of itself. What is
-being written has a `.tmp-` name until it is on disk.
+The manifest names every file and replay segment with size and sha256, says what the run was made with, and carries a
+sha256 of itself. What is being written has a `.tmp-` name until it is on disk.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from mtrl_surgery.runs.durable import (
     write_hashed,
 )
 from mtrl_surgery.runs.errors import CheckpointError, RunError
+from mtrl_surgery.runs.reading import read_mapping
 from mtrl_surgery.runs.segments import Segment, SegmentStore
+from mtrl_surgery.runs.shapes import COUNT, MAPPING, TEXT, Kind, Shape, check
 from mtrl_surgery.runs.state import pack, unpack
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "RunError", "Segment", "load_checkpoint"]
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Of format 1, nothing says what the run was made with."""
 _ARRAYS, _STATE, _MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 _REPLACED = ".old-"
-_FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d+)")
+_FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d{{1,18}})")
 _MANIFEST_BYTES = 4096  # for the check of free space: a few files' entries, a line more for every segment
 _SEGMENT_BYTES = 256
 
@@ -54,17 +58,20 @@ class Checkpoint:
         state: What was given to `CheckpointStore.save`.
         segments: The replay's segments, in order; their arrays come from `CheckpointStore.read_segment`.
         path: Its folder.
+        about: What its run was made with, as the store was told; None in a checkpoint of format 1.
     """
 
     step: int
     state: dict[str, Any]
     segments: tuple[Segment, ...]
     path: Path
+    about: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class _Manifest:
     step: int
+    about: dict[str, Any] | None
     files: dict[str, tuple[int, str]]  # name -> size, sha256
     segments: tuple[Segment, ...]
 
@@ -72,15 +79,20 @@ class _Manifest:
 class CheckpointStore:
     """The checkpoints of one run. One process writes it, one call at a time."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int, about: Mapping[str, Any] | None = None) -> None:
         """A store at `folder` that keeps the `keep` newest whole checkpoints.
+
+        Args:
+            folder: Where; made by the first save.
+            keep: How many.
+            about: What the run is made with, of plain values; every checkpoint holds it.
 
         Raises:
             CheckpointError: `keep` is below 1.
         """
         if keep < 1:
             raise CheckpointError(f"keep={keep}: at least 1 checkpoint must be kept")
-        self.folder, self.keep = folder, keep
+        self.folder, self.keep, self._about = folder, keep, dict(about or {})
         self._segments = SegmentStore(folder / "replay")
 
     def save(self, step: int, state: Mapping[str, Any], segments: Sequence[Segment] = ()) -> Path:
@@ -105,7 +117,8 @@ class CheckpointStore:
         tree_text = json.dumps(tree, separators=(",", ":")).encode()
         target = self.folder / f"step-{step:09d}"
         temporary = self.folder / (TEMPORARY + target.name)
-        needed = bytes_needed(arrays) + len(tree_text) + _MANIFEST_BYTES + _SEGMENT_BYTES * len(segments)
+        about_bytes = len(json.dumps(self._about, indent=1))
+        needed = bytes_needed(arrays) + len(tree_text) + about_bytes + _MANIFEST_BYTES + _SEGMENT_BYTES * len(segments)
         with room_for(needed, target, temporary):
             self._tidy()
             temporary.mkdir()
@@ -113,7 +126,7 @@ class CheckpointStore:
                 _ARRAYS: write_arrays(temporary / _ARRAYS, arrays),
                 _STATE: write_hashed(temporary / _STATE, [tree_text]),
             }
-            write_hashed(temporary / _MANIFEST, [_manifest_text(step, files, segments)])
+            write_hashed(temporary / _MANIFEST, [_manifest_text(step, files, segments, self._about)])
             sync_folder(temporary)
             self._put(temporary, target)
         with disk_errors(target):
@@ -153,18 +166,19 @@ class CheckpointStore:
         """
         return self._segments.read(segment)
 
-    def rewind(self, step: int) -> None:
-        """Forgets every checkpoint after `step` and every segment that is in no checkpoint left.
+    def rewind(self, checkpoint: Checkpoint | None) -> None:
+        """Forgets every later checkpoint (None: every one), and every segment that is in no checkpoint left.
 
-        A resumed run calls it first, with the step it resumes from: what is newer is torn, or belongs to a
-        future that the run is about to leave.
+        A resumed run calls it before it writes, with the checkpoint it resumes from, which stays whatever its folder
+        is called: what is newer is torn, or belongs to a future that the run is about to leave.
         """
         with disk_errors(self.folder):
             self._tidy()
             for path in self._newest_first():
-                if _step(path) > step:
+                if checkpoint is None or _step(path) > checkpoint.step:
                     self._discard(path)
-        self._drop_segments(self._newest_first(), pending=False)
+        kept = [] if checkpoint is None else [checkpoint.path, *self._newest_first()]
+        self._drop_segments(kept, pending=False)
 
     def _put(self, temporary: Path, target: Path) -> None:
         """Renames a finished folder to its name; what had the name steps aside and is found till then."""
@@ -234,16 +248,34 @@ def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
     return _load(path, SegmentStore(path.parent / "replay") if replay else None)
 
 
+def check_state(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
+    """Whether a checkpoint's state has what a program is going to use, each key with its type, or with keys below it.
+
+    Raises:
+        CheckpointError: Names the key.
+    """
+    inside: list[tuple[str, Any, Mapping[str, Any]]] = [("state", checkpoint.state, wanted)]
+    while inside:
+        place, state, below = inside.pop()
+        for key, kind in below.items():
+            found = state.get(key)
+            if not isinstance(found, dict if isinstance(kind, Mapping) else kind):
+                raise CheckpointError(f"{checkpoint.path}: {place}/{key} is a {type(found).__name__}; none of ours")
+            if isinstance(kind, Mapping):
+                inside.append((f"{place}/{key}", found, kind))
+
+
 def _load(path: Path, segments: SegmentStore | None) -> Checkpoint:
     manifest = _read_manifest(path)
     if problems := _problems(path, manifest, segments):
         raise CheckpointError(f"{path} is not whole: " + "; ".join(problems))
     try:
-        tree = json.loads((path / _STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path / _STATE}: {error}") from error
-    state = unpack(read_arrays(path / _ARRAYS), tree)
-    return Checkpoint(manifest.step, state, manifest.segments, path)
+        state = unpack(read_arrays(path / _ARRAYS), read_mapping(path / _STATE, any_text=True))
+    except RunError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path / _STATE} holds a {type(state).__name__}, not a state")
+    return Checkpoint(manifest.step, state, manifest.segments, path, manifest.about)
 
 
 def _problems(path: Path, manifest: _Manifest, segments: SegmentStore | None) -> list[str]:
@@ -254,36 +286,59 @@ def _problems(path: Path, manifest: _Manifest, segments: SegmentStore | None) ->
     return found
 
 
-def _manifest_text(step: int, files: dict[str, tuple[int, str]], segments: Sequence[Segment]) -> bytes:
+def _manifest_text(
+    step: int, files: dict[str, tuple[int, str]], segments: Sequence[Segment], about: Mapping[str, Any]
+) -> bytes:
     content = {
         "format": FORMAT,
         "step": step,
+        "about": about,
         "files": {name: {"size": size, "sha256": sha256} for name, (size, sha256) in files.items()},
         "segments": [asdict(segment) for segment in sorted(segments, key=lambda segment: segment.start)],
     }
     return json.dumps({"sha256": _digest(content), "content": content}, indent=1).encode()
 
 
+_FILE: Shape = {"size": COUNT, "sha256": TEXT}
+_SEGMENT: Shape = {"start": COUNT, "stop": COUNT, **_FILE}
+_LIST = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
+_CONTENT: Shape = {"step": COUNT, "files": MAPPING, "segments": _LIST}
+
+
 def _read_manifest(path: Path) -> _Manifest:
     file = path / _MANIFEST
-    if not path.is_dir():
+    if not os.path.isdir(path):  # pathlib raises where a folder above may not be looked into
         raise CheckpointError(f"{path} is no checkpoint: there is no such folder")
-    if not file.is_file():
+    if not os.path.lexists(file):
         raise CheckpointError(f"{path} is no whole checkpoint: {_MANIFEST} is missing")
     try:
-        outer = json.loads(file.read_bytes())
+        outer = read_mapping(file)
+        check(outer, {"content": MAPPING}, str(file), ("content", "sha256"))
         content = outer["content"]
-        sound = outer["sha256"] == _digest(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file} is corrupt: {error!r}") from error
-    if not sound:
-        raise CheckpointError(f"{file} is corrupt: its sha256 is not the one noted when it was written")
-    if content["format"] != FORMAT:
-        raise CheckpointError(f"{file} has format {content['format']}; this version reads format {FORMAT}")
+        if outer["sha256"] != _digest(content):
+            raise RunError(f"{file}: its sha256 is not the one noted when it was written")
+        if content.get("format") not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise CheckpointError(f"{file} has format {content.get('format')}; this version reads formats {known}")
+        check(content, _CONTENT, str(file), _CONTENT)
+        if content["format"] == FORMAT:
+            check(content, {"about": MAPPING}, str(file), ("about",))
+        if content["files"].keys() != {_ARRAYS, _STATE}:
+            raise RunError(f"{file} does not list {_ARRAYS} and {_STATE}")
+        for name, entry in content["files"].items():
+            check(content["files"], {name: MAPPING}, str(file))
+            check(entry, _FILE, f"{file}: {name}", _FILE)
+        for segment in content["segments"]:
+            check(segment, _SEGMENT, f"{file}: a segment", _SEGMENT)
+    except CheckpointError:
+        raise
+    except RunError as error:
+        raise CheckpointError(f"{file} is corrupt: {error}") from error
     return _Manifest(
         step=content["step"],
+        about=content.get("about"),
         files={name: (entry["size"], entry["sha256"]) for name, entry in content["files"].items()},
-        segments=tuple(Segment(**segment) for segment in content["segments"]),
+        segments=tuple(Segment(**{key: segment[key] for key in _SEGMENT}) for segment in content["segments"]),
     )
 
 
@@ -292,6 +347,9 @@ def _digest(content: Any) -> str:
 
 
 def _step(path: Path) -> int:
+    """As its manifest says; of a torn one, as its name does, which somebody may have changed."""
     match = _FOLDER.fullmatch(path.name)
     assert match, path
+    with contextlib.suppress(CheckpointError):
+        return _read_manifest(path).step
     return int(match[1])

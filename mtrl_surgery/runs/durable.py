@@ -7,10 +7,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mtrl_surgery.runs.errors import CheckpointError, RunError
+from mtrl_surgery.runs.reading import open_regular
 
 TEMPORARY = ".tmp-"
 """Prefix of what was being written; whatever still carries it after a crash is rubbish."""
@@ -47,11 +49,20 @@ def write_hashed(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, 
 
 def hash_file(path: Path) -> str:
     """The sha256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    digest, descriptor = hashlib.sha256(), open_regular(path)
+    try:
+        hash_on(digest, descriptor, 0, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
     return digest.hexdigest()
+
+
+def hash_on(digest: Any, descriptor: int, start: int, stop: int) -> int:
+    """Gives a digest the bytes [start, stop) of an open file; returns up to where it got them, less if it is short."""
+    while start < stop and (block := os.pread(descriptor, min(_BLOCK, stop - start), start)):
+        digest.update(block)
+        start += len(block)
+    return start
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,13 +72,14 @@ def write_text(path: Path, text: str) -> None:
         RunError: The disk does not take it; the old file is whole.
     """
     temporary = path.with_name(TEMPORARY + path.name)
-    temporary.unlink(missing_ok=True)
     try:
+        remove(temporary)
         write_hashed(temporary, [text.encode()])
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove(temporary)
         raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
@@ -77,6 +89,18 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """The folders that `mkdir` will make, the deepest first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def unmake(folders: Iterable[Path]) -> None:
+    """Removes folders that were made, the deepest first, as far as nobody has put anything into them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -97,6 +121,8 @@ def fault(path: Path, size: int, sha256: str) -> str | None:
         return f"{path.name} is missing"
     except OSError as error:
         return f"{path.name} cannot be read: {error.strerror}"
+    except RunError as error:
+        return str(error)
     return None
 
 

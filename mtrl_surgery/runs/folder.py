@@ -10,11 +10,12 @@ one configuration have the same bytes; clocks, rates and restarts go to `health`
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +23,24 @@ from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import TEMPORARY, remove, write_text
+from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, remove, unmake, write_text
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
+from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
+from mtrl_surgery.runs.reading import open_regular
+from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, TEXT, check, read_config, read_manifest
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
 LOG = "log.txt"
 """What the processes of a sweep's run said."""
 
-_CONFIG, _MANIFEST, _LOCK = "config.yaml", "manifest.json", ".lock"
-_BEFORE_BEGINNING = (_CONFIG, _LOCK, LOG)
+_LOCK = ".lock"
+_CUT_BACK = ("metrics", "evaluations", "conflicts")
+"""Files whose rows after a checkpoint are forgotten by a resume."""
+NOTHING: Mapping[str, Any] = {"metrics": 0, "evaluations": 0}
+"""The positions of a run that begins again."""
+_BEFORE_BEGINNING = (CONFIG, _LOCK, LOG)
 
 
 class RunFolder:
@@ -59,8 +66,13 @@ class RunFolder:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise RunError(f"name={name!r}: a run's name is one folder name that does not start with a dot")
         text = _yaml(config)
-        path = _claim(out, name)
-        return cls._start(path, text, config, new=True)
+        made = missing_folders(out)
+        try:
+            path = _claim(out, name)
+        except RunError:
+            unmake(made)
+            raise
+        return cls._start(path, text, config, [path, *made])
 
     @classmethod
     def begin(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
@@ -74,54 +86,80 @@ class RunFolder:
             RunError: It is a run already, or holds something else, or another process writes it, or it cannot be made.
         """
         text = _yaml(config)
+        made = missing_folders(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             found = sorted(entry.name for entry in path.iterdir())
         except OSError as error:
+            unmake(made)
             raise RunError(f"{path}: cannot make a run folder there: {error.strerror}") from error
         others = [name for name in found if name not in _BEFORE_BEGINNING and not name.startswith(TEMPORARY)]
         if others:
             raise RunError(f"{path} is not empty and no run folder to begin in: it holds {', '.join(others[:5])}")
-        return cls._start(path, text, config, new=not found)
+        return cls._start(path, text, config, made if path in made or found else [path])
 
     @classmethod
-    def _start(cls, path: Path, text: str, config: Mapping[str, Any], new: bool) -> RunFolder:
-        run = cls(path, take_lock(path))
+    def _start(cls, path: Path, text: str, config: Mapping[str, Any], made: Sequence[Path]) -> RunFolder:
+        """Of the folders that were `made` for it nothing is left where it fails."""
+        run = cls(path, None)
         facts = {"run": path.name, "id": uuid.uuid4().hex[:12], "seed": config.get("seed")}
         standing = {"status": "running", "error": None, "finished": None}
         try:
-            write_text(path / _CONFIG, text)
+            run._lock = take_lock(path)
+            write_text(path / CONFIG, text)
             run._write_manifest({**facts, **standing, **session(), "resumed": []})
         except BaseException:
             run.close()
-            if new:
+            if path in made:
                 remove(path)  # it is ours, and no run yet
+            unmake(made)
             raise
         return run
 
     @classmethod
-    def open(cls, path: Path, writable: bool = False) -> RunFolder:
+    def open(cls, path: Path, writable: bool = False, config: Mapping[str, Any] | None = None) -> RunFolder:
         """Opens an existing run; writable to resume it, which the manifest notes.
 
+        Args:
+            path: The folder.
+            writable: Whether to take its lock.
+            config: Takes the place of its configuration, where it is opened for writing.
+
         Raises:
-            RunError: It is no run folder (says what is missing), or another process writes it.
+            RunError: It is no run folder (says what is missing, or what is wrong with it), or another process writes
+                it, or it cannot be written.
         """
-        missing = [name for name in (_CONFIG, _MANIFEST) if not (path / name).is_file()]
-        if not path.is_dir():
-            raise RunError(f"{path} is no run folder: there is no such folder")
+        try:
+            found = os.listdir(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise RunError(f"{path} is no run folder: there is no such folder") from error
+        except OSError as error:
+            raise RunError(f"cannot look into {path}: {error.strerror}") from error
+        missing = [name for name in (CONFIG, MANIFEST) if name not in found]
         if missing:
             raise RunError(f"{path} is no run folder: {' and '.join(missing)} missing")
-        if not writable:
-            return cls(path, None)
-        run = cls(path, take_lock(path))
+        run = cls(path, None)
         manifest = run.manifest()
-        manifest["resumed"].append(session() | {"before": manifest["status"]})
-        run._write_manifest(manifest | {"status": "running", "error": None, "finished": None})
+        if not writable:
+            return run
+        run._lock = take_lock(path)
+        try:
+            if config is not None:
+                run.update_config(config)
+            manifest["resumed"].append(session() | {"before": manifest["status"]})
+            run._write_manifest(manifest | {"status": "running", "error": None, "finished": None})
+        except BaseException:
+            run.close()
+            raise
         return run
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
-        return _mapping(self.path / _CONFIG, yaml.safe_load)
+        """The resolved configuration.
+
+        Raises:
+            RunError: It cannot be read, or is none a run was ever made with.
+        """
+        return read_config(self.path)
 
     def update_config(self, config: Mapping[str, Any]) -> None:
         """Replaces the configuration, where a resume changed keys that leave the run's past as it was.
@@ -130,11 +168,15 @@ class RunFolder:
             RunError: Not open for writing, a configuration that YAML cannot hold, or a disk that takes none.
         """
         self._check_writable()
-        write_text(self.path / _CONFIG, _yaml(config))
+        write_text(self.path / CONFIG, _yaml(config))
 
     def manifest(self) -> dict[str, Any]:
-        """What the run was made with, and how it stands."""
-        return _mapping(self.path / _MANIFEST, json.loads)
+        """What the run was made with, and how it stands.
+
+        Raises:
+            RunError: It cannot be read, or lacks a key.
+        """
+        return read_manifest(self.path)
 
     def finish(self, status: Ending, error: str | None = None) -> None:
         """Notes in the manifest how the run ended.
@@ -172,25 +214,47 @@ class RunFolder:
         """The folder of a `CheckpointStore`."""
         return self.path / "checkpoints"
 
-    def positions(self) -> dict[str, int]:
-        """How far the files that a resume cuts back are on disk; a checkpoint holds it."""
-        found = {"metrics": self.metrics.position(), "evaluations": self.evaluations.position()}
-        return found | ({"conflicts": self.conflicts.position()} if self._has("conflicts") else {})
+    def positions(self) -> dict[str, Any]:
+        """How far the files that a resume cuts back are on disk, and their sha256; a checkpoint holds it."""
+        files = [name for name in _CUT_BACK if name != "conflicts" or self._has(name)]
+        writers = {name: getattr(self, name) for name in files}
+        return {name: {"bytes": own.position(), "sha256": own.sha256()} for name, own in writers.items()}
 
-    def rewind(self, positions: Mapping[str, int]) -> None:
-        """Forgets the rows after a checkpoint's `positions`; health stays, it tells what happened.
+    def check(self, positions: Mapping[str, Any]) -> None:
+        """Whether `rewind` can go back to these positions; changes nothing.
 
         Raises:
-            RunError: A file is shorter than the checkpoint says, or was changed.
+            RunError: A file is missing, shorter than it was, or not what it was up to there, or cannot be written.
         """
-        self.metrics.truncate(positions["metrics"])
-        self.evaluations.truncate(positions["evaluations"])
-        if self._has("conflicts"):
-            self.conflicts.truncate(positions.get("conflicts", 0))  # it came after the checkpoint, if that has none
+        for name, (position, sha256) in (_places(positions) | {"health": (0, None)}).items():
+            path = self.path / f"{name}.jsonl"
+            try:
+                descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
+            except FileNotFoundError as error:
+                if position:
+                    raise RunError(f"{path} is missing; the checkpoint was written with {position:,} bytes") from error
+                continue
+            try:
+                _check_prefix(path, descriptor, position, sha256)
+            finally:
+                os.close(descriptor)
+
+    def rewind(self, positions: Mapping[str, Any]) -> None:
+        """Forgets the rows after a checkpoint's `positions`; health stays, it tells what happened.
+
+        All files are checked before any is cut, so that one which cannot be cut leaves the others as they are.
+
+        Raises:
+            RunError: See `check`.
+        """
+        self.check(positions)
+        for name, (position, _) in _places(positions).items():
+            if name != "conflicts" or self._has(name):
+                getattr(self, name).truncate(position)
 
     def close(self) -> None:
         """Closes the files and gives the lock back."""
-        for name in ("metrics", "evaluations", "conflicts", "health"):
+        for name in (*_CUT_BACK, "health"):
             writer = self.__dict__.pop(name, None)
             if writer is not None:
                 writer.close()
@@ -217,7 +281,7 @@ class RunFolder:
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self._check_writable()
-        write_text(self.path / _MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        write_text(self.path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
     def _check_writable(self) -> None:
         if self._lock is None:
@@ -241,21 +305,53 @@ def _claim(out: Path, name: str) -> Path:
         raise RunError(f"out={out}: cannot make a run folder there: {error.strerror}") from error
 
 
+def _places(positions: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
+    """Bytes and sha256 of each file; checkpoints of old hold bytes alone. None of `conflicts`: it came later."""
+    found: dict[str, tuple[int, str | None]] = {}
+    for name in _CUT_BACK:
+        place = positions.get(name, 0)
+        if isinstance(place, Mapping):
+            check(place, {"bytes": COUNT, "sha256": TEXT}, f"the checkpoint's position in {name}.jsonl", ("bytes",))
+            found[name] = place["bytes"], place.get("sha256")
+        elif COUNT.holds(place):
+            found[name] = place, None
+        else:
+            raise RunError(f"the checkpoint's position in {name}.jsonl is {place!r}")
+    return found
+
+
+def _check_prefix(path: Path, descriptor: int, position: int, sha256: str | None) -> None:
+    size = os.fstat(descriptor).st_size
+    if size < position:
+        raise RunError(f"{path} has {size:,} bytes, {position:,} were expected: rows that were written are lost")
+    whole_rows(descriptor, size, path)
+    if position and os.pread(descriptor, 1, position - 1) != b"\n":
+        raise RunError(f"{path}: no row ends at byte {position:,}; the file was changed")
+    digest = hashlib.sha256()
+    hash_on(digest, descriptor, 0, position)
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise RunError(f"{path} was changed: its first {position:,} bytes are not those that the run wrote")
+
+
 def is_run(path: Path) -> bool:
     """Whether a run has begun in the folder."""
-    return all((path / name).is_file() for name in (_CONFIG, _MANIFEST))
+    return all(os.path.lexists(path / name) for name in (CONFIG, MANIFEST))
 
 
 def held_by(path: Path) -> str | None:
-    """The process that holds a folder's lock; None where nobody does."""
+    """The process that holds a folder's lock; None where nobody does.
+
+    Raises:
+        RunError: The lock is no file, or cannot be read.
+    """
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(path / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(descriptor, 1000, 0).decode() or "another process"
+        return _holder(descriptor)
     finally:
         os.close(descriptor)
     return None
@@ -265,18 +361,30 @@ def take_lock(path: Path) -> int:
     """A descriptor that holds a folder's lock. The lock goes with it, so a killed process leaves none behind.
 
     Raises:
-        RunError: another process holds it.
+        RunError: another process holds it, or it is no file or cannot be written.
     """
-    descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = path / _LOCK
+    try:
+        # Through a link the holder's name would be written over a file somewhere else.
+        descriptor = open_regular(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise RunError(f"cannot open {lock}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, 1000, 0).decode() or "another process"
+        holder = _holder(descriptor)
         os.close(descriptor)
         raise RunError(f"{path} is being written by {holder}; two processes cannot write one run") from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise RunError(f"cannot write {lock}: {error.strerror}") from error
     return descriptor
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
 
 
 def _yaml(config: Mapping[str, Any]) -> str:
@@ -285,13 +393,3 @@ def _yaml(config: Mapping[str, Any]) -> str:
         return str(yaml.safe_dump(dict(config), sort_keys=False))
     except yaml.YAMLError as error:
         raise RunError(f"the configuration cannot be written: {error}") from error
-
-
-def _mapping(path: Path, parse: Any) -> dict[str, Any]:
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise RunError(f"cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} holds a {type(content).__name__}, not a mapping")
-    return content

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtrl_surgery.runs.durable import sync_folder
+from mtrl_surgery.runs.durable import hash_on, sync_folder
 from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.reading import LONGEST_ROW, next_rows, open_regular, open_rows, parse_rows
 
 
 class JsonlWriter:
@@ -24,15 +26,20 @@ class JsonlWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens `path` for appending and removes a half-written last row, with a warning."""
+        """Opens `path` for appending and removes a half-written last row, with a warning.
+
+        Raises:
+            RunError: It is no regular file (a link is none), or cannot be written.
+        """
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._descriptor = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW)
+        self._digest, self._hashed = hashlib.sha256(), 0
         sync_folder(path.parent)
         size = self._size()
-        whole = _whole_rows(path)
+        whole = whole_rows(self._descriptor, size, path)
         if whole < size:
             warnings.warn(f"{path}: removed a half-written last row of {size - whole} bytes", stacklevel=2)
-            os.ftruncate(self._descriptor, whole)
+            self._cut(whole)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Appends one row.
@@ -53,24 +60,43 @@ class JsonlWriter:
         except OSError as error:
             os.ftruncate(self._descriptor, before)
             raise RunError(f"cannot write {self.path}: {error.strerror}") from error
+        if self._hashed == before:
+            self._digest.update(line)
+            self._hashed += len(line)
 
     def position(self) -> int:
         """Bytes in the file, all of them flushed to the disk."""
-        os.fsync(self._descriptor)
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error.strerror}") from error
         return self._size()
+
+    def sha256(self) -> str:
+        """Of all bytes in the file; each is hashed once, as it is written, or here where it was there before."""
+        self._hashed = hash_on(self._digest, self._descriptor, self._hashed, self._size())
+        return self._digest.hexdigest()
 
     def truncate(self, position: int) -> None:
         """Forgets the rows after `position`.
 
         Raises:
-            RunError: The file is shorter, or no row ends there.
+            RunError: The file is shorter, or no row ends there, or the disk refuses.
         """
         if not 0 <= position <= self._size():
             raise RunError(f"{self.path} has {self._size():,} bytes, {position:,} were expected")
         if position and os.pread(self._descriptor, 1, position - 1) != b"\n":
             raise RunError(f"{self.path}: no row ends at byte {position:,}; the file was changed")
-        os.ftruncate(self._descriptor, position)
-        os.fsync(self._descriptor)
+        if position != self._size():
+            self._cut(position)
+
+    def _cut(self, position: int) -> None:
+        try:
+            os.ftruncate(self._descriptor, position)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise RunError(f"cannot cut {self.path} back: {error.strerror}") from error
+        self._digest, self._hashed = hashlib.sha256(), 0
 
     def close(self) -> None:
         """Flushes and closes; a second call does nothing."""
@@ -87,51 +113,32 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """All whole rows of a file, none if it does not exist; a half-written last row is left out.
 
     Raises:
-        RunError: A line is no row.
+        RunError: A line is no row, or the file cannot be read.
     """
-    if not path.exists():
+    rows: list[dict[str, Any]] = []
+    try:
+        with open_rows(path) as file:
+            while data := next_rows(file, path):
+                rows += parse_rows(data, path, len(rows) + 1)
+    except FileNotFoundError:
         return []
-    *lines, _torn = path.read_bytes().split(b"\n")
-    return parse_rows(lines, path)
+    return rows
 
 
-def parse_rows(lines: Sequence[bytes], path: Path, first: int = 1) -> list[dict[str, Any]]:
-    """Rows of whole lines.
-
-    Args:
-        lines: Without their newlines.
-        path: Where they come from, for the error.
-        first: The number of the first of them, counted from 1.
+def whole_rows(descriptor: int, size: int, path: Path, block: int = 1 << 16) -> int:
+    """Bytes of an open file up to and with the last newline.
 
     Raises:
-        RunError: A line is no row.
+        RunError: There is none for longer than any row is.
     """
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")  # one call is twice as fast as one a line
-    except ValueError:
-        rows = None
-    if rows is not None and len(rows) == len(lines) and all(isinstance(row, dict) for row in rows):
-        return rows  # type: ignore[no-any-return]
-    for number, line in enumerate(lines, first):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise RunError(f"{path}, line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise RunError(f"{path}, line {number} is no row but a {type(row).__name__}")
-    raise RunError(f"{path}: lines {first} to {first + len(lines) - 1} are no rows")
-
-
-def _whole_rows(path: Path, block: int = 1 << 16) -> int:
-    """Bytes up to and with the last newline."""
-    with open(path, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - block)
-            file.seek(start)
-            if (found := file.read(end - start).rfind(b"\n")) >= 0:
-                return start + found + 1
-            end = start
+    end = size
+    while end:
+        if size - end > LONGEST_ROW:
+            raise RunError(f"{path} ends in a line of more than {LONGEST_ROW:,} bytes; no row is as long")
+        start = max(0, end - block)
+        if (found := os.pread(descriptor, end - start, start).rfind(b"\n")) >= 0:
+            return start + found + 1
+        end = start
     return 0
 
 

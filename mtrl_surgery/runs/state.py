@@ -46,6 +46,15 @@ def unpack(arrays: Mapping[str, Array], tree: Any) -> Any:
     if len(tree) != 1:
         raise CheckpointError(f"a packed node has one key, this one has {sorted(tree)}")
     ((kind, body),) = tree.items()
+    try:
+        return _node(arrays, kind, body)
+    except (AttributeError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"a packed {kind!r} is none of ours: {error}") from error
+
+
+def _node(arrays: Mapping[str, Array], kind: str, body: Any) -> Any:
     match kind:
         case "dict":
             return {key: unpack(arrays, value) for key, value in body.items()}

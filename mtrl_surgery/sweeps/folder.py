@@ -21,6 +21,8 @@ from typing import Any
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import held_by, take_lock
+from mtrl_surgery.runs.reading import read_mapping
+from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.measure import Measure
 from mtrl_surgery.sweeps.plan import RunPlan
@@ -29,6 +31,21 @@ SWEEPS, TABLE, STOP, REPORT, RAY_LOG = ".sweeps", "sweep.json", "stop", "report.
 FORMAT = 1
 STATES = ("pending", "running", "done", "failed", "stopped", "broken")
 """`stopped` was asked to and has its checkpoint; `broken` is told of a run that was running when its driver died."""
+
+_WORDS = Kind(lambda value: type(value) is list and all(type(word) is str for word in value), "a list of texts")
+_ENTRIES = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
+_STATE = Kind(lambda value: value in STATES, f"one of {', '.join(STATES)}")
+_FLAG = Kind(lambda value: type(value) is bool, "true or false")
+_SINCE = Kind(lambda value: value is None or NUMBER.holds(value), "a finite number or null")
+_MEASURE: Shape = {"file": TEXT, "key": TEXT, "total": COUNT, "unit": TEXT}
+_ENTRY: Shape = {
+    "label": TEXT, "folder": TEXT, "command": _WORDS, "measure": MAPPING, "state": _STATE, "attempts": COUNT,
+    "before": _FLAG, "where": TEXT, "node": TEXT, "since": _SINCE, "seconds": NUMBER, "note": TEXT,
+}  # fmt: skip
+_TABLE: Shape = {
+    "command": _WORDS, "cwd": TEXT, "entries": _ENTRIES, "driver": TEXT, "started": NUMBER, "work": NUMBER,
+    "status": TEXT, "format": COUNT,
+}  # fmt: skip
 
 
 @dataclass
@@ -122,17 +139,22 @@ class SweepFolder:
             SweepError: there is none, or it is not ours.
         """
         file = self.path / TABLE
+        if not os.path.lexists(file):
+            raise SweepError(f"{self.path} is no sweep's folder: {TABLE} is missing")
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_mapping(file)
+            if content.get("format") != FORMAT:
+                raise SweepError(f"{file} has format {content.get('format')}; this version reads format {FORMAT}")
+            check(content, _TABLE, str(file), _TABLE)
+            for entry in content["entries"]:
+                check(entry, _ENTRY, f"{file}: a run", ("label", "folder", "command", "measure"))
+                check(entry["measure"], _MEASURE, f"{file}: a run's measure", _MEASURE)
             entries = [Entry(**entry) for entry in content.pop("entries")]
-            table = Table(entries=entries, **content)
-        except FileNotFoundError as error:
-            raise SweepError(f"{self.path} is no sweep's folder: {TABLE} is missing") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return Table(entries=entries, **content)
+        except TypeError as error:  # a key that is none of ours
             raise SweepError(f"cannot read {file}: {error}") from error
-        if table.format != FORMAT:
-            raise SweepError(f"{file} has format {table.format}; this version reads format {FORMAT}")
-        return table
+        except RunError as error:
+            raise SweepError(str(error)) from error
 
     def write(self, table: Table) -> None:
         """Replace the table; a reader sees the old or the new one."""

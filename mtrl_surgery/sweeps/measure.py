@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.reading import open_rows, parse_rows
+from mtrl_surgery.runs.shapes import COUNT
 
 _BLOCK = 1 << 16  # bytes at a file's end; a row of fifty tasks has a few thousand
 
@@ -30,18 +35,17 @@ class Measure:
         """How much of it the run has done; 0 where nothing tells."""
         path = folder / f"{self.file}.jsonl"
         try:
-            with open(path, "rb") as file:
+            with open_rows(path) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _BLOCK))
                 lines = file.read().split(b"\n")[:-1]
-        except OSError:
-            return 0  # the run has not come to its first row
+        except (OSError, RunError):
+            return 0  # the run has not come to its first row, or cannot say how far it came
         for line in reversed(lines):
-            try:
-                value = json.loads(line)[self.key]
-            except (ValueError, KeyError, TypeError):
-                continue  # torn off by the start of the block
-            return min(int(value), self.total)
+            with suppress(RunError):  # torn off by the start of the block, or no row
+                value: Any = parse_rows(line + b"\n", path)[0].get(self.key)
+                if COUNT.holds(value):
+                    return min(int(value), self.total)
         return 0
 
     def share(self, folder: Path) -> float:

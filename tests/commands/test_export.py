@@ -20,7 +20,7 @@ from agents.networks import initial_mlp
 from agents.policy import Policy, actor_sizes
 from envs.config import EnvConfig
 from envs.suite import build_suite
-from mtrl_surgery.assembly import build_problem
+from mtrl_surgery.assembly import build_problem, made_with
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder
@@ -43,7 +43,8 @@ def run_with_policy(out: Path, env: EnvConfig, agent: AgentConfig) -> tuple[Path
         weights_P = np.concatenate([weights_P, rng.normal(size=problem.observation_dim), scale_O]).astype(np.float32)
     settings = dataclasses.replace(to_settings(compose(["method=ls"])), env=env, agent=agent)
     with RunFolder.create(out, "run", settings.to_mapping()) as run:
-        CheckpointStore(run.checkpoints, keep=1).save(7, {"policy_weights": weights_P})
+        about = made_with(settings, build_suite(env))
+        CheckpointStore(run.checkpoints, keep=1, about=about).save(7, {"policy_weights": weights_P})
     policy = Policy(problem, agent)
     policy.load(weights_P)
     return run.path, policy

@@ -19,7 +19,7 @@ from agents.policy import actor_sizes
 from envs.config import EnvConfig
 from envs.rendering import CAMERAS
 from envs.suite import build_suite
-from mtrl_surgery.assembly import build_problem
+from mtrl_surgery.assembly import build_problem, made_with
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder
@@ -77,7 +77,8 @@ def run_of(out: Path, env: EnvConfig) -> Path:
     weights_P = np.random.default_rng(0).normal(size=size).astype(np.float32)
     settings = dataclasses.replace(to_settings(compose(["method=ls"])), env=env, agent=AGENT)
     with RunFolder.create(out, "run", settings.to_mapping()) as run:
-        CheckpointStore(run.checkpoints, keep=1).save(30, {"policy_weights": weights_P})
+        about = made_with(settings, build_suite(env))
+        CheckpointStore(run.checkpoints, keep=1, about=about).save(30, {"policy_weights": weights_P})
     return run.path
 
 

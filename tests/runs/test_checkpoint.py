@@ -162,10 +162,10 @@ def test_a_missing_folder_and_a_missing_segment_are_named(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtrl_surgery.runs.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("mtrl_surgery.runs.checkpoint.FORMAT", 3)
     path = CheckpointStore(tmp_path, 1).save(1, {})
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has format 2; this version reads format 1"):
+    with pytest.raises(CheckpointError, match="has format 3; this version reads formats 1 and 2"):
         load_checkpoint(path)
 
 
@@ -199,7 +199,7 @@ def test_rewinding_forgets_the_future(tmp_path: Path) -> None:
     store = filled(tmp_path)
     store.write_segment(30, 40, transitions(30, 40))
     (tmp_path / ".tmp-step-000000040").mkdir()
-    store.rewind(20)
+    store.rewind(store.load(tmp_path / "step-000000020"))
     assert names(tmp_path) == ["replay", "step-000000010", "step-000000020"]
     assert names(tmp_path / "replay") == [Segment(0, 10, 0, "").name, Segment(10, 20, 0, "").name]
     assert newest_step(tmp_path) == 20

@@ -31,7 +31,7 @@ from mtrl_surgery.runs.checkpoint import CheckpointStore
 store = CheckpointStore(Path(sys.argv[1]), keep=2)
 found = store.newest()
 step, segments = (found.step, list(found.segments)) if found else (0, [])
-store.rewind(step)
+store.rewind(found)
 print("ready", flush=True)
 while True:
     step += 1
@@ -48,7 +48,7 @@ def segment(store: CheckpointStore, step: int) -> Any:
 def two_saves(folder: Path) -> None:
     """From a store at step 2 (keep=2) to step 3, and step 3 once more."""
     store = CheckpointStore(folder, keep=2)
-    store.rewind(2)
+    store.rewind(store.load(folder / "step-000000002"))
     latest = [segment(store, 3)]
     store.save(3, {"step": 3}, latest)
     store.save(3, {"step": 3}, latest)

@@ -82,10 +82,11 @@ def test_opening_says_what_is_missing(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "a")
     (tmp_path / "a" / "manifest.json").write_text("{")
     with pytest.raises(RunError, match=r"cannot read .*manifest.json"):
-        RunFolder.open(tmp_path / "a").manifest()
-    (tmp_path / "a" / "config.yaml").write_text("- 1")
+        RunFolder.open(tmp_path / "a")
+    RunFolder.create(tmp_path, "b", {}).close()
+    (tmp_path / "b" / "config.yaml").write_text("- 1")
     with pytest.raises(RunError, match=r"config.yaml holds a list"):
-        RunFolder.open(tmp_path / "a").config()
+        RunFolder.open(tmp_path / "b").config()
 
 
 def test_the_end_of_a_run_and_its_resumes_are_noted(tmp_path: Path) -> None:

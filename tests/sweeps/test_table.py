@@ -58,7 +58,7 @@ def test_a_table_comes_back_as_it_was(folder: SweepFolder, tmp_path: Path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"entries": [{"label": 3}]}', '{"entries": 3}', '{"entries": []}'])
 def test_what_is_no_table_is_refused(folder: SweepFolder, text: str):
     (folder.path / TABLE).write_text(text)
-    with pytest.raises(SweepError, match=r"cannot read .*sweep.json"):
+    with pytest.raises(SweepError, match=r"sweep\.json"):
         folder.read()
 
 

@@ -302,7 +302,7 @@ def _no_dataset(path: Path) -> list[str]:
         (lambda path: [str(path / "config.yaml")], "config.yaml: there is no such folder"),
         (lambda path: ["mode=paper"], "name run folders"),
         (_no_manifest, "s0 is no run folder: manifest.json missing"),
-        (_bad_row, "line 49 is no evaluation of ours: KeyError('epoch')"),
+        (_bad_row, "line 49 has no 'step'"),
         (_bad_dataset, "dataset.name=mnist is unknown; choices: nyuv2"),
         (_no_dataset, "config.yaml has no dataset; it is no run of experiments_vision"),
         (lambda path: [str(path), "mode=fast"], "mode"),

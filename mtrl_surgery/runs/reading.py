@@ -1,0 +1,207 @@
+"""Files of a run folder, read as if a stranger had written them: what is none of ours is refused in one sentence.
+
+Everything that reads a run folder comes through here: no other file is opened than a regular one, so that nothing ever
+waits for the other end of a pipe; what is read is limited in size and depth, and is plain: texts, numbers, lists and
+mappings. `shapes` says what has to be in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from mtrl_surgery.runs.errors import RunError
+
+MOST_BYTES = {".yaml": 1 << 21, ".json": 1 << 26}
+"""Of a whole file, by its suffix; a checkpoint's state is the largest."""
+LONGEST_ROW = 1 << 26
+"""Bytes; a map of 500 tasks has a tenth of it."""
+_DEEPEST = 64
+_MOST_VALUES = 1_000_000
+"""Counted as often as they are reached: an alias bomb is small as a file."""
+_LARGEST = 10**300
+"""No float holds much more."""
+
+_PLAIN = (str, int, float, bool, type(None))
+_FLAT = frozenset(_PLAIN)
+_ODD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{300}")
+"""What a row may hold that only a close look tells to be sound: half characters and endless numbers."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file.
+
+    Raises:
+        FileNotFoundError: There is none of that name.
+        RunError: It is something else, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot open {path}: {error.strerror}") from error
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RunError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'something')}, not a file")
+    return descriptor
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_rows(path: Path) -> BinaryIO:
+    """A file of rows; see `open_regular`."""
+    return os.fdopen(open_regular(path), "rb")
+
+
+def next_rows(file: BinaryIO, path: Path) -> bytes:
+    """The whole lines that follow, up to `LONGEST_ROW` bytes of them; nothing at the end, or before a torn last line.
+
+    Raises:
+        RunError: The disk's own error, or a line that is longer.
+    """
+    start = file.tell()
+    try:
+        data = file.read(LONGEST_ROW)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    whole = data.rfind(b"\n") + 1
+    if not whole and len(data) == LONGEST_ROW:
+        raise RunError(f"{path} has a line of more than {LONGEST_ROW:,} bytes; no row is as long")
+    file.seek(start + whole)
+    return data[:whole]
+
+
+def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
+    """A whole JSON or YAML file, which must hold a mapping.
+
+    Args:
+        path: The file.
+        any_text: Whether texts may hold halves of characters, which cannot be shown.
+
+    Raises:
+        RunError: It is missing, too large, no text, no JSON or YAML, or holds what no file of ours holds.
+    """
+    if not _encodes(str(path)):
+        raise RunError(f"{str(path)!a}: the folder's name is no UTF-8 text, so that no report can name it")
+    most = MOST_BYTES[path.suffix]
+    try:
+        with os.fdopen(open_regular(path), "rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise RunError(f"{path} has more than {most:,} bytes")
+        text = data.decode("utf-8-sig")
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_LOADER)
+    except RecursionError as error:
+        raise RunError(f"cannot read {path}: it is nested too deeply") from error
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"cannot read {path}: it is no UTF-8 text (byte {error.start})") from error
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:  # PyYAML trips over some tags itself
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"cannot read {path}: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds a {type(content).__name__}, not a mapping")
+    check_plain(content, str(path), any_text)
+    return content
+
+
+def parse_rows(data: bytes, path: Path, first: int = 1) -> list[dict[str, Any]]:
+    """Rows of whole lines.
+
+    Args:
+        data: The lines, each with its newline or the last one without.
+        path: Where they come from, for the error.
+        first: The number of the first of them, counted from 1.
+
+    Raises:
+        RunError: A line is no row.
+    """
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    rows: list[dict[str, Any]] | None
+    try:
+        rows = json.loads((b"[" + b",".join(lines) + b"]").decode())  # one call is twice as fast as one a line
+    except (ValueError, RecursionError):
+        rows = None
+    if rows is None or len(rows) != len(lines) or not all(type(row) is dict for row in rows):
+        rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, first)]
+    odd = _ODD.search(data) is not None
+    for number, row in enumerate(rows, first):
+        if odd or not _FLAT.issuperset(map(type, row.values())):
+            check_plain(row, f"{path}, line {number}")
+    return rows
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode())
+    except RecursionError as error:
+        raise RunError(f"{where} is nested too deeply") from error
+    except ValueError as error:
+        raise RunError(f"{where} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise RunError(f"{where} is no row but a {type(row).__name__}")
+    return row
+
+
+def check_plain(content: Mapping[str, Any], where: str, any_text: bool = False) -> None:
+    """Whether a mapping is made of texts, numbers, lists and mappings alone, and of no more of them than is sane.
+
+    Raises:
+        RunError: Says where, and what is wrong.
+    """
+    seen = 0
+    inside: list[tuple[Any, int]] = [(content, 1)]
+    while inside:
+        value, depth = inside.pop()
+        below = value.values() if isinstance(value, dict) else value
+        seen += len(value)
+        if depth > _DEEPEST:
+            raise RunError(f"{where} is nested more than {_DEEPEST} deep")
+        if seen > _MOST_VALUES:
+            raise RunError(f"{where} holds more than {_MOST_VALUES:,} values (does it refer to itself?)")
+        for text in _texts(value):
+            if not isinstance(text, str):
+                raise RunError(f"{where}: the key {text!r} is a {type(text).__name__}, not a text")
+            if not any_text and not text.isascii() and not _encodes(text):
+                raise RunError(f"{where} holds half a character: {text[:40]!a}")
+        for one in below:
+            if isinstance(one, dict | list):
+                inside.append((one, depth + 1))
+            elif type(one) not in _FLAT:
+                raise RunError(f"{where} holds a {type(one).__name__}; choices: text, number, true, false, null")
+            elif type(one) is int and not -_LARGEST < one < _LARGEST:
+                raise RunError(f"{where} holds a number beyond all bounds")
+
+
+def _texts(value: dict[Any, Any] | list[Any]) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from value
+        yield from (one for one in value.values() if isinstance(one, str))
+    else:
+        yield from (one for one in value if isinstance(one, str))
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""What the files of a run folder hold, key by key, as far as anybody relies on it; checked when they are read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.reading import read_mapping
+
+CONFIG, MANIFEST = "config.yaml", "manifest.json"
+STATUSES = ("running", "finished", "interrupted", "failed")
+_EXACT = 2**53
+"""Up to here every reader of JSON has the same integer."""
+
+
+class Kind(NamedTuple):
+    """What a value may be.
+
+    Attributes:
+        holds: Whether it is.
+        said: What it should be, for the message.
+    """
+
+    holds: Callable[[Any], bool]
+    said: str
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+COUNT = Kind(lambda value: type(value) is int and 0 <= value < _EXACT, "a whole number from 0 on")
+NUMBER = Kind(_number, "a finite number")
+GAP = Kind(lambda value: value is None or type(value) is bool or _number(value), "a finite number or null")
+TEXT = Kind(lambda value: type(value) is str, "a text")
+MAPPING = Kind(lambda value: type(value) is dict, "a mapping")
+NAMES = Kind(
+    lambda value: type(value) is list and all(type(name) is str for name in value) and len(set(value)) == len(value),
+    "a list of different names",
+)
+Shape = Mapping[str, Kind]
+
+
+def _or_null(kind: Kind) -> Kind:
+    return Kind(lambda value: value is None or kind.holds(value), f"{kind.said} or null")
+
+
+_STATUS = Kind(lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}")
+_MANIFEST: Shape = {
+    "run": TEXT,
+    "id": TEXT,
+    "status": _STATUS,
+    "error": _or_null(TEXT),
+    "started": TEXT,
+    "finished": _or_null(TEXT),
+    "resumed": Kind(
+        lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings"
+    ),
+}
+_METHOD: Shape = {"name": TEXT, "task": COUNT}
+_GROUPS: Mapping[str, Shape] = {
+    "env": {
+        "kind": TEXT, "name": TEXT, "tasks": _or_null(NAMES), "horizon": COUNT, "num_goals": COUNT, "copies": COUNT,
+        "reward_version": TEXT,
+    },
+    "dataset": {"name": TEXT},
+    "evaluation": {"final_episodes": COUNT},
+    "method": _METHOD,
+    "actor_method": _METHOD,
+    "critic_method": _METHOD,
+}  # fmt: skip
+_CONFIG: Shape = {
+    "seed": _or_null(COUNT),
+    "total_steps": COUNT,
+    "epochs": COUNT,
+    "model": _or_null(TEXT),
+    **dict.fromkeys(_GROUPS, _or_null(MAPPING)),
+}
+
+_ANY_ROW: Shape = {"step": COUNT, "epoch": COUNT, "task": _or_null(TEXT)}
+_ROWS: Mapping[str, Shape] = {
+    "metrics": _ANY_ROW,
+    "evaluations": {**_ANY_ROW, "task": TEXT, "split": TEXT},
+    "health": {
+        "step": COUNT, "epoch": COUNT, "time": NUMBER, "wall_s": NUMBER, "event": TEXT,
+        **dict.fromkeys(
+            ("steps_per_s", "updates_per_s", "lag_updates", "workers", "restarts", "train_seconds", "cpu_seconds"), GAP
+        ),
+    },
+    "conflicts": {"step": COUNT, "network": TEXT, "tasks": NAMES},
+}  # fmt: skip
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "metrics": ("step", "task"),
+    "evaluations": ("step", "task"),
+    "health": (),
+    "conflicts": ("step", "network", "tasks"),
+}
+
+
+def check(content: Mapping[str, Any], shape: Shape, where: str, needed: Iterable[str] = ()) -> None:
+    """Whether the values of a mapping are what they should be; keys that nobody relies on may be anything.
+
+    Raises:
+        RunError: Names the place, the key and its value, and what it should be.
+    """
+    for key in needed:
+        if key not in content:
+            raise RunError(f"{where} has no {key!r}")
+    for key, kind in shape.items():
+        if key in content and not kind.holds(content[key]):
+            raise _wrong(where, key, content[key], kind)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in a run folder.
+
+    Raises:
+        RunError: See `read_mapping`; or a value that is none a run was ever made with.
+    """
+    file = path / CONFIG
+    config = read_mapping(file)
+    check(config, _CONFIG, str(file))
+    for group, shape in _GROUPS.items():
+        if config.get(group) is not None:
+            needed = ("name",) if shape is _METHOD or group == "dataset" else ()
+            check(config[group], shape, f"{file}: {group}", needed)
+    _refuse_references(config, str(file))
+    return config
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a run folder.
+
+    Raises:
+        RunError: See `read_mapping`; or a key that is missing or is not what it should be.
+    """
+    manifest = read_mapping(path / MANIFEST)
+    check(manifest, _MANIFEST, str(path / MANIFEST), _MANIFEST)
+    return manifest
+
+
+def check_rows(rows: Iterable[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
+    """Whether rows are of the file that they stand in; of a file that is none of ours they may be any.
+
+    Args:
+        rows: Of one file, in order.
+        name: The file's, without its suffix.
+        path: Its path, for the error.
+        first: The number of the first row's line.
+
+    Raises:
+        RunError: Names the file, the line, the key and its value.
+    """
+    shape, needed = _ROWS.get(name, {}), _NEEDED.get(name, ())
+    further = {"evaluations": _check_evaluation, "conflicts": _check_maps}.get(name)
+    for number, row in enumerate(rows, first):
+        for key in needed:
+            if key not in row:
+                raise RunError(f"{path}, line {number} has no {key!r}")
+        for key, kind in shape.items():
+            if key in row and not kind.holds(row[key]):
+                raise _wrong(f"{path}, line {number}", key, row[key], kind)
+        if further is not None:
+            further(row, path, number)
+
+
+def _check_evaluation(row: Mapping[str, Any], path: Path, number: int) -> None:
+    if "episodes" in row:
+        counts = dict.fromkeys(("episodes", "successes_any", "successes_last"), COUNT)
+        check(row, counts, f"{path}, line {number}", counts)
+        if max(row["successes_any"], row["successes_last"]) > row["episodes"]:
+            raise RunError(f"{path}, line {number} has more successes than its {row['episodes']} episodes")
+    for key, value in row.items():
+        if "/" in key and not GAP.holds(value):
+            raise _wrong(f"{path}, line {number}", key, value, GAP)
+
+
+def _check_maps(row: Mapping[str, Any], path: Path, number: int) -> None:
+    pairs = len(row["tasks"]) * (len(row["tasks"]) - 1) // 2
+    for key, values in row.items():
+        if key != "tasks" and type(values) is list:
+            if len(values) != pairs:
+                raise RunError(
+                    f"{path}, line {number}: {key} has {len(values)} values, but its tasks are {pairs} pairs"
+                )
+            if not {int, float, type(None)}.issuperset(map(type, values)):
+                raise RunError(f"{path}, line {number}: {key} holds what is no number")
+
+
+def _refuse_references(config: Mapping[str, Any], where: str) -> None:
+    """A stored configuration is plain: `${oc.env:...}` would read what is the reader's own."""
+    inside: list[Any] = [config]
+    while inside:
+        value = inside.pop()
+        for one in value.values() if isinstance(value, dict) else value:
+            if isinstance(one, dict | list):
+                inside.append(one)
+            elif isinstance(one, str) and "${" in one:
+                raise RunError(f"{where} holds the reference {_shown(one)}; a run's own configuration has none")
+
+
+def _wrong(where: str, key: str, value: Any, kind: Kind) -> RunError:
+    hint = ""
+    if isinstance(value, str) and "number" in kind.said and re.fullmatch(r"[-+]?[\d.]+[eE]\d+", value):
+        hint = " (YAML takes it for a text; write all digits)"
+    return RunError(f"{where}: {key}={_shown(value)} is not {kind.said}{hint}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut short."""
+    if isinstance(value, dict | list):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
