@@ -27,8 +27,8 @@ CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the mid
 SLOW = 300.0  # seconds that a run may take to begin, to recover from one blow, or to stop
 WORDS = (
     "method=pcgrad", "agent.hidden_sizes=[32,32]", "agent.batch_size=16", "agent.warmup_steps=400",
-    "agent.updates_per_step=0.05", "device=cpu", "threads=1", "log_every=400", "checkpoint.every=2000",
-    "evaluation.every=4000", "evaluation.episodes=1", "evaluation.final_episodes=1", "logger.console=false",
+    "agent.updates_per_step=0.05", "agent.replay_capacity=500000", "device=cpu", "threads=1", "log_every=400",
+    "checkpoint.every=2000", "evaluation.every=4000", "evaluation.episodes=1", "evaluation.final_episodes=1", "logger.console=false",
     f"cluster.chunk_steps={CHUNK}", "cluster.hang_timeout=4",
 )  # fmt: skip
 
