@@ -5,7 +5,9 @@ from __future__ import annotations
 from mtrl_surgery.cli.entry import Command
 
 COMMANDS: dict[str, Command] = {
-    "train": Command("experiments_vision.commands.train", "train a network on a data set, or go on with a run"),
+    "train": Command(
+        "experiments_vision.commands.train", "train a network on a data set, or go on with a run", runs=True
+    ),
     "table": Command("experiments_vision.commands.table", "the papers' tables from run folders, with published rows"),
     "check": Command("experiments_vision.commands.check", "look at every file of a data set before any training"),
     "datasets": Command("experiments_vision.commands.datasets", "the data sets: what they are, who made them"),

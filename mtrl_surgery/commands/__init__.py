@@ -5,7 +5,7 @@ from __future__ import annotations
 from mtrl_surgery.cli.entry import Command
 
 COMMANDS: dict[str, Command] = {
-    "train": Command("mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run"),
+    "train": Command("mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run", runs=True),
     "sweep": Command("mtrl_surgery.commands.sweep", "how the runs of `train -m` stand, and their end"),
     "evaluate": Command("mtrl_surgery.commands.evaluate", "success of a checkpoint, task by task"),
     "report": Command("mtrl_surgery.commands.report", "curves, conflicts and statistics of runs, in one HTML file"),

@@ -19,7 +19,6 @@ from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.runs.signals import exit_when_told
 from mtrl_surgery.settings import (
     TrainSettings,
     method_label,
@@ -62,8 +61,7 @@ def main(words: Sequence[str]) -> int:
         from mtrl_surgery.sweeps.drive import sweep
 
         return sweep(TRAINEE, words)
-    with exit_when_told():
-        return run_all(TRAIN, train, one_run(words))
+    return run_all(TRAIN, train, one_run(words))
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -153,11 +151,8 @@ def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | 
     _announce(run, settings, checkpoint)
     try:
         trainer = build_trainer(settings, run, checkpoint)
-    except Exception as error:
-        run.finish("failed", str(error))
-        raise
-    except BaseException:
-        run.finish("interrupted")
+    except BaseException as error:
+        run.end(error)
         raise
     last = trainer.run(checkpoint)
     print(f"{run.path}: finished; evaluate checkpoint={run.path} tests {last.name} once more", file=sys.stderr)
