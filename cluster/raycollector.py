@@ -212,8 +212,7 @@ class RayCollector:
         Raises:
             ClusterFailure: Ray itself died; what its client complains of then says less.
         """
-        if self.pool.due:
-            self._session.check()
+        self._session.check()
         try:
             self._answer(timeout)
         except Exception:
@@ -224,6 +223,8 @@ class RayCollector:
         refs = list(self._answers)
         if refs:
             ready, _ = ray.wait(refs, timeout=timeout)
+            # Ray's client ends this process if it asks a dead raylet for an object.
+            self._session.check()
             if ready:
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             for ref in ready:

@@ -118,7 +118,7 @@ class RaySession:
         """Look whether Ray still lives.
 
         Raises:
-            ClusterFailure: its head, or its process on this machine, does not. All of Ray that is ours is ended, because
+            ClusterFailure: its head, or its process on this machine, does not. All of Ray that is ours is ended:
                 Ray's own client would end this process a little later.
         """
         if not self.lost:

@@ -30,9 +30,9 @@ class EnvironmentFailure(RuntimeError):
 def reraise_a_signals(error: BaseException) -> None:
     """Raise the error again if the user's Ctrl-C or SIGTERM raised it in the midst of an environment's code.
 
-    An environment may raise KeyboardInterrupt and SystemExit as well, and then it has failed. Handlers that tell the two
-    apart mark what they raise by a `signal_number`. Where Python's own handler hears Ctrl-C, every KeyboardInterrupt may
-    be the user's.
+    An environment may raise KeyboardInterrupt and SystemExit as well, and then it has failed. Handlers that tell the
+    two apart mark what they raise by a `signal_number`. Where Python's own handler hears Ctrl-C, every
+    KeyboardInterrupt may be the user's.
     """
     if hasattr(error, "signal_number"):
         raise error
