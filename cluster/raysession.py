@@ -142,14 +142,14 @@ class RaySession:
         return self._places
 
     def _abandon(self) -> None:
-        if self._owned and self._shares_folders:
-            for pid in _descendants(os.getpid()):
-                if _is_rays(pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-        if self._owned:
-            _ray().shutdown()
-            self._closed.set()
+        if not self._owned:
+            return
+        started = [pid for pid in _descendants(os.getpid()) if _is_rays(pid)] if self._shares_folders else []
+        _ray().shutdown()
+        self._closed.set()
+        for pid in started:  # without its head, Ray leaves some of them
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     @property
     def on_this_machine(self) -> bool:

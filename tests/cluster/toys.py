@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
                 case "raise-once":
                     self._marker.touch()
                     raise RuntimeError("the motor got stuck")
+                case "exit":
+                    sys.exit(0)
+                case "interrupt":
+                    raise KeyboardInterrupt
                 case "explode":
                     reward = 1e38
                 case "slow":
