@@ -6,20 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cluster import raysession, rayworkers
 from cluster.config import ClusterConfig
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.ending import finish
-from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.folder import RunFolder, read_rows
 from mtrl_surgery.sweeps.plan import standing_of
 from tests.cluster.drivers import command
 from tests.cluster.parts import classic_suite
-from tests.cluster.runs import Setup, build
+from tests.cluster.runs import Setup, build, rows_of, train
 from tests.cluster.test_failures import trapped
+from tests.cluster.toys import StopsOnce
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -161,3 +165,41 @@ with RunFolder.create(Path(sys.argv[1]), "run", {{"seed": 0}}) as folder:
     assert run.manifest()["status"] == "failed"
     newest = CheckpointStore(run.checkpoints, 100).newest()
     assert newest is not None and newest.step >= 60
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_a_worker_that_hangs_before_its_first_answer_is_replaced(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rayworkers, "_HANG_LEAST", 10.0)
+    suite = classic_suite()
+    stopping = replace(suite, factory=StopsOnce(suite.factory, tmp_path / "stopped"))
+    cluster = ClusterConfig(kind="local", workers=1, start_timeout=120.0)
+    run = train(Setup(stopping, cluster), tmp_path, "stopped")
+    replaced = [row for row in read_rows(run / "health.jsonl") if row.get("event") == "worker replaced"]
+    assert [row["reason"] for row in replaced] == ["worker hung"] and "of its start" in replaced[0]["text"]
+    assert rows_of(run) == rows_of(train(Setup(suite), tmp_path, "undisturbed"))
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_while_ray_starts_ends_the_run_at_once(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    line = [*words(tmp_path)[:-1], "cluster=local", "cluster.workers=1"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    driver = subprocess.Popen(line, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+    while driver.poll() is None and not (started := _children(driver.pid, "gcs_server")):
+        time.sleep(0.02)
+    driver.send_signal(number)
+    driver.communicate(timeout=60)
+    assert driver.returncode == code
+    assert manifest(tmp_path)["status"] == "interrupted"
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
+        assert time.monotonic() < deadline, "Ray lives on"
+        time.sleep(0.1)
+
+
+def _children(pid: int, name: str) -> list[int]:
+    return [child for child in raysession._descendants(pid) if name in Path(f"/proc/{child}/cmdline").read_text()]

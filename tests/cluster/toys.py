@@ -56,3 +56,23 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def trap(name: str, step: int, marker: Path) -> str:
     return f"{name}@{step}@{marker}"
+
+
+class StopsOnce:
+    """A factory whose first copy stops the process that unpickles it, before it can give any answer."""
+
+    def __init__(self, factory: Any, marker: Path) -> None:
+        self._factory, self._marker = factory, marker
+
+    def __reduce__(self) -> Any:
+        return stop_once, (self._factory, self._marker)
+
+    def __call__(self, task: int, horizon: int | None) -> Any:
+        return self._factory(task, horizon)
+
+
+def stop_once(factory: Any, marker: Path) -> StopsOnce:
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return StopsOnce(factory, marker)
