@@ -50,7 +50,8 @@ def harden() -> Dropping | None:
     """
     closed = [number for number in range(3) if not _is_open(number)]
     for _ in closed:
-        os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        # It takes the lowest number that is free. What this process starts must have it too.
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     found = {name: _hardened(name, number) for name, number in (("stdout", 1), ("stderr", 2))}
     if found["stdout"] is not None and 1 in closed:
         found["stdout"].failure = OSError(errno.EBADF, os.strerror(errno.EBADF))
