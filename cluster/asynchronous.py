@@ -119,6 +119,7 @@ class AsyncTrainer(Trainer):
             row = {"event": "chunk lost", "tasks": list(received.tasks), "chunk": received.index}
             self.recorder.health(self.step, row | {"steps_lost": received.steps, "reason": received.reason})
             return False
+        self._whole = False
         for task in received.chunk.tasks:
             order = self._flying.pop(task)
             assert received.chunk.index == order.index == self._index_K[task], "each chunk once, and in order"
@@ -128,6 +129,7 @@ class AsyncTrainer(Trainer):
         self._count(received, self.limiter.updates)
         self.learner.add(received.chunk)
         self.recorder.episodes(received.chunk.episodes)
+        self._whole = True
         slowest = min(self._steps_K)
         if slowest == self.step:
             return False

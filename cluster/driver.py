@@ -6,8 +6,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -22,11 +21,10 @@ from cluster.limiter import UpdateLimiter
 from cluster.memory import PENDING_EVALUATIONS
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
-from envs.errors import EnvironmentFailure, NotDeterministicError
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import duration
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.signals import Interrupted, StopSignals
+from mtrl_surgery.runs.ending import finish
+from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end
 
 DRAINED = signal.SIGTERM  # what a preempted machine's processes get in the end
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals
@@ -116,30 +114,19 @@ class Trainer(ABC):
             ClusterError: the workers kept dying, or the checkpoint is of another run; written before as well.
             NonFiniteError, NanStateError: the learner; the last sound checkpoint stays.
             RunError: the run folder can't be written.
+            BaseException: anything else; a checkpoint is written before, if the state is whole.
         """
         try:
             self._begin(resume)
             with self._stop:
                 self._loop()
                 path = self._last_checkpoint()
-        except (Interrupted, KeyboardInterrupt, SystemExit) as stop:  # the last is SIGTERM before the loop
-            self._end("interrupted", stop)
-            raise
-        except (EnvironmentFailure, NotDeterministicError, ClusterError) as error:
-            # A checkpoint that can't be written now must not hide why the run ends.
-            with suppress(ArithmeticError, RunError):
-                self._save()
-            self._end("failed", error)
-            raise
-        except LearnerLost as lost:
-            lost.step, lost.updates = self.step, self.limiter.updates
-            self._end("failed", lost)
-            raise
         except BaseException as error:
-            self._end("failed", error)
+            if isinstance(error, LearnerLost):
+                error.step, error.updates = self.step, self.limiter.updates
+            self._end(error)
             raise
-        else:
-            self._end("finished", None)
+        self._end(None)
         return path
 
     @abstractmethod
@@ -212,8 +199,10 @@ class Trainer(ABC):
 
     def _write_due(self) -> None:
         if self.schedule.logs(self.before, self.step):
+            self._whole = False  # with some of these rows written, and others not
             rows = self.learner.metrics()
             self.recorder.metrics(self.step, self.limiter.updates, rows, self.learner.conflict_maps())
+            self._whole = True
             self._write_health()
         episodes = self.schedule.episodes(self.before, self.step)
         if episodes:
@@ -337,9 +326,16 @@ class Trainer(ABC):
             for worker in self.collector.workers()
         ]
 
-    def _end(self, status: Any, error: BaseException | None) -> None:
-        self.learner.close()
-        self.collector.close()
+    def _end(self, error: BaseException | None) -> None:
+        """Save what can be saved, close everything, and note how the run ended: by the first thing that went wrong.
+
+        Raises:
+            Exception: nothing was wrong before, and something can't be closed.
+        """
+        steps: list[Callable[[], object]] = [self.learner.close, self.collector.close, self._last_row]
+        if not (error is None or asked_to_end(error) or isinstance(error, ArithmeticError | LearnerLost)):
+            steps.insert(0, self._save)
+        finish(self.recorder.run, error, [*steps, self.recorder.close])
+
+    def _last_row(self) -> None:
         self.recorder.event(self.step, {"event": "end", **self.collector.ledger.row()})
-        self.recorder.close()
-        self.recorder.run.finish(status, None if error is None or status == "interrupted" else str(error))

@@ -23,6 +23,7 @@ from cluster.learner_config import LearnerConfig, LearnerLost
 from cluster.raysession import RaySession
 from envs.rollout import Chunk
 
+_LOOK = 1.0  # seconds between two looks at whether Ray lives
 _GRACE = 10.0  # seconds in which a death shows after the others complain of a closed connection
 
 
@@ -45,7 +46,7 @@ class LearnerGroup:
             ClusterFailure: the cluster has no room for them.
             LearnerLost: one died while it started.
         """
-        self._config = config
+        self._config, self._session = config, session
         self.replay = GroupReplay(self)
         cuda = device.startswith("cuda")
         here = session.on_this_machine
@@ -113,13 +114,13 @@ class LearnerGroup:
         return [int(pid) for pid in self._all("pid")]
 
     def close(self) -> None:
-        """End the processes."""
-        for one in self.actors:
-            ray.kill(one)
-        self.actors = []
-        if self._place is not None:
-            remove_placement_group(self._place)
-            self._place = None
+        """End the processes; with Ray they have ended."""
+        if not self._session.lost:
+            for one in self.actors:
+                ray.kill(one)
+            if self._place is not None:
+                remove_placement_group(self._place)
+        self.actors, self._place = [], None
 
     def _build(self, factory: LearnerFactory, backend: str) -> None:
         timeout = self._config.timeout
@@ -155,12 +156,16 @@ class LearnerGroup:
         """
         waiting, deadline = list(refs), time.monotonic() + self._config.timeout
         while waiting:
-            ready, waiting = ray.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+            self._session.check()
+            ready, waiting = ray.wait(waiting, timeout=min(_LOOK, max(0.0, deadline - time.monotonic())))
             if not ready:
+                if time.monotonic() < deadline:
+                    continue
                 self._lose(f"{len(waiting)} of {len(refs)} learners gave no answer for {self._config.timeout:g} s")
             try:
                 ray.get(ready[0])
             except RayActorError as error:
+                self._session.check()
                 self._lose(f"learner {refs.index(ready[0])} died: {' '.join(str(error).split())[:300]}")
             except RayTaskError as error:
                 self._explain(error, waiting)

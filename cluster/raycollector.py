@@ -170,7 +170,8 @@ class RayCollector:
     def close(self) -> None:
         """See `Collector`."""
         self.ledger.close()
-        self.pool.close()
+        if not self._session.lost:
+            self.pool.close()
         self._session.close()
 
     def _place(self, piece: Piece) -> None:
@@ -206,10 +207,24 @@ class RayCollector:
         self._answers[ref] = member, piece
 
     def _pump(self, timeout: float) -> None:
-        """Take in answers, at most `timeout` seconds after now, and look after the workers."""
+        """Take in answers, at most `timeout` seconds after now, and look after the workers.
+
+        Raises:
+            ClusterFailure: Ray itself died; what its client complains of then says less.
+        """
+        self._session.check()
+        try:
+            self._answer(timeout)
+        except Exception:
+            self._session.check()
+            raise
+
+    def _answer(self, timeout: float) -> None:
         refs = list(self._answers)
         if refs:
             ready, _ = ray.wait(refs, timeout=timeout)
+            # Ray's client ends this process if it asks a dead raylet for an object.
+            self._session.check()
             if ready:
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             for ref in ready:
@@ -280,6 +295,7 @@ class RayCollector:
         Raises:
             ClusterFailure: a task lost its worker too often.
         """
+        self._session.check()  # it may have died with its node, which may be the driver's
         owed = [piece for piece in member.pieces if not piece.withdrawn]
         self._answers = {ref: pair for ref, pair in self._answers.items() if pair[0] is not member}
         tasks = self._placement.tasks_of(member.number)

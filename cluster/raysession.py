@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
@@ -9,8 +10,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +23,8 @@ from cluster.config import ClusterConfig, ClusterError, ClusterFailure
 ROOMS = ("agents", "cluster", "envs", "mtrl_surgery")
 """Our top-level packages that a worker imports."""
 
+_GLANCE = 0.05  # seconds between two looks at whether Ray has started, or lives
+_KNOCKS, _PATIENCE = 20, 5.0  # a process that refuses so often is dead; seconds that it may take to answer once
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -44,6 +48,9 @@ class RaySession:
 
         self._owned = not ray.is_initialized()
         self._shares_folders = config.kind == "local"
+        self._closed = threading.Event()
+        self._places: dict[str, tuple[str, int]] = {}
+        self.lost = ""  # what of Ray died, if it did
         if not self._owned:
             return
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -59,26 +66,88 @@ class RaySession:
             assert config.address is not None  # validated
             _check_listens(config.address)
             options |= {"address": config.address, "runtime_env": _shipped_code(rooms)}
-        with _keep_handler():
-            try:
-                ray.init(**options)
-            except Exception as error:
-                ray.shutdown()
-                if config.kind == "ray":
-                    raise ClusterError(
-                        f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
-                        f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
-                    ) from error
-                self._start_again(options, error)
+        try:
+            self._init(options)
+        except Exception as error:
+            ray.shutdown()
+            if config.kind == "ray":
+                raise ClusterError(
+                    f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
+                    f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
+                ) from error
+            self._start_again(options, error)
 
     def _start_again(self, options: dict[str, Any], first: Exception) -> None:
         """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
         print(f"Ray did not start ({str(first).splitlines()[0]}); trying once more ...", file=sys.stderr)
         try:
-            _ray().init(**options)
+            self._init(options)
         except Exception as error:
             _ray().shutdown()
             raise ClusterFailure(f"Ray does not start on this machine: {error}") from error
+
+    def _init(self, options: dict[str, Any]) -> None:
+        """Start or join Ray in a thread, so that this one hears signals meanwhile, which Ray would keep for itself.
+
+        The thread lives as long as the session: Linux ends what Ray has started when the thread that started it ends.
+        """
+        outcome: list[Exception | None] = []
+
+        def begin() -> None:
+            try:
+                _ray().init(**options)
+            except Exception as error:
+                outcome.append(error)
+            else:
+                outcome.append(None)
+                self._closed.wait()
+
+        threading.Thread(target=begin, name="starts Ray", daemon=True).start()
+        try:
+            while not outcome:
+                time.sleep(_GLANCE)
+        except BaseException as stop:
+            _leave_at_once(stop)
+            raise
+        if outcome[0] is not None:
+            raise outcome[0]
+
+    def check(self) -> None:
+        """Look whether Ray still lives.
+
+        Raises:
+            ClusterFailure: its head, or its process on this machine, does not. All of Ray that is ours is ended:
+                Ray's own client would end this process a little later.
+        """
+        if not self.lost:
+            dead = [name for name, place in self._vital().items() if not _listens(*place)]
+            if not dead:
+                return
+            self.lost = " and ".join(dead)
+            self._abandon()
+        raise ClusterFailure(f"Ray cannot go on: {self.lost} died; resume= goes on from the newest checkpoint")
+
+    def _vital(self) -> dict[str, tuple[str, int]]:
+        """What Ray cannot lose: where its head listens, and its process on this machine."""
+        if not self._places:
+            host, _, port = str(_ray().get_runtime_context().gcs_address).rpartition(":")
+            self._places["its head process (gcs_server)"] = host.strip("[]"), int(port)
+            own = next(node for node in _ray().nodes() if node["NodeID"] == own_node())
+            self._places["its process on the driver's machine (raylet)"] = (
+                own["NodeManagerAddress"],
+                int(own["NodeManagerPort"]),
+            )
+        return self._places
+
+    def _abandon(self) -> None:
+        if not self._owned:
+            return
+        started = [pid for pid in _descendants(os.getpid()) if _is_rays(pid)] if self._shares_folders else []
+        _ray().shutdown()
+        self._closed.set()
+        for pid in started:  # without its head, Ray leaves some of them
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     @property
     def on_this_machine(self) -> bool:
@@ -95,8 +164,9 @@ class RaySession:
 
     def close(self) -> None:
         """Leave Ray, and stop it if this session started it."""
-        if self._owned and "ray" in sys.modules:
+        if self._owned and not self.lost and "ray" in sys.modules:
             _ray().shutdown()
+        self._closed.set()
 
 
 @dataclass(frozen=True)
@@ -138,15 +208,53 @@ def describe_cpus() -> str:
     return f"{free_cpus():g} of {_ray().cluster_resources().get('CPU', 0):g} CPUs free"
 
 
-@contextmanager
-def _keep_handler() -> Iterator[None]:
-    """Ray takes SIGTERM for itself, and ends the process with 15 or with 1; leave it to whoever has it already."""
-    before = signal.getsignal(signal.SIGTERM)
+def _leave_at_once(stop: BaseException) -> None:
+    """Have the process end without Ray's own end, which would wait for a start that is half done.
+
+    Linux then ends what Ray has started.
+    """
+    code = stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 128 + signal.SIGINT
+    atexit.unregister(_ray().shutdown)
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+
+    atexit.register(leave)
+
+
+def _listens(host: str, port: int) -> bool:
+    """Whether a process listens there; one that is busy, or far away, may take its time."""
+    for _ in range(_KNOCKS):
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE).close()
+        except OSError:
+            time.sleep(_GLANCE)
+        else:
+            return True
+    return False
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have; none where the system does not tell."""
+    found: list[int] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in file.read_text().split()]
+        except OSError:
+            continue  # the thread has ended
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
+
+
+def _is_rays(pid: int) -> bool:
     try:
-        yield
-    finally:
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False  # it has ended
+    return command.startswith("ray::") or f"{os.sep}ray{os.sep}" in command
 
 
 def _ray() -> ModuleType:

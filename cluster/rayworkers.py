@@ -1,8 +1,9 @@
 """Rollout workers as Ray actors, and the pool that keeps as many of them alive as the cluster has room for.
 
 A worker that dies, hangs, or whose node is drained is replaced by a new one of its number; Ray itself restarts and
-retries nothing. A replacement that finds no CPU waits: an autoscaler sees it, and a node that joins takes it. Only
-workers that have answered once are given work, so one that waits blocks nobody.
+retries nothing. Each has a placement group of one CPU, which tells one that waits for room from one that has it and
+does not answer. The first may wait for ever: an autoscaler sees it, and a node that joins takes it. The second is given
+up. Only workers that have answered once are given work, so one that waits blocks nobody.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayError
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from cluster import raysession
 from cluster.collect import Collected, CollectSpec
@@ -31,6 +34,8 @@ LOOK = 0.25  # seconds between two looks at answers about health
 _SURVEY = 1.0  # seconds between two looks at the cluster's nodes
 _BEATS = 4  # questions about health within the time that a worker may be silent
 _HANG_FACTOR, _HANG_LEAST = 20.0, 60.0
+_START_FACTOR = 2.0  # of the slowest start so far
+_FIRST_STARTS = 4  # that fit into cluster.start_timeout, while no start has told how long one takes
 
 
 class RolloutWorker:
@@ -81,9 +86,11 @@ class Member:
     """A worker of the pool, and what the collector has given it to do."""
 
     number: int
+    place: PlacementGroup  # the CPU that it has, or waits for
     actor: Any
     greeting: Any  # ObjectRef of its first answer
     restarts: int = 0
+    placed: float | None = None  # when its CPU was there: since then it must start
     node: str = ""  # id, once it has answered
     address: str = ""
     pid: int = 0
@@ -141,6 +148,7 @@ class WorkerPool:
             runtime_env=session.worker_environment(),
         )(RolloutWorker)
         self._failures = 0  # of workers in a row, to start
+        self._slowest_start: float | None = None  # seconds
         self._looked = self._surveyed = 0.0
         self._room = 0  # workers that the last look found room for
         self.mean_chunk: Callable[[], float | None] = lambda: None
@@ -168,17 +176,17 @@ class WorkerPool:
 
     def replace(self, member: Member) -> None:
         """End a worker and start another one of its number."""
-        ray.kill(member.actor)  # it may live: hung, unreachable, or with a simulator that raised
+        _end(member)  # it may live: hung, unreachable, or with a simulator that raised
         self.members[member.number] = self._spawn(member.number, member.restarts + 1)
 
     def close(self) -> None:
         """End all workers."""
         for member in self.members.values():
-            ray.kill(member.actor)
+            _end(member)
         self.members.clear()
 
     def look(self) -> tuple[list[Member], list[Gone]]:
-        """Workers that joined, and those that hang or died before they had anything to do.
+        """Workers that joined, and those that hang, or died before they had anything to do.
 
         Raises:
             ClusterFailure: workers can't start.
@@ -206,7 +214,7 @@ class WorkerPool:
             try:
                 answer = ray.get(ref)
             except RayError as error:
-                self._check_starts(member, error)
+                self._check_starts(member, explain(error), error)
                 gone.append(Gone(member, DIED, explain(error)))
                 continue
             if ref in greetings:
@@ -217,11 +225,25 @@ class WorkerPool:
             if answer > limit:
                 gone.append(Gone(member, HUNG, f"no simulator step for {answer:.0f} s (cluster.hang_timeout)"))
         for member in self.members.values():
-            if member.beat is not None and now - member.asked > limit:
+            if not member.ready:
+                gone += self._starting(member, now)
+            elif member.beat is not None and now - member.asked > limit:
                 gone.append(Gone(member, HUNG, f"no answer for {now - member.asked:.0f} s (cluster.hang_timeout)"))
-            elif member.ready and member.beat is None and now >= member.asked:
+            elif member.beat is None and now >= member.asked:
                 member.beat, member.asked = member.actor.silent.remote(), now
         return joined, list({one.member.number: one for one in gone}.values())
+
+    def _starting(self, member: Member, now: float) -> list[Gone]:
+        """A worker that has a CPU and doesn't answer; one that has none waits."""
+        if member.placed is None:
+            if placement_group_table(member.place)["state"] == "CREATED":
+                member.placed = now
+            return []
+        if now - member.placed <= self._start_limit():
+            return []
+        text = f"no answer within {now - member.placed:.0f} s of its start"
+        self._check_starts(member, text)
+        return [Gone(member, HUNG, text)]
 
     def _welcome(self, member: Member, answer: tuple[str, int], now: float) -> None:
         member.node, member.pid = answer
@@ -230,14 +252,16 @@ class WorkerPool:
         known = self._known.get(member.node)
         member.address = known.address if known is not None else "?"
         member.ready, member.asked, self._failures = True, now, 0
+        if member.placed is not None:
+            self._slowest_start = max(self._slowest_start or 0.0, now - member.placed)
 
-    def _check_starts(self, member: Member, error: RayError) -> None:
+    def _check_starts(self, member: Member, text: str, error: RayError | None = None) -> None:
         if member.ready:
             return
         self._failures += 1
         init_failed = isinstance(error, RayActorError) and error.actor_init_failed
         if init_failed or self._failures > max(self._config.max_restarts, 1):
-            raise ClusterFailure(f"rollout worker {member.number} cannot start: {explain(error)}") from error
+            raise ClusterFailure(f"rollout worker {member.number} cannot start: {text}") from error
 
     def _survey(self) -> None:
         """Look at the nodes: who is told to go, and is there room for more workers?"""
@@ -249,7 +273,7 @@ class WorkerPool:
             self.notice = "the driver's node is being drained"
         if not self.elastic:
             return
-        waiting = sum(not member.ready for member in self.members.values())
+        waiting = sum(member.placed is None and not member.ready for member in self.members.values())
         room = min(int(raysession.free_cpus()) - waiting, self.most - len(self.members))
         # Twice in a row, because Ray tells what is free a moment after it gave it to a worker.
         for _ in range(min(room, self._room)):
@@ -264,9 +288,24 @@ class WorkerPool:
         mean = self.mean_chunk()
         return _HANG_LEAST if mean is None else max(_HANG_LEAST, _HANG_FACTOR * mean)
 
+    def _start_limit(self) -> float:
+        """Seconds that a worker with a CPU may take to answer: the first ones may have much to load."""
+        if self._slowest_start is None:
+            usual = self._config.start_timeout / _FIRST_STARTS
+        else:
+            usual = _START_FACTOR * self._slowest_start
+        return min(self._config.start_timeout, max(_HANG_LEAST, usual, self._config.hang_timeout or 0.0))
+
     def _spawn(self, number: int, restarts: int) -> Member:
-        actor = self._class.remote(self._spec, number)
-        return Member(number, actor, actor.hello.remote(), restarts)
+        place = placement_group([{"CPU": 1.0}])
+        strategy = PlacementGroupSchedulingStrategy(place, 0)
+        actor = self._class.options(scheduling_strategy=strategy).remote(self._spec, number)
+        return Member(number, place, actor, actor.hello.remote(), restarts)
+
+
+def _end(member: Member) -> None:
+    ray.kill(member.actor)
+    remove_placement_group(member.place)
 
 
 def explain(error: BaseException) -> str:

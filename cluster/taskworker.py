@@ -98,11 +98,15 @@ class TaskWorker:
 
     def release(self, tasks: Iterable[int]) -> None:
         """Free the simulators of tasks that another worker has now."""
-        for task in tasks:
-            self._suites.pop(task, None)
-            rollout = self._rollouts.pop(task, None)
-            if rollout is not None:
-                rollout.close()
+        self.progress.begin()
+        try:
+            for task in tasks:
+                self._suites.pop(task, None)
+                rollout = self._rollouts.pop(task, None)
+                if rollout is not None:
+                    rollout.close()
+        finally:
+            self.progress.end()
 
     def close(self) -> None:
         """Free the simulators."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 
 class EnvironmentFailure(RuntimeError):
     """A simulator raised, or gave a value that is not finite.
@@ -22,6 +25,22 @@ class EnvironmentFailure(RuntimeError):
     def __str__(self) -> str:
         where = f"copy {self.copy}, episode {self.episode}, step {self.step}"
         return f"task {self.task!r} failed ({where}): {self.cause}"
+
+
+def reraise_a_signals(error: BaseException) -> None:
+    """Raise the error again if the user's Ctrl-C or SIGTERM raised it in the midst of an environment's code.
+
+    An environment may raise KeyboardInterrupt and SystemExit as well, and then it has failed. Handlers that tell the
+    two apart mark what they raise by a `signal_number`. Where Python's own handler hears Ctrl-C, every
+    KeyboardInterrupt may be the user's.
+    """
+    if hasattr(error, "signal_number"):
+        raise error
+    if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
+        return
+    blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # as in Ray's processes
+    if not blocked and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        raise error
 
 
 class NotDeterministicError(RuntimeError):

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from envs.config import EnvError
-from envs.errors import EnvironmentFailure
+from envs.errors import EnvironmentFailure, reraise_a_signals
 from envs.streams import EVALUATION, seed_sequence
 from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step, unknown
 
@@ -144,7 +144,7 @@ def _play(
             own[task, steps] = suite.make(task, steps)
         environment = own[task, steps]
         obs_O = checked_reset(environment, seed_sequence(seed, EVALUATION, task, episode), goal)
-    except Exception as error:
+    except BaseException as error:
         raise _failure(suite, task, episode, played, error) from error
     ended = False
     while not ended:
@@ -152,7 +152,7 @@ def _play(
         check_actions(action_NA[None], (1, 1, suite.action_dim), [suite.tasks[task]])
         try:
             obs_O, reward, terminated, truncated, success = checked_step(environment, action_NA[0])
-        except Exception as error:
+        except BaseException as error:
             raise _failure(suite, task, episode, played, error) from error
         played.length += 1
         played.return_ += reward
@@ -162,6 +162,7 @@ def _play(
     return played
 
 
-def _failure(suite: TaskSuite, task: int, episode: int, played: _Played, error: Exception) -> EnvironmentFailure:
+def _failure(suite: TaskSuite, task: int, episode: int, played: _Played, error: BaseException) -> EnvironmentFailure:
+    reraise_a_signals(error)
     cause = f"in evaluation: {type(error).__name__}: {error}"
     return EnvironmentFailure(suite.tasks[task], 0, episode, played.length, cause)

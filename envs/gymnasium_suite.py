@@ -24,6 +24,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from envs.config import EnvConfig, EnvError
+from envs.errors import reraise_a_signals
 from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
 
 CLASSIC_PREFIX = "gym:"
@@ -144,7 +145,8 @@ def _building(task: str) -> Iterator[None]:
         yield
     except EnvError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        reraise_a_signals(error)
         raise EnvError(f"task {task!r} cannot be built: {type(error).__name__}: {error}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from envs.chunk import Chunk, Episode, by_end, merge_chunks
-from envs.errors import EnvironmentFailure, NotDeterministicError
+from envs.errors import EnvironmentFailure, NotDeterministicError, reraise_a_signals
 from envs.streams import ACTIONS, GOALS, Position, seed_sequence, stream
 from envs.suite import Step, TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step
 
@@ -145,7 +145,7 @@ class Rollout:
             try:
                 if at.environment is not None:
                     at.environment.close()
-            except Exception as error:
+            except BaseException as error:
                 failures.append(self._failure(at, error))
         if failures:
             raise failures[0]
@@ -200,17 +200,18 @@ class Rollout:
             if at.environment is None:
                 at.environment = self.suite.make(at.task)
             at.obs_O = checked_reset(at.environment, seed_sequence(self.seed, GOALS, *key), goal)
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(at, error) from error
 
     def _step(self, at: _Stream, action_A: np.ndarray) -> Step:
         assert at.environment is not None
         try:
             return checked_step(at.environment, action_A)
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(at, error) from error
 
-    def _failure(self, at: _Stream, error: Exception) -> EnvironmentFailure:
+    def _failure(self, at: _Stream, error: BaseException) -> EnvironmentFailure:
+        reraise_a_signals(error)
         cause = f"{type(error).__name__}: {error}"
         return EnvironmentFailure(self.suite.tasks[at.task], at.copy, at.episode, at.length, cause)
 

@@ -6,13 +6,13 @@ from mtrl_surgery.cli.entry import Command
 
 COMMANDS: dict[str, Command] = {
     "train": Command(
-        "experiments_vision.commands.train", "train a network on a data set, or go on with a run", stores_plugins=True
+        "experiments_vision.commands.train", "train a network on a data set, or go on with a run", trains=True
     ),
     "table": Command("experiments_vision.commands.table", "the papers' tables from run folders, with published rows"),
     "check": Command("experiments_vision.commands.check", "look at every file of a data set before any training"),
     "datasets": Command("experiments_vision.commands.datasets", "the data sets: what they are, who made them"),
     "toy": Command(
-        "experiments_vision.commands.toy", "two-dimensional problems: trajectories, figures, table", stores_plugins=True
+        "experiments_vision.commands.toy", "two-dimensional problems: trajectories, figures, table", trains=True
     ),
     "bench": Command("experiments_vision.commands.bench", "time and memory of per-task gradients on this machine"),
 }

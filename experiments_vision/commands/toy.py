@@ -56,13 +56,10 @@ def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
             write_files(result, run.path)
             if settings.plot or settings.gif:
                 _draw(result, run.path)
-        except Exception as error:
-            run.finish("failed", str(error))
+        except BaseException as error:
+            run.end(error)
             raise
-        except BaseException:
-            run.finish("interrupted")
-            raise
-        run.finish("finished")
+        run.end()
     print(markdown(result))
     spent = ", ".join(f"{one.config.name} {one.seconds:.1f}" for one in result.runs)
     say(f"{run.path}: finished; seconds of one core: {spent}")

@@ -112,7 +112,7 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
         trainer = build_trainer(settings, team, run, checkpoint)
     except BaseException as error:
         if run is not None:
-            run.finish("failed" if isinstance(error, Exception) else "interrupted", str(error))
+            run.end(error)
         raise
     trainer.run(checkpoint)
     if run is not None:

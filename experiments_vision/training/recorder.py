@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,8 +14,8 @@ from experiments_vision.contract import Objective, Split
 from experiments_vision.training.update import Update
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.runs.console import Progress, say
+from mtrl_surgery.runs.ending import finish
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.runs.manifest import Ending
 from mtrl_surgery.runs.sinks import Sink
 
 
@@ -108,14 +108,10 @@ class Recorder:
         if self._run is not None:
             self._run.rewind(state["files"])
 
-    def close(self, status: Ending, error: str | None = None) -> None:
-        """Close the sinks and note in the manifest how the run ended."""
-        for sink in self._sinks:
-            sink.close()
-        if self._progress is not None:
-            self._progress.close()
-        if self._run is not None:
-            self._run.finish(status, error)
+    def close(self, error: BaseException | None, steps: Sequence[Callable[[], object]] = ()) -> None:
+        """Do these steps, close the sinks, and note in the manifest how the run ended. See `finish`."""
+        shown = [] if self._progress is None else [self._progress.close]
+        finish(self._run, error, [*steps, *(sink.close for sink in self._sinks), *shown])
 
     def _show(self, rows: Sequence[Mapping[str, Any]]) -> None:
         for sink in self._sinks:

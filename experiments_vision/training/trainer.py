@@ -20,7 +20,7 @@ from experiments_vision.training.schedule import Rates
 from experiments_vision.training.team import Team
 from experiments_vision.training.update import Judge, Update
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
-from mtrl_surgery.runs.signals import Interrupted, StopSignals
+from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end
 from mtrl_surgery.surgery import NonFiniteError
 from mtrl_surgery.tensors import nan_paths, to_arrays, to_tensors
 
@@ -89,6 +89,7 @@ class VisionTrainer:
         self.step = 0  # updates done
         self._evaluated = 0  # the last epoch that was evaluated
         self._timer = Timer()
+        self._whole = False  # whether the state now is one to resume from
 
     def run(self, resume: Checkpoint | None = None) -> Path:
         """Train to the end; the manifest's status tells how it went.
@@ -106,15 +107,15 @@ class VisionTrainer:
         try:
             if resume is not None:
                 self._restore(resume)
+            self._whole = True
             with self._stop:
                 path = self._loop()
-        except (Interrupted, KeyboardInterrupt) as stop:
-            recorder.close("interrupted", str(stop))
-            raise
         except BaseException as error:
-            recorder.close("failed", str(error))
+            alone = self._parts.team.size == 1  # several processes save together, and the others may be elsewhere
+            saves = alone and self._whole and not (asked_to_end(error) or isinstance(error, ArithmeticError))
+            recorder.close(error, [self._save] if saves else [])
             raise
-        recorder.close("finished")
+        recorder.close(None)
         return path
 
     def _loop(self) -> Path:
@@ -125,13 +126,18 @@ class VisionTrainer:
         while self.step < plan.updates:
             self._timer.start()
             parts.rates.begin_epoch(self.step // plan.updates_per_epoch)
-            parts.update(self.step, list(islice(batches, settings.accumulate)))
+            examples = list(islice(batches, settings.accumulate))
+            self._whole = False
+            parts.update(self.step, examples)
             self.step += 1
+            self._whole = True
             self._timer.stop()
             if self.step % settings.log_every == 0 or self.step == plan.updates:
                 self._check()  # before a row of numbers that mean nothing
+                self._whole = False  # with some of these rows written, and others not
                 parts.team.average(parts.update.loss_sum_K)
                 recorder.metrics(self.step, self.epoch, parts.update)
+                self._whole = True
             recorder.progress(self.step)
             if self.step % LOOK == 0:
                 self._heed_signal()
@@ -188,8 +194,10 @@ class VisionTrainer:
                 found[split] = values
                 if split == "val":
                     score = parts.objective.score(values["pooled"])
+            self._whole = False
             parts.recorder.evaluation(self.step, epoch, found, parts.splits, time.monotonic() - began)
         parts.rates.end_epoch(score, parts.team)
+        self._whole = True
 
     def _heed_signal(self) -> None:
         """End the run, whole, if a signal asks for it in any process."""

@@ -21,10 +21,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from mtrl_surgery.cli import screen
 from mtrl_surgery.cli.arguments import wants_help
 from mtrl_surgery.cli.complaints import explain
-from mtrl_surgery.cli.errors import report
+from mtrl_surgery.cli.errors import complain, report
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.words import for_hydra, key_in, read_text
 from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.runs.signals import asked_to_end
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,10 @@ def run_all(program: Program, task: Callable[[DictConfig, list[str]], object], w
             codes.append(report(error))
             if HydraConfig.get().mode == RunMode.MULTIRUN and codes[-1] > 128:
                 raise SystemExit(codes[-1]) from error  # stopped by a signal: that goes for the runs to come as well
+        except BaseException as error:
+            if asked_to_end(error):
+                raise
+            codes.append(complain(f"the run was left by {type(error).__name__}: {error}", 1))
 
     hydra_main(program, run, words)
     return max(codes, default=0)

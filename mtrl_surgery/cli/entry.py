@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -12,17 +13,19 @@ from typing import NamedTuple
 
 from mtrl_surgery import __version__
 from mtrl_surgery.cli.errors import complain, report
+from mtrl_surgery.cli.output import harden
+from mtrl_surgery.runs.signals import exit_when_told
 
 
 class Command(NamedTuple):
     """A command: the module whose `main(words) -> exit code` runs it, and what it does in a line.
 
-    `stores_plugins` is said of one whose configuration has the key `plugins`.
+    What `trains` leaves its result in a run folder, prints only news, and has the key `plugins`.
     """
 
     module: str
     summary: str
-    stores_plugins: bool = False
+    trains: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,30 +79,39 @@ def run(listing: Listing, argv: Sequence[str]) -> int:
     Returns:
         The exit code: 0 done, 1 the run failed, 2 what was asked for makes no sense, 130 Ctrl-C, 143 SIGTERM.
     """
-    words = list(argv)
+    output = harden()
     try:
-        if not words or words[0] in ("-h", "--help", "help"):
-            print(listing, flush=True)
-            return 0
-        if words[0] in ("-V", "--version"):
-            print(f"mtrl-surgery {__version__}")
-            return 0
-        if words[0] not in listing.commands:
-            return complain(listing.unknown(words[0]), 2)
-        try:
-            os.getcwd()
-        except FileNotFoundError:
-            return complain("the working folder was deleted; change to another", 2)
-        command = listing.commands[words[0]]
-        from mtrl_surgery.cli.plugins import load_named  # no package besides ours, but files that may be unsound
-
-        rest = load_named(words[1:], keep=command.stores_plugins)
-        return int(importlib.import_module(command.module).main(rest))
+        with exit_when_told():
+            code = _run(listing, list(argv))
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of a table has left (`... | head`): nobody is there to be told, not even by the flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        code = 130
     except Exception as error:
-        return report(error)
+        code = report(error)
+    if output is None:
+        return code
+    sys.stdout.flush()
+    prints = not (argv and argv[0] in listing.commands and listing.commands[argv[0]].trains)
+    # The reader of a table may leave (`... | head`); a disk that takes none of it is a failure.
+    if prints and output.failure is not None and output.failure.errno != errno.EPIPE and code == 0:
+        return complain(f"cannot write to standard output: {output.failure.strerror}", 1)
+    return code
+
+
+def _run(listing: Listing, words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(listing, flush=True)
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"mtrl-surgery {__version__}")
+        return 0
+    if words[0] not in listing.commands:
+        return complain(listing.unknown(words[0]), 2)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return complain("the working folder was deleted; change to another", 2)
+    command = listing.commands[words[0]]
+    from mtrl_surgery.cli.plugins import load_named  # no package besides ours, but files that may be unsound
+
+    rest = load_named(words[1:], keep=command.trains)
+    return int(importlib.import_module(command.module).main(rest))

@@ -6,7 +6,7 @@ from mtrl_surgery.cli.entry import Command
 
 COMMANDS: dict[str, Command] = {
     "train": Command(
-        "mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run", stores_plugins=True
+        "mtrl_surgery.commands.train", "train SAC with a surgery method, or go on with a run", trains=True
     ),
     "sweep": Command("mtrl_surgery.commands.sweep", "how the runs of `train -m` stand, and their end"),
     "evaluate": Command("mtrl_surgery.commands.evaluate", "success of a checkpoint, task by task"),

@@ -21,7 +21,6 @@ from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_stat
 from mtrl_surgery.runs.console import learning_curve, say
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
-from mtrl_surgery.runs.signals import exit_when_told
 from mtrl_surgery.settings import (
     FREE,
     TrainSettings,
@@ -47,8 +46,7 @@ def main(words: Sequence[str]) -> int:
         from mtrl_surgery.sweeps.drive import sweep
 
         return sweep(TRAINEE, words)
-    with exit_when_told():
-        return run_all(TRAIN, train, one_run(words))
+    return run_all(TRAIN, train, one_run(words))
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
@@ -158,11 +156,8 @@ def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | 
     _announce(run, settings, checkpoint)
     try:
         trainer = build_trainer(settings, run, checkpoint)
-    except Exception as error:
-        run.finish("failed", str(error))
-        raise
-    except BaseException:
-        run.finish("interrupted")
+    except BaseException as error:
+        run.end(error)
         raise
     last = trainer.run(checkpoint)
     _tell(run, last)

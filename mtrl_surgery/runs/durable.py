@@ -83,6 +83,21 @@ def write_text(path: Path, text: str) -> None:
         raise RunError(f"cannot write {path}: {error.strerror}") from error
 
 
+def overwrite_text(path: Path, text: str) -> None:
+    """Writes a small text file over what it holds, for a disk that has no room for a second one.
+
+    Raises:
+        RunError: The disk does not take it.
+    """
+    try:
+        with open(path, "r+b", buffering=0) as file:
+            file.write(text.encode())
+            file.truncate()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
 def remove(path: Path) -> None:
     """Deletes a file or a folder that may be there."""
     if path.is_dir() and not path.is_symlink():

@@ -23,12 +23,13 @@ from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, remove, unmake, write_text
+from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, overwrite_text, remove, unmake, write_text
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
 from mtrl_surgery.runs.reading import open_regular
 from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, TEXT, check, read_config, read_manifest
+from mtrl_surgery.runs.signals import asked_to_end
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
@@ -187,7 +188,27 @@ class RunFolder:
         """
         if status not in ENDINGS:
             raise RunError(f"status={status!r}; choices: {', '.join(ENDINGS)}")
-        self._write_manifest(self.manifest() | {"status": status, "error": error, "finished": now()})
+        manifest = self.manifest() | {"status": status, "error": error, "finished": now()}
+        try:
+            self._write_manifest(manifest)
+        except RunError:
+            if status == "finished":
+                raise
+            overwrite_text(self.path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Notes how the run ended: finished, interrupted by the user's signal, or failed by an error.
+
+        A full disk does not keep it from being noted: the manifest is then overwritten where it lies.
+
+        Args:
+            error: What ended it, where it did not finish.
+        """
+        if error is None or asked_to_end(error):
+            self.finish("finished" if error is None else "interrupted")
+            return
+        kind, text = type(error), str(error)
+        self.finish("failed", text if text and kind.__module__ != "builtins" else f"{kind.__name__}: {text}")
 
     @cached_property
     def metrics(self) -> JsonlWriter:

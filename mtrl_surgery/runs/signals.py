@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,33 @@ _ACTING: Mapping[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+
+
+class _Told:
+    """An exception that a signal raised: what the same exception from somebody else's code is not.
+
+    Attributes:
+        signal_number: The signal.
+    """
+
+    def __init__(self, *arguments: object, signal_number: int) -> None:
+        super().__init__(*arguments)
+        self.signal_number = signal_number
+
+
+class TerminatedBySignal(_Told, SystemExit):
+    """SIGTERM came."""
+
+
+class InterruptedBySignal(_Told, KeyboardInterrupt):
+    """Ctrl-C came."""
+
+
+def asked_to_end(error: BaseException) -> bool:
+    """Whether the user asked a run to end, by a signal; an exit that nobody asked for is a failure."""
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return True  # no handler of ours tells Ctrl-C from what code may raise by itself
+    return isinstance(error, Interrupted | _Told)
 
 
 class Interrupted(Exception):
@@ -74,27 +100,35 @@ class StopSignals:
 
 @contextmanager
 def exit_when_told() -> Iterator[None]:
-    """Have a SIGTERM that no `StopSignals` notes raise SystemExit(143), so that all is closed on the way out.
+    """Have a signal that no `StopSignals` notes raise an exception of its own, so that all is closed on the way out.
 
-    A second one ends the process at once. Outside the main thread, where Python has no signals, nothing changes.
+    SIGTERM raises `TerminatedBySignal`, which is SystemExit(143), and Ctrl-C `InterruptedBySignal`. A second SIGTERM
+    ends the process at once. Outside the main thread, where Python has no signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    told = False
+    told: list[int] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
+        told.append(number)
+        if number == signal.SIGINT:
+            raise InterruptedBySignal(signal_number=number)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        sys.exit(128 + number)
+        raise TerminatedBySignal(128 + number, signal_number=number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    # A shell starts background jobs with SIGINT ignored; that stays.
+    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
-    except BaseException:
-        if told:  # within a call of Ray it has become a SystemExit(1), and what was cut off may complain
-            raise SystemExit(128 + signal.SIGTERM) from None
-        raise
+    except BaseException as error:
+        if not told or isinstance(error, Interrupted):
+            raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if told:  # what was cut off may have hidden why: within a call of Ray it becomes a SystemExit(1)
+        if told[-1] == signal.SIGINT:
+            raise InterruptedBySignal(signal_number=told[-1])
+        raise TerminatedBySignal(128 + told[-1], signal_number=told[-1])

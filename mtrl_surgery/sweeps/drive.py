@@ -15,15 +15,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mtrl_surgery.runs.console import say
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.shell import command, install, python
 from mtrl_surgery.sweeps.display import Display
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import RAY_LOG, REPORT, Entry, SweepFolder, Table, place_of
 from mtrl_surgery.sweeps.options import SweepOptions, split
-from mtrl_surgery.sweeps.plan import RunPlan, Trainee, make_plans, refuse_held
+from mtrl_surgery.sweeps.plan import RunPlan, Trainee, make_plans, refuse_held, standing_of
 from mtrl_surgery.sweeps.room import amount, check_room, cluster_nodes, this_machine
 from mtrl_surgery.sweeps.view import failures
 
@@ -84,7 +82,7 @@ def _begin(trainee: Trainee, words: Sequence[str], plans: Sequence[RunPlan], fol
         spent = {}  # a new sweep, or a table that a broken disk left: the run folders tell more than it did
     entries = []
     for plan in plans:
-        finished = _finished(plan)
+        finished = standing_of(plan.folder) == "finished"
         entry = Entry(plan.label, str(plan.folder), list(plan.command), asdict(plan.measure))
         entry.state, entry.before = ("done", True) if finished else ("pending", False)
         if (known := spent.get(entry.folder)) is not None:
@@ -100,13 +98,6 @@ def _begin(trainee: Trainee, words: Sequence[str], plans: Sequence[RunPlan], fol
     table.work = sum(entry.share for entry in entries)
     table.status = "running" if table.count("pending") else "finished"
     return table
-
-
-def _finished(plan: RunPlan) -> bool:
-    try:
-        return bool(RunFolder.open(plan.folder).manifest()["status"] == "finished")
-    except (RunError, KeyError):
-        return False  # it has not begun, or it was killed before it had
 
 
 def _headline(table: Table, folder: SweepFolder, plans: Sequence[RunPlan]) -> str:

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.errors import OURS
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.runs.folder import held_by
+from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.folder import RunFolder, held_by
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.expansion import composing, expand
 from mtrl_surgery.sweeps.measure import Measure
@@ -127,6 +128,14 @@ def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) ->
             taken[folder] = plan
             plans.append(plan)
     return plans
+
+
+def standing_of(folder: Path) -> str:
+    """What a run's manifest says of it, which is the truth whatever its process said; `not begun` where none is."""
+    try:
+        return str(RunFolder.open(folder).manifest()["status"])
+    except (RunError, KeyError):
+        return "not begun"  # or it was killed before it had
 
 
 def refuse_held(plans: Sequence[RunPlan]) -> None:

@@ -18,7 +18,7 @@ from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.sweeps.attempt import Ended, Order, Started, attempt
 from mtrl_surgery.sweeps.folder import Entry, SweepFolder, Table
 from mtrl_surgery.sweeps.options import SweepOptions
-from mtrl_surgery.sweeps.plan import RunPlan
+from mtrl_surgery.sweeps.plan import RunPlan, standing_of
 from mtrl_surgery.sweeps.room import Node, cluster_nodes, fits
 
 _POLL = 0.5  # seconds between two looks at signals and the stop file
@@ -145,8 +145,11 @@ class Scheduler:
             entry.state, entry.where, entry.node = "running", answer.host, answer.node
             entry.attempts, entry.since, entry.note = entry.attempts + 1, time.time(), ""
             self._changed(entry)
-        elif answer.code == 0:
+        elif answer.code == 0 and (standing := standing_of(job.plan.folder)) == "finished":
             self._over(job, "done", "")
+        elif answer.code == 0:
+            told = f"its process ended with exit code 0, and its manifest says {standing}"
+            self._over(job, "failed", f"{told}; its last words: {last_line(entry.path / LOG)}")
         elif self.stopping and answer.code in _STOPPED:
             self._over(job, "stopped", "")
         elif answer.code in _STOPPED:

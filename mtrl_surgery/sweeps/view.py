@@ -96,5 +96,5 @@ def _row(entry: Entry, now: float) -> tuple[str, ...]:
 
 def _progress(entry: Entry) -> str:
     measure = Measure(**entry.measure)
-    done = measure.total if entry.state == "done" else measure.done(entry.path)
+    done = measure.done(entry.path)
     return f"{done:,}/{measure.total:,} {measure.unit}"

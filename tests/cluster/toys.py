@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
                 case "raise-once":
                     self._marker.touch()
                     raise RuntimeError("the motor got stuck")
+                case "exit":
+                    sys.exit(0)
+                case "interrupt":
+                    raise KeyboardInterrupt
                 case "explode":
                     reward = 1e38
                 case "slow":
@@ -51,3 +56,23 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 def trap(name: str, step: int, marker: Path) -> str:
     return f"{name}@{step}@{marker}"
+
+
+class StopsOnce:
+    """A factory whose first copy stops the process that unpickles it, before it can give any answer."""
+
+    def __init__(self, factory: Any, marker: Path) -> None:
+        self._factory, self._marker = factory, marker
+
+    def __reduce__(self) -> Any:
+        return stop_once, (self._factory, self._marker)
+
+    def __call__(self, task: int, horizon: int | None) -> Any:
+        return self._factory(task, horizon)
+
+
+def stop_once(factory: Any, marker: Path) -> StopsOnce:
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return StopsOnce(factory, marker)

@@ -23,15 +23,14 @@ from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
 from mtrl_surgery.commands.bench.chaos_victims import LEARNER, VICTIMS, Blow, Victim
 from mtrl_surgery.commands.bench.common import at_least_one, write_results
 from mtrl_surgery.runs.folder import read_rows
-from mtrl_surgery.runs.signals import exit_when_told
 
 CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
 SLOW = 300.0  # seconds that a run may take to begin, to recover from one blow, or to stop
 WORDS = (
     "method=pcgrad", "agent.hidden_sizes=[32,32]", "agent.batch_size=16", "agent.warmup_steps=400",
-    "agent.updates_per_step=0.05", "device=cpu", "threads=1", "log_every=400", "checkpoint.every=2000",
-    "evaluation.every=4000", "evaluation.episodes=1", "evaluation.final_episodes=1", "logger.console=false",
-    f"cluster.chunk_steps={CHUNK}", "cluster.hang_timeout=4",
+    "agent.updates_per_step=0.05", "agent.replay_capacity=500000", "device=cpu", "threads=1", "log_every=400",
+    "checkpoint.every=2000", "evaluation.every=4000", "evaluation.episodes=1", "evaluation.final_episodes=1",
+    "logger.console=false", f"cluster.chunk_steps={CHUNK}", "cluster.hang_timeout=4",
 )  # fmt: skip
 
 
@@ -89,7 +88,7 @@ def bench_chaos(arguments: ChaosArguments) -> int:
         if not getattr(arguments, key) > 0:
             raise SettingsError(f"{key}={getattr(arguments, key)} must be positive (seconds)")
     modes = ("sync", "async") if arguments.mode == "both" else (arguments.mode,)
-    with exit_when_told(), tempfile.TemporaryDirectory(prefix="mtrl-chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mtrl-chaos-") as folder:
         outcomes = [_disturb(arguments, mode, Path(folder)) for mode in modes]
     print(report(outcomes))
     if arguments.json is not None:

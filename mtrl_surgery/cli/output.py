@@ -1,0 +1,79 @@
+"""Standard output and error that may go away: what cannot be written is dropped, and nobody is killed for it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sys
+from typing import TextIO
+
+
+class Dropping(io.RawIOBase):
+    """A descriptor's bytes; from the first that it does not take, all are dropped."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Of an open descriptor."""
+        self._descriptor = descriptor
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """For who asks the terminal about itself."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether people read it."""
+        return os.isatty(self._descriptor)
+
+    def write(self, data: object) -> int:
+        """Never raises."""
+        view = memoryview(data).cast("B")  # type: ignore[arg-type]
+        if self.failure is None:
+            try:
+                return os.write(self._descriptor, view)
+            except BlockingIOError:
+                return len(view)  # a reader that is busy misses this much
+            except OSError as error:
+                self.failure = error
+        return len(view)
+
+
+def harden() -> Dropping | None:
+    """Have the process's own stdout and stderr drop what cannot be written; stdout's descriptor tells whether it did.
+
+    A descriptor that is closed gets the null device: the next file that is opened would get its number, and be written
+    what is meant for people. None where stdout is not the process's own: a test's, a notebook's.
+    """
+    closed = [number for number in range(3) if not _is_open(number)]
+    for _ in closed:
+        # It takes the lowest number that is free. What this process starts must have it too.
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    found = {name: _hardened(name, number) for name, number in (("stdout", 1), ("stderr", 2))}
+    if found["stdout"] is not None and 1 in closed:
+        found["stdout"].failure = OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return found["stdout"]
+
+
+def _hardened(name: str, descriptor: int) -> Dropping | None:
+    stream: TextIO | None = getattr(sys, name)
+    if stream is not getattr(sys, f"__{name}__"):
+        return None
+    raw = Dropping(descriptor)
+    lines = raw.isatty() or name == "stderr"
+    encoding, errors = ("utf-8", "backslashreplace") if stream is None else (stream.encoding, stream.errors)
+    if stream is not None:
+        stream.flush()
+    setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=lines))
+    return raw
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

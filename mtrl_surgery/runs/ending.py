@@ -1,0 +1,33 @@
+"""The end of a run: everything is closed, and the manifest tells the first thing that went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mtrl_surgery.runs.folder import RunFolder
+
+
+def finish(run: RunFolder | None, error: BaseException | None, steps: Sequence[Callable[[], object]]) -> None:
+    """Do every step, whatever becomes of the others, then note in the manifest how the run ended.
+
+    Args:
+        run: Open for writing; None where another process writes.
+        error: What ended the run, if that was no success; what goes wrong here is then only its consequence.
+        steps: What saves and closes.
+
+    Raises:
+        BaseException: nothing was wrong before, and a step or the manifest was the first thing to fail.
+    """
+    first = error
+    for step in steps:
+        try:
+            step()
+        except BaseException as late:
+            first = first or late
+    try:
+        if run is not None:
+            run.end(first)
+    except Exception as late:
+        first = first or late
+    if first is not None and error is None:
+        raise first
