@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +31,7 @@ from mtrl_surgery.commands.record import Arguments as Record
 from mtrl_surgery.commands.report import Arguments as Report
 from mtrl_surgery.methods import plugins
 from mtrl_surgery.methods.registry import METHODS
-from mtrl_surgery.settings import TrainSettings
+from mtrl_surgery.settings import METHOD_KEYS, TrainSettings
 from mtrl_surgery.sweeps.expansion import composing, expand
 from mtrl_surgery.sweeps.options import SweepOptions
 from tests.commands.conftest import Run
@@ -107,6 +108,8 @@ def readme_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield command
     sys.modules.pop("my_methods", None)
     METHODS.pop("unit", None)
+    for group in METHOD_KEYS:
+        ConfigStore.instance().repo[group].pop("unit.yaml", None)
 
 
 def test_readmes_method_goes_through_the_command_line(run: Run, readme_methods: str) -> None:

@@ -107,7 +107,7 @@ def test_a_dashboard_answers_and_leaves_them_out(bad: tuple[Path, dict[str, str]
     follower.look()
     assert [seen.name for seen in follower.runs()] == ["three_ls_s0"]
     assert not missing(follower.remarks(), named) and not follower.broken
-    client = make_app(follower, anywhere=True).server.test_client()
+    client = make_app(follower, host=None).server.test_client()
     assert client.get("/").status_code == 200
     for view in VIEWS:
         answer = asked(client, f"?view={view}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments_vision.commands.train_sweep import TRAINEE as VISION
 from mtrl_surgery.assembly import resolve
@@ -14,7 +13,7 @@ from mtrl_surgery.commands.train_sweep import TRAINEE
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import run_name, to_settings
 from mtrl_surgery.sweeps.options import split
-from mtrl_surgery.sweeps.plan import Need, RunPlan, make_plans, quoted, refuse_held
+from mtrl_surgery.sweeps.plan import Need, RunPlan, make_plans, refuse_held
 from mtrl_surgery.sweeps.room import Node, check_room, fits
 
 SMOKE = ("experiment=smoke", "device=cpu")
@@ -121,11 +120,3 @@ def test_a_run_that_somebody_writes_is_refused(tmp_path: Path):
     with RunFolder.begin(plan.folder, {"seed": 0}), pytest.raises(ValueError, match=r"being written by process \d+ on"):
         refuse_held([plan])
     refuse_held([plan])
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "a b", "a,b", "it's", "a=b{c}[d]", "ünï", "back\\slash", "both\\'", "end\\", "$x", "#1"]
-)
-def test_any_folder_can_be_told_to_a_run(name: str, tmp_path: Path):
-    (override,) = OverridesParser.create().parse_overrides([f"folder={quoted(tmp_path / name)}"])
-    assert str(override.value()) == str(tmp_path / name) and not override.is_sweep_override()

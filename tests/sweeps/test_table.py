@@ -93,11 +93,11 @@ def test_rate_and_time_left_count_parts_of_runs(tmp_path: Path):
 def test_who_is_said_to_run_without_a_driver_is_broken(folder: SweepFolder):
     text = status(folder.read(), None, False)
     assert "seed=1  broken" in text and "its driver died" in text and "running 0" in text
-    assert "its driver (process 7 on h) is not alive; the same command goes on (in /there): python -m mtrl_s" in text
+    assert "its driver (process 7 on h) is not alive; to go on: cd /there && " in text
     assert f"failed: seed=3: exit code 1: the motor burnt out\n        {folder.path.parents[1]}/run3/log.txt" in text
     alive = status(folder.read(), "process 7 on h", True)
     assert "seed=1  running" in alive and "driven by process 7 on h, which is asked to stop" in alive
-    assert "the same command" not in alive
+    assert "to go on" not in alive
 
 
 def test_the_command_tells_and_stops(folder: SweepFolder, capsys: pytest.CaptureFixture[str]):
