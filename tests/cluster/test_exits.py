@@ -174,7 +174,7 @@ def test_a_worker_that_hangs_before_its_first_answer_is_replaced(
 ) -> None:
     monkeypatch.setattr(rayworkers, "_HANG_LEAST", 10.0)
     suite = classic_suite()
-    stopping = replace(suite, factory=StopsOnce(suite.factory, tmp_path / "stopped"))
+    stopping = replace(suite, factory=StopsOnce(suite.factory, tmp_path / "marker"))
     cluster = ClusterConfig(kind="local", workers=1, start_timeout=120.0)
     run = train(Setup(stopping, cluster), tmp_path, "stopped")
     replaced = [row for row in read_rows(run / "health.jsonl") if row.get("event") == "worker replaced"]
