@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +84,9 @@ _CONFIG: Shape = {
 _ANY_ROW: Shape = {"step": COUNT, "epoch": COUNT, "task": _or_null(TEXT)}
 _ROWS: Mapping[str, Shape] = {
     "metrics": _ANY_ROW,
-    "evaluations": {**_ANY_ROW, "task": TEXT, "split": TEXT},
+    "evaluations": {
+        **_ANY_ROW, "task": TEXT, "split": TEXT, "episodes": COUNT, "successes_any": COUNT, "successes_last": COUNT,
+    },
     "health": {
         "step": COUNT, "epoch": COUNT, "time": NUMBER, "wall_s": NUMBER, "event": TEXT,
         **dict.fromkeys(
@@ -143,7 +145,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_rows(rows: Iterable[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
+def check_rows(rows: Sequence[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
     """Whether rows are of the file that they stand in; of a file that is none of ours they may be any.
 
     Args:
@@ -156,24 +158,40 @@ def check_rows(rows: Iterable[Mapping[str, Any]], name: str, path: Path, first: 
         RunError: Names the file, the line, the key and its value.
     """
     shape, needed = _ROWS.get(name, {}), _NEEDED.get(name, ())
+    for key, kind in shape.items():
+        values = [row[key] for row in rows if key in row]
+        if (key in needed and len(values) < len(rows)) or not _all_hold(kind, values):
+            _blame(rows, key, kind, key in needed, path, first)
     further = {"evaluations": _check_evaluation, "conflicts": _check_maps}.get(name)
-    for number, row in enumerate(rows, first):
-        for key in needed:
-            if key not in row:
-                raise RunError(f"{path}, line {number} has no {key!r}")
-        for key, kind in shape.items():
-            if key in row and not kind.holds(row[key]):
-                raise _wrong(f"{path}, line {number}", key, row[key], kind)
-        if further is not None:
+    if further is not None:
+        for number, row in enumerate(rows, first):
             further(row, path, number)
+
+
+def _all_hold(kind: Kind, values: Sequence[Any]) -> bool:
+    """Of equal values one is asked: a column of a long file has few that differ."""
+    try:
+        return all(kind.holds(value) for _, value in set(zip(map(type, values), values, strict=True)))
+    except TypeError:  # lists
+        return all(map(kind.holds, values))
+
+
+def _blame(rows: Sequence[Mapping[str, Any]], key: str, kind: Kind, needed: bool, path: Path, first: int) -> None:
+    """Name the first row that is wrong."""
+    for number, row in enumerate(rows, first):
+        if needed and key not in row:
+            raise RunError(f"{path}, line {number} has no {key!r}")
+        if key in row and not kind.holds(row[key]):
+            raise _wrong(f"{path}, line {number}", key, row[key], kind)
 
 
 def _check_evaluation(row: Mapping[str, Any], path: Path, number: int) -> None:
     if "episodes" in row:
-        counts = dict.fromkeys(("episodes", "successes_any", "successes_last"), COUNT)
-        check(row, counts, f"{path}, line {number}", counts)
-        if max(row["successes_any"], row["successes_last"]) > row["episodes"]:
+        if "successes_any" not in row or "successes_last" not in row:
+            raise RunError(f"{path}, line {number} has no successes_any or no successes_last")
+        if not row["successes_any"] <= row["episodes"] >= row["successes_last"]:
             raise RunError(f"{path}, line {number} has more successes than its {row['episodes']} episodes")
+        return
     for key, value in row.items():
         if "/" in key and not GAP.holds(value):
             raise _wrong(f"{path}, line {number}", key, value, GAP)
