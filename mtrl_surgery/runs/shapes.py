@@ -130,7 +130,6 @@ def read_config(path: Path) -> dict[str, Any]:
         if config.get(group) is not None:
             needed = ("name",) if shape is _METHOD or group == "dataset" else ()
             check(config[group], shape, f"{file}: {group}", needed)
-    _refuse_references(config, str(file))
     return config
 
 
@@ -207,18 +206,6 @@ def _check_maps(row: Mapping[str, Any], path: Path, number: int) -> None:
                 )
             if not {int, float, type(None)}.issuperset(map(type, values)):
                 raise RunError(f"{path}, line {number}: {key} holds what is no number")
-
-
-def _refuse_references(config: Mapping[str, Any], where: str) -> None:
-    """A stored configuration is plain: `${oc.env:...}` would read what is the reader's own."""
-    inside: list[Any] = [config]
-    while inside:
-        value = inside.pop()
-        for one in value.values() if isinstance(value, dict) else value:
-            if isinstance(one, dict | list):
-                inside.append(one)
-            elif isinstance(one, str) and "${" in one:
-                raise RunError(f"{where} holds the reference {_shown(one)}; a run's own configuration has none")
 
 
 def _wrong(where: str, key: str, value: Any, kind: Kind) -> RunError:

@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mtrl_surgery
 from experiments_vision.commands.bench import BenchArguments
 from experiments_vision.commands.check import Arguments as Check
 from experiments_vision.commands.table import Arguments as Table
@@ -31,6 +32,7 @@ from mtrl_surgery.commands.record import Arguments as Record
 from mtrl_surgery.commands.report import Arguments as Report
 from mtrl_surgery.methods import plugins
 from mtrl_surgery.methods.registry import METHODS
+from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import METHOD_KEYS, TrainSettings
 from mtrl_surgery.sweeps.expansion import composing, expand
 from mtrl_surgery.sweeps.options import SweepOptions
@@ -128,6 +130,40 @@ def test_readmes_method_goes_through_the_command_line(run: Run, readme_methods: 
     )
     assert done.returncode == 0, done.stderr
     assert "unit" in run("methods", "plugins=my_methods").out
+
+
+def test_an_installed_packages_entry_point_brings_its_methods(tmp_path: Path) -> None:
+    """A package as pip leaves it: a module, and the metadata that names it in the group."""
+    block = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[-1]
+    (tmp_path / "their_methods.py").write_text(block)
+    metadata = tmp_path / "their_methods-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: their-methods\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[mtrl_surgery.methods]\ntheirs = their_methods\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mtrl_surgery", "methods", "unit"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "gradients of length one" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_every_run_of_a_sweep_has_the_plugins(readme_methods: str, tmp_path: Path) -> None:
+    words = ["train", "-m", "experiment=smoke", "plugins=my_methods", "method=unit,ls", "sweep.report=false"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mtrl_surgery", *words],
+        capture_output=True, text=True, timeout=280, cwd=tmp_path, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    stored = [RunFolder.open(path) for path in (tmp_path / "runs").glob("classic_*")]
+    assert {run.config()["method"]["name"] for run in stored} == {"unit", "ls"}
+    assert all(run.manifest()["status"] == "finished" for run in stored)
+
+
+def test_the_package_says_what_it_has() -> None:
+    assert {"Surgery", "load_runs"} <= set(dir(mtrl_surgery)) and set(mtrl_surgery.__all__) <= set(dir(mtrl_surgery))
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import re
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,8 +62,9 @@ def server(serve: Callable[..., Server], tmp_path_factory: pytest.TempPathFactor
 
 
 def get(server: Server, path: str, **headers: str) -> http.client.HTTPResponse:
-    host, _, port = server.url.removeprefix("http://").rstrip("/").partition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    parts = urlsplit(server.url)
+    assert parts.hostname is not None
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=20)
     connection.request("GET", path, headers=headers)
     return connection.getresponse()
 
@@ -78,6 +81,30 @@ def test_only_this_machine_is_answered_and_only_with_what_is_ours(server: Server
     for path in ("/assets/../app.py", "/assets/%2e%2e/app.py", "/assets//etc/passwd", "/config.yaml"):
         answer = get(server, path)
         assert answer.status == 404 or answer.read().startswith(b"<!doctype html>"), path
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.2", "127.0.0.2"), ("localhost", r"(127\.0\.0\.1|\[::1\])"), ("::1", r"\[::1\]")]
+)
+def test_the_address_that_is_printed_is_answered(
+    serve: Callable[..., Server], tmp_path: Path, host: str, shown: str
+) -> None:
+    if host == "::1" and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    own = serve(tmp_path, f"host={host}")
+    assert re.match(rf"http://{shown}:\d+/?$", own.url)
+    assert "warning" not in "".join(own.lines), "nobody else reaches it"
+    assert get(own, "/").status == 200, "as a browser asks, by the address as it is printed"
+    assert get(own, "/", Host="stranger.example").status == 400
+    assert own.stop() == 0
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -98,7 +98,6 @@ IN_CONFIG: dict[str, Spoil] = {
     "a list as key": _text("? [a]\n: x"),
     "half a character": _text('x: "\\ud800"'),
     "bad yaml": _text("x: [1"),
-    "a reference": _text("x: ${oc.env:HOME}"),
     "total_steps: 1e6": _config(_put("total_steps", value="1e6")),
     "total_steps: .inf": _config(_put("total_steps", value=float("inf"))),
     "total_steps: -1": _config(_put("total_steps", value=-1)),
