@@ -57,6 +57,10 @@ def test_a_node_was_added_when_a_worker_joined_after_it() -> None:
     rows = [row("worker joined", 9.0, 1, 1), row("worker joined", 12.0, 2, 2)]
     assert worker_joined(Blow("node added", 10.0), rows[:1]) is None
     assert worker_joined(Blow("node added", 10.0), rows) == 12.0
+    states = [{"time": at, "rollout_workers": [{"state": "ready"}, {"state": state}]} for at, state in
+              ((9.5, "ready"), (10.5, "starting"), (11.0, "ready"))]  # fmt: skip
+    assert worker_joined(Blow("node added", 10.0), states[:2]) is None
+    assert worker_joined(Blow("a node that nobody waited for", 10.0), states) == 11.0
 
 
 def saved(path: Path, rows_KRD: np.ndarray, updates: int) -> Path:

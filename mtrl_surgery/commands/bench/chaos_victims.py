@@ -61,8 +61,15 @@ def learners_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | No
 
 
 def worker_joined(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
-    """When the first worker after the blow was ready."""
-    return _first(row["time"] for row in rows if row.get("event") == "worker joined" and row["time"] > blow.at)
+    """When the first worker after the blow was ready, or when no worker waited for room."""
+    after = [row for row in rows if row["time"] > blow.at]
+    served = (
+        row["time"]
+        for row in after
+        if row.get("event") == "worker joined"
+        or ("rollout_workers" in row and all(worker["state"] != "starting" for worker in row["rollout_workers"]))
+    )
+    return _first(served)
 
 
 def _worker_recovered(pid: int, rows: Sequence[dict[str, Any]]) -> float | None:
