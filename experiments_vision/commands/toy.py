@@ -12,6 +12,7 @@ from experiments_vision.toy.config import ToySettings, published, validate
 from mtrl_surgery.cli.composition import Program, run_all
 from mtrl_surgery.cli.schema import typed
 from mtrl_surgery.runs.console import say
+from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import RunFolder
 
 TOY = Program(
@@ -57,9 +58,9 @@ def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
             if settings.plot or settings.gif:
                 _draw(result, run.path)
         except BaseException as error:
-            run.end(error)
+            end(run, error)
             raise
-        run.end()
+        run.finish("finished")
     print(markdown(result))
     spent = ", ".join(f"{one.config.name} {one.seconds:.1f}" for one in result.runs)
     say(f"{run.path}: finished; seconds of one core: {spent}")

@@ -16,6 +16,7 @@ from mtrl_surgery.cli.composition import Program, run_all
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
+from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.shell import command, typed
 from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run
@@ -112,7 +113,7 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
         trainer = build_trainer(settings, team, run, checkpoint)
     except BaseException as error:
         if run is not None:
-            run.end(error)
+            end(run, error)
         raise
     trainer.run(checkpoint)
     if run is not None:

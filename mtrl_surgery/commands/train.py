@@ -19,6 +19,7 @@ from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import learning_curve, say
+from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
 from mtrl_surgery.settings import (
@@ -157,7 +158,7 @@ def _train_in(run: RunFolder, settings: TrainSettings, checkpoint: Checkpoint | 
     try:
         trainer = build_trainer(settings, run, checkpoint)
     except BaseException as error:
-        run.end(error)
+        end(run, error)
         raise
     last = trainer.run(checkpoint)
     _tell(run, last)

@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.signals import asked_to_end
+
+
+def end(run: RunFolder, error: BaseException | None) -> None:
+    """Note in the manifest how a run ended: finished, interrupted by the user's signal, or failed by an error.
+
+    Args:
+        run: Open for writing.
+        error: What ended it, where it did not finish.
+    """
+    if error is None or asked_to_end(error):
+        run.finish("finished" if error is None else "interrupted")
+        return
+    kind, text = type(error), str(error)
+    run.finish("failed", text if text and kind.__module__ != "builtins" else f"{kind.__name__}: {text}")
 
 
 def finish(run: RunFolder | None, error: BaseException | None, steps: Sequence[Callable[[], object]]) -> None:
@@ -26,7 +41,7 @@ def finish(run: RunFolder | None, error: BaseException | None, steps: Sequence[C
             first = first or late
     try:
         if run is not None:
-            run.end(first)
+            end(run, first)
     except Exception as late:
         first = first or late
     if first is not None and error is None:

@@ -9,11 +9,9 @@ one configuration have the same bytes; clocks, rates and restarts go to `health`
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -26,22 +24,21 @@ import yaml
 from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, overwrite_text, remove, unmake, write_text
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
+from mtrl_surgery.runs.lock import LOCK, take_lock
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
 from mtrl_surgery.runs.reading import open_regular
 from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, TEXT, check, read_config, read_manifest
-from mtrl_surgery.runs.signals import asked_to_end
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
 LOG = "log.txt"
 """What the processes of a sweep's run said."""
 
-_LOCK = ".lock"
 _CUT_BACK = ("metrics", "evaluations", "conflicts")
 """Files whose rows after a checkpoint are forgotten by a resume."""
 NOTHING: Mapping[str, Any] = {"metrics": 0, "evaluations": 0}
 """The positions of a run that begins again."""
-_BEFORE_BEGINNING = (CONFIG, _LOCK, LOG)
+_BEFORE_BEGINNING = (CONFIG, LOCK, LOG)
 
 
 class RunFolder:
@@ -182,6 +179,8 @@ class RunFolder:
     def finish(self, status: Ending, error: str | None = None) -> None:
         """Notes in the manifest how the run ended.
 
+        A full disk does not keep a bad end from being noted: the manifest is then overwritten where it lies.
+
         Args:
             status: "finished", "interrupted" or "failed".
             error: The error's text if it failed.
@@ -195,20 +194,6 @@ class RunFolder:
             if status == "finished":
                 raise
             overwrite_text(self.path / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Notes how the run ended: finished, interrupted by the user's signal, or failed by an error.
-
-        A full disk does not keep it from being noted: the manifest is then overwritten where it lies.
-
-        Args:
-            error: What ended it, where it did not finish.
-        """
-        if error is None or asked_to_end(error):
-            self.finish("finished" if error is None else "interrupted")
-            return
-        kind, text = type(error), str(error)
-        self.finish("failed", text if text and kind.__module__ != "builtins" else f"{kind.__name__}: {text}")
 
     @cached_property
     def metrics(self) -> JsonlWriter:
@@ -357,55 +342,6 @@ def _check_prefix(path: Path, descriptor: int, position: int, sha256: str | None
 def is_run(path: Path) -> bool:
     """Whether a run has begun in the folder."""
     return all(os.path.lexists(path / name) for name in (CONFIG, MANIFEST))
-
-
-def held_by(path: Path) -> str | None:
-    """The process that holds a folder's lock; None where nobody does.
-
-    Raises:
-        RunError: The lock is no file, or cannot be read.
-    """
-    try:
-        descriptor = open_regular(path / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(descriptor)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def take_lock(path: Path) -> int:
-    """A descriptor that holds a folder's lock. The lock goes with it, so a killed process leaves none behind.
-
-    Raises:
-        RunError: another process holds it, or it is no file or cannot be written.
-    """
-    lock = path / _LOCK
-    try:
-        # Through a link the holder's name would be written over a file somewhere else.
-        descriptor = open_regular(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-    except FileNotFoundError as error:
-        raise RunError(f"cannot open {lock}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    except BlockingIOError as error:
-        holder = _holder(descriptor)
-        os.close(descriptor)
-        raise RunError(f"{path} is being written by {holder}; two processes cannot write one run") from error
-    except OSError as error:
-        os.close(descriptor)
-        raise RunError(f"cannot write {lock}: {error.strerror}") from error
-    return descriptor
-
-
-def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 1000, 0).decode(errors="replace") or "another process"
 
 
 def _yaml(config: Mapping[str, Any]) -> str:

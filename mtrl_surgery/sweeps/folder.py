@@ -20,7 +20,7 @@ from typing import Any
 
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.folder import held_by, take_lock
+from mtrl_surgery.runs.lock import held_by, take_lock
 from mtrl_surgery.runs.reading import read_mapping
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
 from mtrl_surgery.sweeps.errors import SweepError

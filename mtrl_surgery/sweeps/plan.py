@@ -13,7 +13,8 @@ from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.errors import OURS
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.folder import RunFolder, held_by
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.expansion import composing, expand
 from mtrl_surgery.sweeps.measure import Measure

@@ -14,7 +14,8 @@ import pytest
 from mtrl_surgery.runs import durable
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.folder import RunFolder, held_by, take_lock
+from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.lock import held_by, take_lock
 from tests.runs.test_crash import small_disk  # noqa: F401  # a fixture
 
 FILES = ("metrics", "evaluations", "conflicts")
