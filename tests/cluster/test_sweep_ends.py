@@ -52,7 +52,7 @@ def test_a_sweep_that_is_asked_to_stop_checkpoints_and_goes_on(
     else:
         sweep.process.send_signal(signal.Signals[how])
     code, said = sweep.finish()
-    assert code == exit_code and "the same command goes on" in said, said
+    assert code == exit_code and "to go on: " in said, said
     assert [entry.state for entry in sweep.table().entries] == ["stopped", "pending"]
     assert RunFolder.open(sweep.entry(0).path).manifest()["status"] == "interrupted"
     assert main(["sweep", "status", str(sweep.out)]) == 0
@@ -76,7 +76,7 @@ def test_a_driver_that_is_killed_takes_its_runs_along_and_is_told_of(
     assert find(str(sweep.out)).driver() is None
     assert main(["sweep", "status", str(sweep.out)]) == 0
     told = capsys.readouterr().out
-    assert "seed=0  broken" in told and "its driver died" in told and "is not alive; the same command" in told
+    assert "seed=0  broken" in told and "its driver died" in told and "is not alive; to go on: cd " in told
     assert main(["sweep", "stop", str(sweep.out)]) == 2
     assert "nobody drives this sweep" in capsys.readouterr().err
     assert_finishes_as_if_undisturbed(sweep)
