@@ -10,6 +10,7 @@ import numpy as np
 
 from cluster.collect import Collected, CollectSpec
 from cluster.contracts import PolicyLike, Positions
+from envs.errors import exits_raise
 from envs.evaluation import TaskEvaluation, evaluate_task
 from envs.rollout import Rollout, collect_together
 from envs.streams import Position
@@ -54,6 +55,7 @@ class TaskWorker:
         self._rollouts: dict[int, Rollout] = {}
         self._policy: PolicyLike | None = None
 
+    @exits_raise()
     def build(self, tasks: Sequence[int], positions: Positions) -> dict[tuple[int, int], Position]:
         """Build the simulators of tasks at their positions, or at episode 0, and return where they stand."""
         self.progress.begin()
@@ -63,6 +65,7 @@ class TaskWorker:
         finally:
             self.progress.end()
 
+    @exits_raise()
     def collect(
         self,
         tasks: Sequence[int],
@@ -96,6 +99,7 @@ class TaskWorker:
         finally:
             self.progress.end()
 
+    @exits_raise()
     def release(self, tasks: Iterable[int]) -> None:
         """Free the simulators of tasks that another worker has now."""
         self.progress.begin()

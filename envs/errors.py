@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+from unittest import mock
 
 
 class EnvironmentFailure(RuntimeError):
@@ -41,6 +46,24 @@ def reraise_a_signals(error: BaseException) -> None:
     blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # as in Ray's processes
     if not blocked and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         raise error
+
+
+@contextmanager
+def exits_raise() -> Iterator[None]:
+    """Have `os._exit` raise SystemExit while an environment's code runs in this thread.
+
+    It would end the process at once with the environment's exit code, and nobody could say what happened. A process
+    that is forked meanwhile, and other threads, leave as they want.
+    """
+    leave, process, thread = os._exit, os.getpid(), threading.get_ident()
+
+    def refuse(code: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            leave(code)
+        raise SystemExit(code)
+
+    with mock.patch.object(os, "_exit", refuse):
+        yield
 
 
 class NotDeterministicError(RuntimeError):

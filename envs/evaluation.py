@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from envs.config import EnvError
-from envs.errors import EnvironmentFailure, reraise_a_signals
+from envs.errors import EnvironmentFailure, exits_raise, reraise_a_signals
 from envs.streams import EVALUATION, seed_sequence
 from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step, unknown
 
@@ -80,6 +80,7 @@ _simulators: WeakKeyDictionary[TaskSuite, dict[tuple[int, int | None], TaskEnvir
 """Evaluation's own simulators, built at first use and kept for as long as their suite lives."""
 
 
+@exits_raise()
 def evaluate_task(
     suite: TaskSuite, task: int, policy: DeterministicPolicy, episodes: int, protocol: str, seed: int
 ) -> TaskEvaluation:

@@ -24,7 +24,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from envs.config import EnvConfig, EnvError
-from envs.errors import reraise_a_signals
+from envs.errors import exits_raise, reraise_a_signals
 from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
 
 CLASSIC_PREFIX = "gym:"
@@ -142,7 +142,8 @@ def build_gymnasium_suite(config: EnvConfig) -> TaskSuite:
 def _building(task: str) -> Iterator[None]:
     """Has whatever a task's constructor, spaces or `close` raise name the task."""
     try:
-        yield
+        with exits_raise():
+            yield
     except EnvError:
         raise
     except BaseException as error:

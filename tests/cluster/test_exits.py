@@ -28,7 +28,9 @@ from tests.cluster.toys import StopsOnce
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(("kind", "says"), [("exit", "SystemExit: 0"), ("interrupt", "KeyboardInterrupt")])
+@pytest.mark.parametrize(
+    ("kind", "says"), [("exit", "SystemExit: 0"), ("exit-hard", "SystemExit: 0"), ("interrupt", "KeyboardInterrupt")]
+)
 def test_an_environment_that_leaves_is_a_failure_of_the_environment(
     kind: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +64,7 @@ def manifest(tmp_path: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["exit", "interrupt"])
+@pytest.mark.parametrize("kind", ["exit", "exit-hard", "interrupt"])
 def test_the_command_fails_where_an_environment_leaves(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(words(tmp_path, kind), cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr and "episode" in done.stderr

@@ -43,6 +43,8 @@ class Trapped(gymnasium.Wrapper[Any, Any, Any, Any]):
                     raise RuntimeError("the motor got stuck")
                 case "exit":
                     sys.exit(0)
+                case "exit-hard":
+                    os._exit(0)
                 case "interrupt":
                     raise KeyboardInterrupt
                 case "explode":
