@@ -6,8 +6,9 @@ here make thousands of calls on tiny matrices. They are written in the operation
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -31,8 +32,8 @@ class Library:
         at_most: `min(array, number)`.
         solve: Solves `a x = b`; of a singular matrix it gives anything or raises `SingularError`.
         may_look: Whether a Python branch on a value is free (it makes the host wait for a device).
-        settled: Whether to stop, given whether a problem is done: never where looking is not free. Who works on many
-            problems at once stops when all are done; an iteration must leave those that are as they are.
+        settled: Whether to stop, given whether a problem is done: never where looking is not free. An iteration must
+            leave a problem that is done as it is.
         tensor: The array for Torch to go on with.
     """
 
@@ -72,11 +73,25 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limited
 
 
+_host_may_look: ContextVar[bool] = ContextVar("host_may_look", default=True)
+
+
+@contextmanager
+def without_looking() -> Iterator[None]:
+    """Within the block, tensors on the CPU are treated as those on a device: no code may branch on a value."""
+    token = _host_may_look.set(False)
+    try:
+        yield
+    finally:
+        _host_may_look.reset(token)
+
+
 def library_of(tensor: Array) -> tuple[Library, Array]:
-    """NumPy and a view for a tensor on the CPU, Torch and the tensor itself elsewhere.
+    """NumPy and a view for a tensor on the CPU; Torch and the tensor itself elsewhere, and `without_looking`.
 
     An array of another kind, made to stand for a tensor, brings its own functions in its `library`.
     """
     if not isinstance(tensor, Tensor):
         return tensor.library, tensor
-    return (NUMPY, tensor.numpy()) if tensor.device.type == "cpu" else (TORCH, tensor)
+    on_host = tensor.device.type == "cpu" and _host_may_look.get()
+    return (NUMPY, tensor.numpy()) if on_host else (TORCH, tensor)

@@ -11,12 +11,13 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mtrl_surgery.methods.arrays import NUMPY, TORCH, library_of, without_looking
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.options.jacobian import SamgsConfig
 from mtrl_surgery.methods.options.losses import LsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method
-from tests.methods.cases import CASES, gramian
+from tests.methods.cases import CASES
 from tests.methods.jacobians import direction, jacobian, turn
 
 every_method = pytest.mark.parametrize("label", CASES)
@@ -181,16 +182,9 @@ class NoLooking(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("label", [label for label, case in CASES.items() if not case.looks])
-def test_no_call_waits_for_the_device(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtrl_surgery.methods import alignedmtl, arrays, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad
-
-    def as_on_a_device(tensor: Tensor) -> tuple[arrays.Library, Tensor]:
-        return arrays.TORCH, tensor
-
-    for module in (alignedmtl, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad):
-        monkeypatch.setattr(module, "library_of", as_on_a_device)
+def test_no_call_waits_for_the_device(label: str) -> None:
     method = make(label, 4)
-    with NoLooking():
+    with without_looking(), NoLooking():
         for step in range(3):
             turn(method, step, 4, 9)
 
@@ -200,15 +194,19 @@ def test_the_guard_against_looking_works() -> None:
         torch.ones(1).item()
 
 
-@pytest.mark.parametrize("config", [case.config for case in gramian.CASES.values()], ids=str)
-def test_both_libraries_give_the_same_weights(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtrl_surgery.methods import alignedmtl, arrays, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad
+def test_a_block_without_looking_ends() -> None:
+    one = torch.ones(1)
+    with without_looking():
+        assert library_of(one)[0] is TORCH
+    assert library_of(one)[0] is NUMPY
 
+
+@pytest.mark.parametrize("label", [label for label, case in CASES.items() if not case.looks])
+def test_both_libraries_give_the_same_directions(label: str) -> None:
     matrix = jacobian("conflicting", 6, 20, 0)
-    host = direction(make_method(config, 6, 0), matrix)
-    for module in (alignedmtl, cagrad, imtl, mgda, nashmtl, pcgrad, upgrad):
-        monkeypatch.setattr(module, "library_of", lambda tensor: (arrays.TORCH, tensor))
-    torch.testing.assert_close(direction(make_method(config, 6, 0), matrix), host, rtol=1e-5, atol=1e-5)
+    host = direction(make(label, 6), matrix)
+    with without_looking():
+        torch.testing.assert_close(direction(make(label, 6), matrix), host, rtol=1e-5, atol=1e-5)
 
 
 def test_methods_are_independent_of_each_other() -> None:
