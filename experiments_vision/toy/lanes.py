@@ -21,7 +21,7 @@ from torch import Tensor
 
 from experiments_vision.toy import lane_functions as functions
 from experiments_vision.toy.lane_functions import FUNCTIONS, Data
-from mtrl_surgery.methods.arrays import Library
+from mtrl_surgery.methods._solvers.arrays import Library
 
 _CPU = torch.device("cpu")
 _DTYPES = {

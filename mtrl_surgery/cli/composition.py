@@ -24,7 +24,6 @@ from mtrl_surgery.cli.complaints import explain
 from mtrl_surgery.cli.errors import complain, report
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.words import for_hydra, key_in, read_text
-from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.signals import asked_to_end
 
 
@@ -78,6 +77,8 @@ class Program:
 
     def register(self) -> None:
         """Give hydra the types of the configuration, and an option of the method groups for every method."""
+        from mtrl_surgery.methods.registry import METHODS  # and torch
+
         _store(None, f"{self.config_name}_schema", self.schema)
         for group in self.methods:
             for name, entry in METHODS.items():

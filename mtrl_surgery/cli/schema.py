@@ -1,4 +1,4 @@
-"""From a composed configuration, or a stored one, to plain typed objects (no torch import)."""
+"""From a composed configuration, or a stored one, to plain typed objects; what knows methods imports torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from mtrl_surgery.cli.words import literal
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.registry import METHODS
 
 S = TypeVar("S")
 
@@ -37,6 +36,8 @@ def typed(config: Any, schema: type[S], methods: Collection[str], optional: Coll
     Raises:
         SettingsError: a value is missing, unknown, or has the wrong type.
     """
+    from mtrl_surgery.methods.registry import METHODS  # and torch
+
     try:
         _check_keys(config, "")
         settings = OmegaConf.to_object(config)
@@ -69,6 +70,8 @@ def from_mapping(mapping: Mapping[str, Any], where: str | Path, schema: type[Any
     Raises:
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
     """
+    from mtrl_surgery.methods.registry import METHODS  # and torch
+
     config = OmegaConf.structured(schema)
     plain = literal(dict(mapping))  # a stored value refers to nothing: neither to another nor to the environment
     try:

@@ -19,8 +19,6 @@ from omegaconf import ListConfig, OmegaConf
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
-from mtrl_surgery.commands.methods_page import PageArguments
-from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.settings import TrainSettings
 from mtrl_surgery.sweeps.options import PREFIX, SweepOptions, is_sweep
 
@@ -129,6 +127,9 @@ def _words_of(command: str, *words: str) -> list[str]:
             return _keys(BENCHES[words[0]].arguments)
         return [*BENCHES, *sorted({key for bench in BENCHES.values() for key in _keys(bench.arguments)})]
     if command == "methods":
+        from mtrl_surgery.commands.methods import PageArguments  # and torch
+        from mtrl_surgery.methods.registry import METHODS
+
         return [*METHODS, *_keys(PageArguments)]
     if command == "sweep":
         from mtrl_surgery.commands.sweep import ACTIONS

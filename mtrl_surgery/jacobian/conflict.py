@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.similarity import gradient_norms, magnitude_similarity, pairs
+from mtrl_surgery.methods._common import gradient_norms, magnitude_similarity, pairs
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.gramian import gramian
+from mtrl_surgery.methods._common import gramian
 
 Piece: TypeAlias = tuple[list[int], Tensor]
 """Tasks, and their gradients by one parameter, [len(tasks), *shape]."""

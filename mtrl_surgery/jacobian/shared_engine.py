@@ -18,8 +18,8 @@ from mtrl_surgery.jacobian.shared_heads import pass_heads
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
 from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.jacobian.shared_trunk import Passage
+from mtrl_surgery.methods._common import gramian
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.gramian import gramian
 
 TASKS_AT_ONCE = 8
 """In one pass through convolutions of our own: what the tasks share there is computed once for so many."""

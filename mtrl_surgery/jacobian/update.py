@@ -12,8 +12,8 @@ from mtrl_surgery.jacobian.curvature import curvature_of_last_step
 from mtrl_surgery.jacobian.grouped import TaskLosses, task_jacobian, weighted_gradient
 from mtrl_surgery.jacobian.parameters import FlatParameters
 from mtrl_surgery.jacobian.sharding import Whole
+from mtrl_surgery.methods._common import gramian
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
-from mtrl_surgery.methods.gramian import gramian
 
 _ADAM_SLICES = ("exp_avg", "exp_avg_sq")
 

@@ -1,4 +1,1 @@
-"""The surgery methods: how K task gradients become one direction.
-
-Nothing here imports torch until a method is made, so the command line can list the methods quickly.
-"""
+"""The surgery methods: how K task gradients become one direction. One file a method; `registry.py` has them all."""

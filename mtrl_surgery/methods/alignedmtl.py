@@ -10,18 +10,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import Array, Library, library_of
-from mtrl_surgery.methods.graded_svd import graded_svd
-from mtrl_surgery.methods.options.gramian import AlignedmtlConfig
-from mtrl_surgery.methods.preference import preference_weights
-from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, spoilt, unit_gramian
+from mtrl_surgery.methods._common import preference_weights
+from mtrl_surgery.methods._solvers.arrays import Array, Library, library_of
+from mtrl_surgery.methods._solvers.unit_gramian import graded_svd, spoilt, unit_gramian
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
-class AlignedMTL(RoundedGramianWeighting[AlignedmtlConfig]):
+@dataclass
+class AlignedmtlConfig(MethodConfig):
+    """Aligned-MTL (arXiv 2305.19000)."""
+
+    name: str = "alignedmtl"
+    scale_mode: str = option(
+        "min", "all principal components get this one of their squared lengths", choices=("min", "median", "rmse")
+    )
+    preference: list[float] = option([], "the tasks' own weights, one a task; empty: equal", at_least=0)  # noqa: RUF009
+    reduction: str = option("sum", "equal weights are 1 (sum, official) or 1/K (mean)", choices=("sum", "mean"))
+    rank_of: str = option(
+        "directions",
+        "what is dependent: directions; or components short beside the longest too (gramian, official code)",
+        choices=("directions", "gramian"),
+    )
+
+
+@register(
+    AlignedmtlConfig,
+    paper="arXiv 2305.19000",
+    summary="the gradients made orthogonal and equally long, then added up",
+    traits=("equivariant", "homogeneous"),
+    parity="TorchJD, SVD, mpmath",
+)
+class AlignedMTL(GramianWeighting[AlignedmtlConfig]):
     """Makes the gradients orthogonal and equally long, as near to themselves as can be, and adds them up (Alg. 1).
 
     Diagnostics: `condition`, the condition number of the Jacobian without its null space, and `rank`.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import one_blas_thread
+from mtrl_surgery.methods._solvers.arrays import one_blas_thread
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
@@ -149,6 +149,8 @@ class GramianWeighting(Method[ConfigT]):
     """Weights from the Gramian: the direction is `weights @ jacobian`."""
 
     needs = "gramian"
+    eps: float = torch.finfo(torch.float64).eps
+    """The precision of the Gramian that was measured; a dependent gradient is told from rounding by it."""
 
     @torch.no_grad()
     def weights(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
@@ -160,6 +162,7 @@ class GramianWeighting(Method[ConfigT]):
         """
         self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
         self._check("losses_K", losses_K, self.num_tasks)
+        self.eps = torch.finfo(gramian_KK.dtype).eps
         with one_blas_thread():
             weights_K = self.solve(gramian_KK.detach().double(), losses_K).to(gramian_KK.dtype)
         self.record(weights_K=weights_K)

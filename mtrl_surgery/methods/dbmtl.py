@@ -8,14 +8,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods._common import column_chunks, track, tracked
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import column_chunks, track, tracked
-from mtrl_surgery.methods.options.jacobian import DbmtlConfig
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class DbmtlConfig(MethodConfig):
+    """DB-MTL (arXiv 2308.12029)."""
+
+    name: str = "dbmtl"
+    beta: float = option(0.9, "decay of each task's averaged gradient", at_least=0, below=1)
+    beta_sigma: float = option(0.0, "the decay is beta / step^beta_sigma", at_least=0)
+    eps: float = option(1e-8, "least |loss| that a gradient is divided by", above=0)
+
+
+@register(
+    DbmtlConfig,
+    paper="arXiv 2308.12029",
+    summary="averaged gradients of the log-losses, all brought to the length of the longest",
+    traits=("equivariant", "homogeneous", "scale-invariant"),
+    parity="paper's equations",
+)
 class DBMTL(JacobianMethod[DbmtlConfig]):
     """Sums the averaged gradients of the log-losses, each brought to the length of the longest (Alg. 1).
 

@@ -8,15 +8,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.options.losses import DwaConfig
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 _LARGEST_RATE = 1e300  # a loss that rose from zero: its softmax is one-hot, not NaN
 
 
+@dataclass
+class DwaConfig(MethodConfig):
+    """DWA (arXiv 1803.10704)."""
+
+    name: str = "dwa"
+    temperature: float = option(2.0, "the higher, the more alike the weights", above=0)
+    epoch_updates: int = option(1000, "calls in an epoch", at_least=1)
+    window: int = option(0, "0: epochs (paper); else moving windows of so many calls (benchmark code: 25)", at_least=0)
+    reduction: str = option("sum", "weights of sum K (paper) or 1 (mean, benchmark code)", choices=("sum", "mean"))
+
+
+@register(
+    DwaConfig,
+    paper="arXiv 1803.10704",
+    summary="more weight to the tasks whose losses fall slowly",
+    traits=("equivariant", "homogeneous", "linear"),
+    parity="TorchJD, loop",
+)
 class DWA(LossWeighting[DwaConfig]):
     """More weight to a task whose loss falls slowly: K softmax(rate / temperature), rate = newer / older mean (Eq. 7).
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.adam import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_state, adam_step
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.losses import FamoConfig
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
+from mtrl_surgery.methods.registry import register
 
 
 @dataclass
@@ -21,6 +21,30 @@ class _Clock:
     calls: int = 0
 
 
+@dataclass
+class FamoConfig(MethodConfig):
+    """FAMO (arXiv 2306.03792)."""
+
+    name: str = "famo"
+    w_lr: float = option(0.025, "Adam's step size on the task logits", above=0)
+    gamma: float = option(1e-3, "weight decay of the task logits", at_least=0)
+    min_losses: list[float] = option([0.0], "lower bounds of the losses, one for all or one a task")  # noqa: RUF009
+    eps: float = option(1e-8, "keeps the logarithm of a loss at its bound finite", above=0)
+    compare_with: str = option(
+        "same_batch",
+        "losses after the step: of the same batch (paper; one more forward pass) or of the next one (none)",
+        choices=("same_batch", "next_batch"),
+    )
+    compare_every: int = option(16, "steps from one such forward pass to the next; 1: paper, official code", at_least=1)
+
+
+@register(
+    FamoConfig,
+    paper="arXiv 2306.03792",
+    summary="learns weights so that all log-losses fall at the same rate",
+    traits=("equivariant", "homogeneous", "linear"),
+    parity="paper's equations",
+)
 class FAMO(LossWeighting[FamoConfig]):
     """Weights by which all logarithms of losses fall at the same rate (Alg. 1).
 

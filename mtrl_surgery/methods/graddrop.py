@@ -8,15 +8,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods._common import chunk_width, column_chunks
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import chunk_width, column_chunks
-from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.jacobian import GraddropConfig
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
+from mtrl_surgery.methods.registry import register
 
 _LOOKED_AT, _LOOKS = 2**15, 16
 """Columns that the logged weights are worked out from, and slices that they are taken from, where there are more: all
@@ -26,6 +27,32 @@ GOLDEN = -1640531527
 """2^32 over the golden ratio, as an int32: its multiples are spread evenly."""
 
 
+@dataclass
+class GraddropConfig(MethodConfig):
+    """GradDrop (arXiv 2010.06808)."""
+
+    name: str = "graddrop"
+    leak: list[float] = option([0.0], "share of a gradient that is never dropped, one for all or one a task")  # noqa: RUF009
+    reduction: str = option("sum", "sum (paper) or mean of what is kept", choices=("sum", "mean"))
+
+    def __post_init__(self) -> None:
+        """Checks every option; a leak is a share.
+
+        Raises:
+            MethodError: naming the option, its value and what it may be.
+        """
+        super().__post_init__()
+        if not self.leak or not all(0 <= share <= 1 for share in self.leak):
+            raise MethodError(f"{self.name}.leak={list(self.leak)!r}: must be shares, each >= 0 and <= 1")
+
+
+@register(
+    GraddropConfig,
+    paper="arXiv 2010.06808",
+    summary="keeps in each coordinate only the gradients of one sign, drawn by how much pulls that way",
+    traits=("equivariant", "homogeneous"),
+    parity="TorchJD, loop",
+)
 class GradDrop(JacobianMethod[GraddropConfig]):
     """Keeps the positive or the negative parts of each coordinate (Alg. 1 on parameter gradients).
 

@@ -8,18 +8,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.adam import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_state, adam_step, gradient_norms
 from mtrl_surgery.methods.base import GramianWeighting
-from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.losses import GradnormConfig
-from mtrl_surgery.methods.similarity import gradient_norms
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
+from mtrl_surgery.methods.registry import register
 
 _LEAST_WEIGHT = 1e-6
 
 
+@dataclass
+class GradnormConfig(MethodConfig):
+    """GradNorm (arXiv 1711.02257)."""
+
+    name: str = "gradnorm"
+    alpha: float = option(1.5, "how much longer slow tasks' gradients are made; 0: all alike", at_least=0)
+    lr: float = option(0.025, "Adam's step size on the weights", above=0)
+    initial_losses: list[float] = option([], "L(0), one for all or one a task; none: the first call's", above=0)  # noqa: RUF009
+
+
+@register(
+    GradnormConfig,
+    paper="arXiv 1711.02257",
+    summary="learns loss weights that give slow tasks long gradients",
+    traits=("equivariant", "homogeneous", "linear"),
+    parity="autograd",
+)
 class GradNorm(GramianWeighting[GradnormConfig]):
     """Loss weights of sum K, learned so that slow tasks have the long weighted gradients (Alg. 1).
 

@@ -8,16 +8,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import library_of
-from mtrl_surgery.methods.options.gramian import ImtlConfig
-from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, reciprocal, spoilt, unit_gramian
+from mtrl_surgery.methods._solvers.arrays import library_of
+from mtrl_surgery.methods._solvers.unit_gramian import reciprocal, spoilt, unit_gramian
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodConfig
+from mtrl_surgery.methods.registry import register
 
 
-class IMTL(RoundedGramianWeighting[ImtlConfig]):
+@dataclass
+class ImtlConfig(MethodConfig):
+    """IMTL-G (ICLR 2021)."""
+
+    name: str = "imtl"
+
+
+@register(
+    ImtlConfig,
+    paper="discovery.ucl.ac.uk/id/eprint/10120667",
+    summary="the combination with equal projections onto all gradients",
+    traits=("equivariant", "homogeneous"),
+    parity="TorchJD, K=2 closed form",
+    aliases=("imtlg",),
+)
+class IMTL(GramianWeighting[ImtlConfig]):
     """The combination with weights of sum 1 whose projections onto all gradients are equally long.
 
     Diagnostics: `residual`, how unequal the projections are, as a share (0 for independent gradients), and

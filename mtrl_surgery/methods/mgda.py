@@ -10,17 +10,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import Array, Library, library_of
-from mtrl_surgery.methods.nonnegative_qp import solve_nonnegative
-from mtrl_surgery.methods.options.gramian import MgdaConfig
-from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, spoilt, unit_gramian
+from mtrl_surgery.methods._solvers.arrays import Array, Library, library_of
+from mtrl_surgery.methods._solvers.nonnegative_qp import solve_nonnegative
+from mtrl_surgery.methods._solvers.unit_gramian import spoilt, unit_gramian
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
-class MGDA(RoundedGramianWeighting[MgdaConfig]):
+@dataclass
+class MgdaConfig(MethodConfig):
+    """MGDA (arXiv 1810.04650)."""
+
+    name: str = "mgda"
+    normalization: str = option(
+        "none",
+        "divide gradients by nothing, length, loss, or both, to find the weights",
+        choices=("none", "l2", "loss", "loss+"),
+    )
+    reduction: str = option("mean", "weights of sum 1 (mean, paper) or K (sum)", choices=("mean", "sum"))
+
+
+@register(
+    MgdaConfig,
+    paper="arXiv 1810.04650",
+    summary="the shortest vector in the convex hull of the gradients",
+    traits=("non-conflicting", "equivariant", "homogeneous"),
+    parity="cvxpy, TorchJD, K=2 closed form, mpmath",
+)
+class MGDA(GramianWeighting[MgdaConfig]):
     """The convex combination of the gradients of least norm (Eq. 3): no task's loss rises along it."""
 
     @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it

@@ -7,15 +7,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from mtrl_surgery.methods._common import column_chunks, gramian, tracked
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import column_chunks, tracked
-from mtrl_surgery.methods.gramian import gramian
-from mtrl_surgery.methods.options.jacobian import MocoConfig
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class MocoConfig(MethodConfig):
+    """MoCo (Fernando et al., ICLR 2023)."""
+
+    name: str = "moco"
+    beta: float = option(0.5, "rate at which a tracked gradient follows the new one", above=0)
+    beta_sigma: float = option(0.5, "the rate is beta / step^beta_sigma", at_least=0)
+    gamma: float = option(0.1, "step size of the weights", above=0)
+    gamma_sigma: float = option(0.5, "the step size is gamma / step^gamma_sigma", at_least=0)
+    rho: float = option(0.0, "regularisation of the weights towards equal ones", at_least=0)
+    projection: str = option(
+        "simplex",
+        "how the weights come back to the simplex: its nearest point (paper), or a softmax (LibMTL)",
+        choices=("simplex", "softmax"),
+    )
+    normalize: str = option(
+        "none",
+        "gradients as they are (paper), or each brought to the length of its loss (LibMTL)",
+        choices=("none", "loss"),
+    )
+
+
+@register(
+    MocoConfig,
+    paper="ICLR 2023",
+    summary="the least combination of tracked gradients, followed one step at a time",
+    traits=("equivariant",),
+    parity="paper's equations",
+)
 class MoCo(JacobianMethod[MocoConfig]):
     """Tracks each gradient, and moves the weights towards the least combination of what it tracks (Alg. 1).
 

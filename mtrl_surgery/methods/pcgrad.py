@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import Array, Library, library_of
+from mtrl_surgery.methods._solvers.arrays import Array, Library, library_of
 from mtrl_surgery.methods.base import GramianWeighting
-from mtrl_surgery.methods.options.gramian import PcgradConfig
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class PcgradConfig(MethodConfig):
+    """PCGrad (arXiv 2001.06782)."""
+
+    name: str = "pcgrad"
+    reduction: str = option("sum", "sum (paper) or mean of the projected gradients", choices=("sum", "mean"))
+
+
+@register(
+    PcgradConfig,
+    paper="arXiv 2001.06782",
+    summary="projects each gradient off those it conflicts with, in random order",
+    traits=("homogeneous", "linear"),
+    parity="TorchJD, loop",
+)
 class PCGrad(GramianWeighting[PcgradConfig]):
     """Projects each task's gradient off the others that it conflicts with, in random order (Alg. 1).
 

@@ -1,28 +1,121 @@
-"""Every method by its code name. Importing this file does not import torch; making a method does."""
+"""Every method by its code name, and the decorator that puts it there.
+
+Importing this file imports all methods, and Torch with them; `config.py` and `plugins.py` go without.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
-from typing import TYPE_CHECKING
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
+from mtrl_surgery import methods
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.entries import ALIASES, METHODS, TRAITS, MethodEntry, Option, Trait, register
-
-# Importing them fills the table.
-from mtrl_surgery.methods.options import gramian as _gramian
-from mtrl_surgery.methods.options import jacobian as _jacobian
-from mtrl_surgery.methods.options import losses as _losses
-from mtrl_surgery.methods.options import torchjd as _torchjd
 from mtrl_surgery.methods.plugins import load_installed
 
 if TYPE_CHECKING:
     from mtrl_surgery.methods.base import AnyMethod
 
-__all__ = [
-    "ALIASES", "METHODS", "TRAITS", "MethodEntry", "Option", "Trait", "find_method", "make_method", "register",
-]  # fmt: skip
-_FILLED_BY = (_losses, _gramian, _jacobian, _torchjd)  # named, so that no tool drops the imports
+Needs = Literal["losses", "gramian", "jacobian"]
+
+Trait = Literal["non-conflicting", "equivariant", "homogeneous", "linear", "scale-invariant"]
+"""What holds of d(J), the direction of a fresh method, for every Jacobian J:
+
+- non-conflicting: J d >= 0, no task's loss rises to first order;
+- equivariant: another order of the tasks gives the same direction;
+- homogeneous: d(c J) = c d(J) for a number c > 0;
+- linear (under scaling): d(diag(c) J) is linear in c > 0;
+- scale-invariant: d(diag(c) J) points where d(J) does, for every c > 0.
+"""
+TRAITS: tuple[Trait, ...] = get_args(Trait)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a method, for tables: its name, default, meaning and choices (empty: any)."""
+
+    name: str
+    default: Any
+    summary: str
+    choices: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """What is known of a method without making one; see `register` for the attributes."""
+
+    name: str
+    make: Callable[[int, Any, int], AnyMethod]
+    config: type[MethodConfig]
+    paper: str
+    summary: str
+    needs: Needs
+    origin: str
+    traits: tuple[Trait, ...]
+    parity: str
+    aliases: tuple[str, ...]
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """Its options with their defaults."""
+        defaults, fields = self.config(), dataclasses.fields(self.config)
+        return tuple(
+            Option(f.name, getattr(defaults, f.name), f.metadata["summary"], f.metadata["choices"])
+            for f in fields
+            if f.metadata
+        )
+
+
+METHODS: dict[str, MethodEntry] = {}
+ALIASES: dict[str, str] = {}
+"""Other name -> code name."""
+
+Made = TypeVar("Made", bound=Callable[..., "AnyMethod"])
+
+
+def register(
+    config: type[MethodConfig],
+    *,
+    paper: str,
+    summary: str,
+    needs: Needs | None = None,
+    origin: str = "ours",
+    traits: tuple[Trait, ...] = (),
+    parity: str = "",
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Made], Made]:
+    """Decorates the class of a method, or a function that makes one of (num_tasks, config, seed).
+
+    Args:
+        config: The dataclass of its options; the default of its `name` is the code name (`method=<name>`).
+        paper: Where it was published; `-` for nowhere.
+        summary: One line.
+        needs: What it asks for at every step; a class says so itself.
+        origin: `ours`, or the library that the code comes from.
+        traits: What holds of it and is tested; for each trait that is not named the tests have a counter-example.
+        parity: What its results are compared with in the tests.
+        aliases: Other names that `method=` takes.
+
+    Raises:
+        MethodError: if one of its names is taken.
+    """
+    name = config().name
+    for known in (name, *aliases):
+        if taken := METHODS.get(ALIASES.get(known, known)):
+            where = f"{taken.make.__module__}.{getattr(taken.make, '__qualname__', '?')}"
+            raise MethodError(f"method {known!r} is registered already, as {where}")
+
+    def add(make: Made) -> Made:
+        asks: Needs = needs or make.needs  # type: ignore[attr-defined]
+        METHODS[name] = MethodEntry(name, make, config, paper, summary, asks, origin, traits, parity, aliases)
+        ALIASES.update(dict.fromkeys(aliases, name))
+        return make
+
+    return add
 
 
 def find_method(name: str) -> MethodEntry:
@@ -53,9 +146,10 @@ def make_method(config: MethodConfig, num_tasks: int, seed: int) -> AnyMethod:
     if not isinstance(config, entry.config):
         wanted, got = entry.config.__name__, type(config).__name__
         raise MethodError(f"method {config.name!r} takes {wanted}, got {got}")
-    module, _, cls = entry.module.partition(":")
-    method: AnyMethod = getattr(importlib.import_module(module), cls)(num_tasks, config, seed)
-    return method
+    return entry.make(num_tasks, config, seed)
 
 
-load_installed()  # last, since those modules import this one
+# Last, since the methods import this file: every module of the folder, the packages (what TorchJD brings) after them.
+for _found in sorted(pkgutil.iter_modules(methods.__path__), key=lambda found: found.ispkg):
+    importlib.import_module(f"{methods.__name__}.{_found.name}")
+load_installed()

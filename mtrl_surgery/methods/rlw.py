@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.options.losses import RlwConfig
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class RlwConfig(MethodConfig):
+    """RLW (arXiv 2111.10603)."""
+
+    name: str = "rlw"
+    distribution: str = option(
+        "normal",
+        "softmax of normal or uniform numbers, or the flat Dirichlet distribution",
+        choices=("normal", "uniform", "dirichlet"),
+    )
+
+
+@register(
+    RlwConfig,
+    paper="arXiv 2111.10603",
+    summary="random weights at every step",
+    traits=("homogeneous", "linear"),
+    parity="NumPy's quantiles",
+)
 class RLW(LossWeighting[RlwConfig]):
     """Fresh random weights at every call, positive and of sum 1 (Alg. 2): their mean is 1/K."""
 

@@ -10,16 +10,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import library_of
+from mtrl_surgery.methods._common import column_chunks, gradient_norms, magnitude_similarity, pairs, tracked
+from mtrl_surgery.methods._solvers.arrays import library_of
 from mtrl_surgery.methods.base import JacobianMethod
-from mtrl_surgery.methods.columns import column_chunks, tracked
-from mtrl_surgery.methods.options.jacobian import SamgsConfig
-from mtrl_surgery.methods.similarity import gradient_norms, magnitude_similarity, pairs
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class SamgsConfig(MethodConfig):
+    """SAM-GS (arXiv 2506.06130); the defaults are the paper's for RL."""
+
+    name: str = "samgs"
+    similarity: str = option(
+        "min",
+        "magnitude similarity: of the least alike pair (RL) or the mean (vision)",
+        choices=("min", "mean"),
+    )
+    beta1: float = option(0.9, "decay of each task's momentum", at_least=0, below=1)
+    beta2: float = option(0.99, "decay of the dissimilarity's second moment", at_least=0, below=1)
+    gamma: float = option(0.9, "norms are equalised where the similarity is below this", at_least=0)
+    eps: float = option(1e-8, "keeps the second moment above zero", above=0)
+    rescale: str = option(
+        "none",
+        "the momentum branch's length: as in the paper, or that of the equalised direction",
+        choices=("none", "equalised_norm"),
+    )
+
+
+@register(
+    SamgsConfig,
+    paper="arXiv 2506.06130",
+    summary="equalises the norms of dissimilar gradients, else weights each coordinate by its momentum",
+    traits=("equivariant",),
+    parity="paper's equations",
+)
 class SAMGS(JacobianMethod[SamgsConfig]):
     """Equalises the gradients' norms where they differ much, else weights coordinates by momentum (Alg. 1).
 

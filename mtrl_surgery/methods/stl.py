@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.losses import StlConfig
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
+from mtrl_surgery.methods.registry import register
 
 
+@dataclass
+class StlConfig(MethodConfig):
+    """Single-task learning."""
+
+    name: str = "stl"
+    task: int = option(0, "index of the task that is learned", at_least=0)
+
+
+@register(
+    StlConfig,
+    paper="-",
+    summary="one task alone",
+    traits=("homogeneous", "linear", "scale-invariant"),
+    parity="TorchJD, closed form",
+)
 class STL(LossWeighting[StlConfig]):
     """Weight 1 on `task`, 0 on all others."""
 

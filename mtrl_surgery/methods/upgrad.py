@@ -8,18 +8,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.arrays import library_of
-from mtrl_surgery.methods.nonnegative_qp import solve_nonnegative
-from mtrl_surgery.methods.options.gramian import UpgradConfig
-from mtrl_surgery.methods.preference import preference_weights
-from mtrl_surgery.methods.unit_gramian import RoundedGramianWeighting, reciprocal, spoilt, unit_gramian
+from mtrl_surgery.methods._common import preference_weights
+from mtrl_surgery.methods._solvers.arrays import library_of
+from mtrl_surgery.methods._solvers.nonnegative_qp import solve_nonnegative
+from mtrl_surgery.methods._solvers.unit_gramian import reciprocal, spoilt, unit_gramian
+from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.config import MethodConfig, option
+from mtrl_surgery.methods.registry import register
 
 
-class UPGrad(RoundedGramianWeighting[UpgradConfig]):
+@dataclass
+class UpgradConfig(MethodConfig):
+    """UPGrad (arXiv 2406.16232)."""
+
+    name: str = "upgrad"
+    preference: list[float] = option([], "the tasks' own weights, one a task; empty: 1/K", at_least=0)  # noqa: RUF009
+    reg_eps: float = option(1e-9, "added to the unit gradients' Gramian, for dependent ones", at_least=0)
+
+
+@register(
+    UpgradConfig,
+    paper="arXiv 2406.16232",
+    summary="the mean of the gradients, each projected to where no loss rises",
+    traits=("non-conflicting", "equivariant", "homogeneous", "linear"),
+    parity="cvxpy, TorchJD, K=2 closed form",
+)
+class UPGrad(GramianWeighting[UpgradConfig]):
     """The mean of the gradients, each projected onto the cone of directions along which no task's loss rises (Eq. 3).
 
     By Proposition 1 the projection of sum_i u_i g_i is sum_i v_i g_i with v = argmin v.G v over v >= u.

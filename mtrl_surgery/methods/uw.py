@@ -2,15 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.adam import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_state, adam_step
 from mtrl_surgery.methods.base import LossWeighting
-from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.losses import UW_FACTORS, UwConfig
+from mtrl_surgery.methods.config import MethodConfig, MethodError, option
+from mtrl_surgery.methods.registry import register
+
+_FACTORS = {"regression": 0.5, "classification": 1.0}
+"""What a kind of task multiplies e^(-s) loss with."""
 
 
+@dataclass
+class UwConfig(MethodConfig):
+    """UW (arXiv 1705.07115)."""
+
+    name: str = "uw"
+    kinds: list[str] = option(["regression"], "regression or classification, one for all or one a task")  # noqa: RUF009
+    lr: float = option(0.025, "Adam's step size on the log-variances", above=0)
+    init: float = option(0.0, "the log-variances at the start; LibMTL: -0.5")
+
+    def __post_init__(self) -> None:
+        """Checks every option.
+
+        Raises:
+            MethodError: naming the option, its value and what it may be.
+        """
+        super().__post_init__()
+        if unknown := set(self.kinds) - set(_FACTORS):
+            raise MethodError(f"uw.kinds={list(self.kinds)}: {sorted(unknown)}: choose of {', '.join(_FACTORS)}")
+
+
+@register(
+    UwConfig,
+    paper="arXiv 1705.07115",
+    summary="learns each task's uncertainty, and divides its loss by it",
+    traits=("equivariant", "homogeneous", "linear"),
+    parity="TorchJD, autograd",
+)
 class UW(LossWeighting[UwConfig]):
     """Learns every task's log-variance s_k jointly with the network: sum_k c_k e^(-s_k) l_k + s_k / 2 (Eq. 7 to 10).
 
@@ -24,7 +56,7 @@ class UW(LossWeighting[UwConfig]):
         super().__init__(num_tasks, config, seed)
         if len(config.kinds) not in (1, num_tasks):
             raise MethodError(f"uw.kinds={list(config.kinds)}: give 1 kind, or one for each of the {num_tasks} tasks")
-        factors_K = torch.tensor([UW_FACTORS[kind] for kind in config.kinds], dtype=torch.float64)
+        factors_K = torch.tensor([_FACTORS[kind] for kind in config.kinds], dtype=torch.float64)
         self.state["factors_K"] = factors_K.expand(num_tasks).clone()
         self.state["log_variances_K"] = torch.full((num_tasks,), config.init, dtype=torch.float64)
         self.state |= adam_state(num_tasks)

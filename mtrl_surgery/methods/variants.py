@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.entries import MethodEntry
-from mtrl_surgery.methods.registry import METHODS, find_method
+from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
 
 VARIANTS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {"famo": {"famo(compare_every=1)": {"compare_every": 1}}}
 """Method -> label -> options."""

@@ -11,8 +11,7 @@ import pytest
 from mtrl_surgery.commands.bench.common import LEAST_ROUNDS, beside, take_turns
 from mtrl_surgery.commands.bench.methods import Cost, target
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.entries import METHODS, MethodEntry
-from mtrl_surgery.methods.registry import find_method
+from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
 from mtrl_surgery.methods.variants import all_labels, find_entry
 from tests.commands.conftest import Run
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from mtrl_surgery.cli.screen import as_word
-from mtrl_surgery.commands.methods_page import page, read_ratios
+from mtrl_surgery.commands.methods import page, read_ratios
 from mtrl_surgery.methods.registry import METHODS
 from tests.commands.conftest import Run
 

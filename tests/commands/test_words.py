@@ -26,7 +26,7 @@ from mtrl_surgery.commands.bench import BENCHES
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
 from mtrl_surgery.commands.export import Arguments as Export
-from mtrl_surgery.commands.methods_page import PageArguments
+from mtrl_surgery.commands.methods import PageArguments
 from mtrl_surgery.commands.program import TRAIN, compose
 from mtrl_surgery.commands.record import Arguments as Record
 from mtrl_surgery.commands.report import Arguments as Report

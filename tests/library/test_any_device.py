@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtrl_surgery import Surgery
-from mtrl_surgery.methods.entries import METHODS
+from mtrl_surgery.methods.registry import METHODS
 
 OURS = [name for name, entry in METHODS.items() if entry.origin == "ours"]
 KINDS = ["graddrop", "pcgrad", "samgs", "famo"]  # one of its own on features, one a kind of method

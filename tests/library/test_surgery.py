@@ -14,7 +14,7 @@ import mtrl_surgery
 from mtrl_surgery import Surgery
 from mtrl_surgery.jacobian.shared_missing import task_axes
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.options.losses import FamoConfig
+from mtrl_surgery.methods.famo import FamoConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 from mtrl_surgery.surgery import NonFiniteError
 from tests.library.models import Shared, grads, loop_jacobian

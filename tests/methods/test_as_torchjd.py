@@ -13,10 +13,10 @@ from torchjd.aggregation import GramianWeightedAggregator
 from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtrl_surgery import Surgery
-from mtrl_surgery.methods.as_torchjd import MethodAggregator, MethodScalarizer, as_torchjd
 from mtrl_surgery.methods.base import LossWeighting
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.methods.torchjd.as_torchjd import MethodAggregator, MethodScalarizer, as_torchjd
 from tests.library.models import Shared, grads
 from tests.methods.jacobians import direction
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd.aggregation import CAGrad as TorchJDCAGrad
 
-from mtrl_surgery.methods.arrays import NUMPY, TORCH
-from mtrl_surgery.methods.cagrad_solver import solve_cagrad
+from mtrl_surgery.methods._solvers.arrays import NUMPY, TORCH
+from mtrl_surgery.methods.cagrad import CagradConfig, solve_cagrad
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.gramian import CagradConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import KINDS, direction, jacobian, jacobians
 

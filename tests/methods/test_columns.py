@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods import columns
+from mtrl_surgery.methods import _common
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.options.jacobian import DbmtlConfig, GraddropConfig, MocoConfig, SamgsConfig
+from mtrl_surgery.methods.dbmtl import DbmtlConfig
+from mtrl_surgery.methods.graddrop import GraddropConfig
+from mtrl_surgery.methods.moco import MocoConfig
 from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.methods.samgs import SamgsConfig
 
 TASKS, PARAMETERS, CUT = 4, 50, 17
 CONFIGS = {
@@ -80,7 +83,7 @@ def lengths_apart(config: MethodConfig, together: bool) -> list[float]:
 
 @pytest.mark.parametrize("label", CONFIGS)
 def test_two_halves_are_the_whole(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: 10 * TASKS)  # the cut is in the middle of a chunk
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: 10 * TASKS)  # the cut is in the middle of a chunk
     assert max(lengths_apart(CONFIGS[label], together=True)) < 1e-12
 
 
@@ -92,10 +95,10 @@ def test_halves_that_share_nothing_are_not(label: str) -> None:
 
 @pytest.mark.parametrize("elements", [1, 7, 12, 30, 10**6])
 def test_chunks_cover_the_columns_in_order(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: elements)
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: elements)
     matrix_KP = torch.arange(33).view(3, 11)
     seen = []
-    for part, room_KC in columns.column_chunks(matrix_KP):
+    for part, room_KC in _common.column_chunks(matrix_KP):
         assert room_KC.shape == matrix_KP[:, part].shape
         assert room_KC.numel() <= max(elements, 3)
         seen.append(matrix_KP[:, part])

@@ -11,12 +11,12 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtrl_surgery.methods.arrays import NUMPY, TORCH, library_of, without_looking
+from mtrl_surgery.methods._solvers.arrays import NUMPY, TORCH, library_of, without_looking
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.jacobian import SamgsConfig
-from mtrl_surgery.methods.options.losses import LsConfig
+from mtrl_surgery.methods.ls import LsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method
+from mtrl_surgery.methods.samgs import SamgsConfig
 from tests.methods.cases import CASES
 from tests.methods.jacobians import direction, jacobian, turn
 

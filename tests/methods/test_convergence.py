@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from mtrl_surgery.methods.alignedmtl import AlignedmtlConfig
 from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.cagrad import CagradConfig
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.options.gramian import (
-    AlignedmtlConfig,
-    CagradConfig,
-    ImtlConfig,
-    MgdaConfig,
-    NashmtlConfig,
-    PcgradConfig,
-    UpgradConfig,
-)
-from mtrl_surgery.methods.options.jacobian import DbmtlConfig, GraddropConfig, MocoConfig, SamgsConfig
+from mtrl_surgery.methods.dbmtl import DbmtlConfig
+from mtrl_surgery.methods.graddrop import GraddropConfig
+from mtrl_surgery.methods.imtl import ImtlConfig
+from mtrl_surgery.methods.mgda import MgdaConfig
+from mtrl_surgery.methods.moco import MocoConfig
+from mtrl_surgery.methods.nashmtl import NashmtlConfig
+from mtrl_surgery.methods.pcgrad import PcgradConfig
 from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.methods.samgs import SamgsConfig
+from mtrl_surgery.methods.upgrad import UpgradConfig
 from tests.methods.jacobians import direction
 
 MINIMA = np.array([[1.0, 0.0], [-1.0, 0.5]])

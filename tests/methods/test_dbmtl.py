@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtrl_surgery.methods import columns
-from mtrl_surgery.methods.options.jacobian import DbmtlConfig
+from mtrl_surgery.methods import _common
+from mtrl_surgery.methods.dbmtl import DbmtlConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import direction, jacobian
 
@@ -34,7 +34,7 @@ class Literal:
 
 @pytest.mark.parametrize("config", [DbmtlConfig(), DbmtlConfig(beta=0.8, beta_sigma=0.5), DbmtlConfig(beta=0.0)])
 def test_200_steps_equal_the_algorithm(config: DbmtlConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torchjd.scalarization import DWA as TorchjdDWA
 
-from mtrl_surgery.methods.dwa import DWA
-from mtrl_surgery.methods.options.losses import DwaConfig
+from mtrl_surgery.methods.dwa import DWA, DwaConfig
 
 
 def draws(calls: int, tasks: int) -> np.ndarray:

@@ -15,8 +15,7 @@ from mtrl_surgery.jacobian.parameters import FlatParameters
 from mtrl_surgery.jacobian.shared_missing import present_only
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.famo import FAMO
-from mtrl_surgery.methods.options.losses import FamoConfig
+from mtrl_surgery.methods.famo import FAMO, FamoConfig
 
 EVERY = FamoConfig(compare_every=1)
 NEXT_PLAIN = FamoConfig(compare_with="next_batch")

@@ -9,7 +9,7 @@ import torch
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.gramian import PcgradConfig
+from mtrl_surgery.methods.pcgrad import PcgradConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.cases import CASES
 from tests.methods.jacobians import jacobian

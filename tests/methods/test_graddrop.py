@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torchjd.aggregation import GradDrop as TheirGradDrop
 
-from mtrl_surgery.methods import columns, graddrop
+from mtrl_surgery.methods import _common, graddrop
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.graddrop import GradDrop, PositionNoise, kept_signs
-from mtrl_surgery.methods.options.jacobian import GraddropConfig
+from mtrl_surgery.methods.graddrop import GradDrop, GraddropConfig, PositionNoise, kept_signs
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import KINDS, direction, jacobian
 
@@ -52,7 +51,7 @@ def literal(gradients: np.ndarray, uniforms: np.ndarray, leak: list[float]) -> n
 @pytest.mark.parametrize("leak", [[0.0], [0.3], [0.1, 0.0, 0.9, 1.0]])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_draws_give_the_algorithm(kind: str, leak: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     sums, means = make(4, 5, leak=leak), make(4, 5, leak=leak, reduction="mean")
     for step, uniforms in enumerate(next_uniforms(4, 5, 27, calls=8)):
         matrix = jacobian(kind, 4, 27, step)
@@ -248,7 +247,7 @@ def test_the_weights_of_the_log_are_the_nearest_scalars(leak: list[float]) -> No
 @pytest.mark.parametrize("elements", [2**11, 2**18])
 def test_of_many_columns_some_are_looked_at_for_the_log(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """All over the Jacobian: two kinds of columns lie in two blocks, and weights of either alone would be far off."""
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: elements)
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: elements)
     count, rng = 2**18, np.random.default_rng(0)
     matrix = rng.standard_normal((2, count))
     matrix[1, : count // 2] = 3 * matrix[0, : count // 2]  # in the one half both agree, in the other they fight

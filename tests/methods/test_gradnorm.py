@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.gradnorm import GradNorm
-from mtrl_surgery.methods.options.losses import GradnormConfig
+from mtrl_surgery.methods.gradnorm import GradNorm, GradnormConfig
 
 
 def toy_losses(weight: Tensor, heads: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.methods.gramian import gramian
+from mtrl_surgery.methods._common import gramian
 
 
 @settings(max_examples=40, deadline=None)

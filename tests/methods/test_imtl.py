@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from torchjd.aggregation import IMTLG as TorchJDIMTLG
 from torchjd.aggregation import IMTLGWeighting
 
-from mtrl_surgery.methods.options.gramian import ImtlConfig
+from mtrl_surgery.methods.imtl import ImtlConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import DIRECTIONS, direction, jacobian, jacobians, lengths, units
 

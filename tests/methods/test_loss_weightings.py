@@ -9,18 +9,13 @@ from torch import Tensor
 from torchjd.scalarization import Constant
 
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.options.losses import (
-    DwaConfig,
-    GradnormConfig,
-    RlwConfig,
-    ScaleinvlsConfig,
-    StlConfig,
-    UwConfig,
-)
+from mtrl_surgery.methods.dwa import DwaConfig
+from mtrl_surgery.methods.gradnorm import GradnormConfig
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.methods.rlw import RLW
-from mtrl_surgery.methods.scaleinvls import ScaleInvariantLS
-from mtrl_surgery.methods.stl import STL
+from mtrl_surgery.methods.rlw import RLW, RlwConfig
+from mtrl_surgery.methods.scaleinvls import ScaleInvariantLS, ScaleinvlsConfig
+from mtrl_surgery.methods.stl import STL, StlConfig
+from mtrl_surgery.methods.uw import UwConfig
 from tests.methods.jacobians import direction
 
 

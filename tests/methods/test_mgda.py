@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from torchjd.aggregation import MGDA as TorchJDMGDA
 
-from mtrl_surgery.methods.options.gramian import MgdaConfig
+from mtrl_surgery.methods.mgda import MgdaConfig
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.exact import distance, shortest
 from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units

@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.methods import columns
-from mtrl_surgery.methods.moco import project_onto_simplex
-from mtrl_surgery.methods.options.gramian import MgdaConfig
-from mtrl_surgery.methods.options.jacobian import MocoConfig
+from mtrl_surgery.methods import _common
+from mtrl_surgery.methods.mgda import MgdaConfig
+from mtrl_surgery.methods.moco import MocoConfig, project_onto_simplex
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import direction, jacobian
 
@@ -61,7 +60,7 @@ class Literal:
     ids=["paper", "options", "libmtl", "softmax"],
 )
 def test_200_steps_equal_the_algorithm(config: MocoConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     rng = np.random.default_rng(0)
     corners = 0

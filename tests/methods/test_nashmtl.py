@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from scipy.optimize import linprog
 from torchjd.aggregation import NashMTL as TorchJDNashMTL
 
-from mtrl_surgery.methods.arrays import NUMPY, TORCH
-from mtrl_surgery.methods.nashmtl_solver import solve_nash
-from mtrl_surgery.methods.options.gramian import NashmtlConfig
+from mtrl_surgery.methods._solvers.arrays import NUMPY, TORCH
+from mtrl_surgery.methods._solvers.unit_gramian import unit_gramian
+from mtrl_surgery.methods.nashmtl import NashmtlConfig, solve_nash
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.methods.unit_gramian import unit_gramian
 from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units
 
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd.aggregation import PCGrad as TorchJDPCGrad
 
-from mtrl_surgery.methods.arrays import NUMPY
-from mtrl_surgery.methods.options.gramian import PcgradConfig
-from mtrl_surgery.methods.pcgrad import project
+from mtrl_surgery.methods._solvers.arrays import NUMPY
+from mtrl_surgery.methods.pcgrad import PcgradConfig, project
 from mtrl_surgery.methods.registry import make_method
 from tests.methods.jacobians import DIRECTIONS, direction, jacobian, jacobians, lengths, units
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.methods import columns
-from mtrl_surgery.methods.options.jacobian import SamgsConfig
+from mtrl_surgery.methods import _common
+from mtrl_surgery.methods._common import magnitude_similarity
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.methods.similarity import magnitude_similarity
+from mtrl_surgery.methods.samgs import SamgsConfig
 from tests.methods.jacobians import direction, jacobian
 
 
@@ -51,7 +51,7 @@ class Literal:
 @pytest.mark.parametrize("rescale", ["none", "equalised_norm"])
 @pytest.mark.parametrize("similarity", ["min", "mean"])
 def test_200_steps_equal_the_algorithm(similarity: str, rescale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
+    monkeypatch.setattr(_common, "chunk_elements", lambda device: 40)  # 10 columns at a time, the last part is short
     config = SamgsConfig(similarity=similarity, rescale=rescale, gamma=0.93)
     method, literal = make_method(config, 4, 0), Literal(4, 27, config)
     branches = []

@@ -16,7 +16,8 @@ from torchjd.linalg import QuadprogProjector
 
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.options.torchjd import (
+from mtrl_surgery.methods.registry import METHODS, make_method
+from mtrl_surgery.methods.torchjd.options import (
     ConfigConfig,
     CrmogmConfig,
     DualprojConfig,
@@ -30,7 +31,6 @@ from mtrl_surgery.methods.options.torchjd import (
     StchConfig,
     TorchjdConfig,
 )
-from mtrl_surgery.methods.registry import METHODS, make_method
 from mtrl_surgery.settings import settings_from_mapping
 from tests.commands.conftest import Run, run  # noqa: F401
 from tests.methods.cases import torchjd as torchjd_cases

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtrl_surgery.methods.base import AnyMethod
-from mtrl_surgery.methods.entries import METHODS, TRAITS, Trait
-from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.methods.registry import METHODS, TRAITS, Trait, make_method
 from tests.methods.cases import CASES
 from tests.methods.cases.case import Case
 from tests.methods.jacobians import direction, jacobians, turn

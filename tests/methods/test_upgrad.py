@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from mtrl_surgery.methods.arrays import NUMPY, TORCH
+from mtrl_surgery.methods._solvers.arrays import NUMPY, TORCH
+from mtrl_surgery.methods._solvers.nonnegative_qp import solve_nonnegative
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.nonnegative_qp import solve_nonnegative
-from mtrl_surgery.methods.options.gramian import UpgradConfig
 from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.methods.upgrad import UpgradConfig
 from tests.methods.jacobians import DIRECTIONS, KINDS, direction, jacobian, jacobians, lengths, units
 
 

@@ -9,8 +9,7 @@ import torch
 from torchjd.scalarization import UW as TorchjdUW
 
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.options.losses import UwConfig
-from mtrl_surgery.methods.uw import UW
+from mtrl_surgery.methods.uw import UW, UwConfig
 
 
 def test_a_run_equals_torchjds_with_a_joint_adam() -> None:

@@ -19,9 +19,8 @@ from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.bench.common import at_least_one, beside, write_results
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.entries import MethodEntry
-from mtrl_surgery.methods.options.losses import LsConfig
-from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.methods.ls import LsConfig
+from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method, make_method
 from mtrl_surgery.methods.variants import config_of, find_entry, with_variants
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtrl_surgery.methods.config import MethodConfig
-from mtrl_surgery.methods.entries import METHODS, Needs, Trait
+from mtrl_surgery.methods.registry import METHODS, Needs, Trait
 
 Rows = Sequence[Sequence[float]]
 

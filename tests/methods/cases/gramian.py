@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtrl_surgery.methods.options.gramian import (
-    AlignedmtlConfig,
-    CagradConfig,
-    ImtlConfig,
-    MgdaConfig,
-    NashmtlConfig,
-    PcgradConfig,
-    UpgradConfig,
-)
+from mtrl_surgery.methods.alignedmtl import AlignedmtlConfig
+from mtrl_surgery.methods.cagrad import CagradConfig
+from mtrl_surgery.methods.imtl import ImtlConfig
+from mtrl_surgery.methods.mgda import MgdaConfig
+from mtrl_surgery.methods.nashmtl import NashmtlConfig
+from mtrl_surgery.methods.pcgrad import PcgradConfig
+from mtrl_surgery.methods.upgrad import UpgradConfig
 from tests.methods.cases.case import Case
 from tests.methods.jacobians import jacobian
 

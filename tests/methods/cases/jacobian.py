@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mtrl_surgery.methods.options.jacobian import DbmtlConfig, GraddropConfig, MocoConfig, SamgsConfig
+from mtrl_surgery.methods.dbmtl import DbmtlConfig
+from mtrl_surgery.methods.graddrop import GraddropConfig
+from mtrl_surgery.methods.moco import MocoConfig
+from mtrl_surgery.methods.samgs import SamgsConfig
 from tests.methods.cases.case import Case
 
 EVEN = ((1.0, 0.0), (-0.8, 0.6))

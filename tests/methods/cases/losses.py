@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 
-from mtrl_surgery.methods.entries import Trait
-from mtrl_surgery.methods.options.losses import (
-    DwaConfig,
-    FamoConfig,
-    GradnormConfig,
-    LsConfig,
-    RlwConfig,
-    ScaleinvlsConfig,
-    StlConfig,
-    UwConfig,
-)
+from mtrl_surgery.methods.dwa import DwaConfig
+from mtrl_surgery.methods.famo import FamoConfig
+from mtrl_surgery.methods.gradnorm import GradnormConfig
+from mtrl_surgery.methods.ls import LsConfig
+from mtrl_surgery.methods.registry import Trait
+from mtrl_surgery.methods.rlw import RlwConfig
+from mtrl_surgery.methods.scaleinvls import ScaleinvlsConfig
+from mtrl_surgery.methods.stl import StlConfig
+from mtrl_surgery.methods.uw import UwConfig
 from tests.methods.cases.case import Case, Rows
 
 FIGHT = ((1.0, 0.0), (-2.0, 0.5))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtrl_surgery.methods.options.torchjd import (
+from mtrl_surgery.methods.torchjd.options import (
     ConfigConfig,
     CrmogmConfig,
     DualprojConfig,

@@ -11,11 +11,11 @@ import torch
 
 from experiments_vision.toy.lane_functions import solve
 from experiments_vision.toy.lanes import LANES, Lanes
-from mtrl_surgery.methods.arrays import NUMPY, library_of
-from mtrl_surgery.methods.cagrad_solver import solve_cagrad
-from mtrl_surgery.methods.nashmtl_solver import solve_nash
-from mtrl_surgery.methods.similarity import magnitude_similarity, pairs
-from mtrl_surgery.methods.unit_gramian import unit_gramian
+from mtrl_surgery.methods._common import magnitude_similarity, pairs
+from mtrl_surgery.methods._solvers.arrays import NUMPY, library_of
+from mtrl_surgery.methods._solvers.unit_gramian import unit_gramian
+from mtrl_surgery.methods.cagrad import solve_cagrad
+from mtrl_surgery.methods.nashmtl import solve_nash
 
 S = 5
 RNG = np.random.default_rng(0)

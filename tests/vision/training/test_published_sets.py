@@ -10,7 +10,7 @@ import pytest
 from experiments_vision.data.config import DataConfig
 from experiments_vision.settings import VisionSettings
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.methods.options.losses import FamoConfig
+from mtrl_surgery.methods.famo import FamoConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.jsonl import read_rows
 from tests.vision.data import trees

@@ -3,25 +3,8 @@
 from __future__ import annotations
 
 import numpy
-import torch
-from torch import Tensor
 
-from mtrl_surgery.methods.arrays import Array, Library
-from mtrl_surgery.methods.base import ConfigT, GramianWeighting
-
-
-class RoundedGramianWeighting(GramianWeighting[ConfigT]):
-    """A Gramian weighting that must tell a dependent gradient from rounding: `eps` is the Gramian's precision.
-
-    `solve` sees float64 whatever was measured; a float32 Gramian of dependent gradients may have eigenvalues of -1e-7.
-    """
-
-    eps: float = torch.finfo(torch.float64).eps
-
-    def weights(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
-        """The weights [K], in the Gramian's dtype; see `GramianWeighting.weights`."""
-        self.eps = torch.finfo(gramian_KK.dtype).eps
-        return super().weights(gramian_KK, losses_K)
+from mtrl_surgery.methods._solvers.arrays import Array, Library
 
 
 @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
@@ -54,3 +37,29 @@ def spoilt(gramian_KK: Array) -> Array:
     """A scalar to add to a result: 0, or NaN where the Gramian isn't finite, so that no `where` hides it."""
     with numpy.errstate(all="ignore"):
         return (gramian_KK * 0.0).sum()
+
+
+_COLUMNS_DIFFER, _VECTORS, _NO_VECTORS = 0, 0, 3  # dgejsv's job codes
+
+
+def graded_svd(library: Library, matrix_KK: Array) -> tuple[Array, Array]:
+    """The singular values, falling, and the right singular vectors as columns.
+
+    On the host by one-sided Jacobi rotations (Drmac and Veselic, SIAM J. Matrix Anal. Appl. 29, 2008): what is found
+    out about a short column does not suffer from a long one beside it, as long as their directions are independent.
+    On a device by the usual decomposition, whose errors are 1e-16 of the longest column.
+
+    Args:
+        library: Where the array is from.
+        matrix_KK: Float64, finite, [K, K].
+    """
+    if not library.may_look:
+        _, sigma_K, right_KK = library.np.linalg.svd(matrix_KK)
+        return sigma_K, right_KK.T
+    from scipy.linalg.lapack import dgejsv  # a fifth of a second, for this method alone
+
+    sigma_K, _, right_KK, work, _, info = dgejsv(
+        matrix_KK, joba=_COLUMNS_DIFFER, jobu=_NO_VECTORS, jobv=_VECTORS, jobr=0, jobt=0, jobp=0
+    )
+    # Where the rotations have not settled there is no answer, and the learner names it.
+    return sigma_K * (work[0] / work[1]), right_KK + (numpy.nan if info else 0.0)

@@ -1,19 +1,42 @@
-"""Options and entries of the methods that TorchJD brings. Neither torch nor TorchJD here.
+"""Options and entries of the methods that TorchJD brings; TorchJD itself is imported when one is made.
 
 The fields of a named method's options are the arguments of its TorchJD class, unless the adapter says otherwise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+from mtrl_surgery.methods.base import AnyMethod
 from mtrl_surgery.methods.config import MethodConfig, option
-from mtrl_surgery.methods.entries import MethodEntry, Needs, Trait, register
+from mtrl_surgery.methods.registry import Needs, Trait, register
 
 _WAITS = "waits for the device"
 _OF_A_WEIGHTED_SUM: tuple[Trait, ...] = ("equivariant", "homogeneous", "linear")
 """What holds where the weights are the losses' or constant."""
+
+
+ConfigT = TypeVar("ConfigT", bound=type[MethodConfig])
+
+
+def _method(paper: str, needs: Needs, summary: str, *traits: Trait) -> Callable[[ConfigT], ConfigT]:
+    """Registers the method of the options that it decorates; for the arguments see `register`."""
+
+    def add(config: ConfigT) -> ConfigT:
+        register(config, paper=paper, summary=summary, needs=needs, origin="TorchJD", traits=traits, parity="TorchJD")(
+            _make
+        )
+        return config
+
+    return add
+
+
+def _make(num_tasks: int, config: MethodConfig, seed: int = 0) -> AnyMethod:
+    from mtrl_surgery.methods.torchjd.adapter import make  # and TorchJD, which takes a second
+
+    return make(num_tasks, config, seed)
 
 
 @dataclass
@@ -23,6 +46,7 @@ class NamedConfig(MethodConfig):
     target: ClassVar[str]
 
 
+@_method("arXiv 2010.05874", "gramian", f"turns conflicting pairs to their usual angle; {_WAITS}")
 @dataclass
 class GradvacConfig(NamedConfig):
     """GradVac (arXiv 2010.05874)."""
@@ -33,6 +57,7 @@ class GradvacConfig(NamedConfig):
     eps: float = option(1e-8, "added to denominators", at_least=0)
 
 
+@_method("arXiv 1706.08840", "gramian", f"the mean, projected so that no task loses; {_WAITS}", "equivariant")
 @dataclass
 class DualprojConfig(NamedConfig):
     """DualProj (arXiv 1706.08840, 2406.16232)."""
@@ -44,6 +69,7 @@ class DualprojConfig(NamedConfig):
     reg_eps: float = option(1e-4, "added to the diagonal of the normalised Gramian", at_least=0)
 
 
+@_method("arXiv 2402.15638", "gramian", f"alpha-fair shares of the descent; {_WAITS}")
 @dataclass
 class FairgradConfig(NamedConfig):
     """FairGrad (arXiv 2402.15638)."""
@@ -54,6 +80,13 @@ class FairgradConfig(NamedConfig):
     max_iters: int | None = option(None, "limit of the solver's iterations; null: SciPy's")
 
 
+@_method(
+    "arXiv 2408.11104",
+    "jacobian",
+    f"the direction at the same angle to every gradient; {_WAITS}",
+    "equivariant",
+    "homogeneous",
+)
 @dataclass
 class ConfigConfig(NamedConfig):
     """ConFIG (arXiv 2408.11104)."""
@@ -63,6 +96,7 @@ class ConfigConfig(NamedConfig):
     pref_vector: list[float] = option([], "cosines that the tasks are given, up to a factor; empty: equal")  # noqa: RUF009
 
 
+@_method("arXiv 2305.18409", "gramian", f"regularised min-norm weights by inner steps; {_WAITS}", "equivariant")
 @dataclass
 class SdmgradConfig(NamedConfig):
     """SDMGrad (arXiv 2305.18409)."""
@@ -76,6 +110,7 @@ class SdmgradConfig(NamedConfig):
     pref_vector: list[float] = option([], "the preferred weights; empty: equal")  # noqa: RUF009
 
 
+@_method("ICML 2024", "jacobian", f"more weight to tasks far from their optimum; {_WAITS}", "equivariant")
 @dataclass
 class ExcessmtlConfig(NamedConfig):
     """ExcessMTL (ICML 2024)."""
@@ -86,6 +121,13 @@ class ExcessmtlConfig(NamedConfig):
     n_warmup_steps: int = option(0, "calls with equal weights that set the baseline", at_least=0)
 
 
+@_method(
+    "NeurIPS 2022",
+    "gramian",
+    f"averages the weights of another weighting over time; {_WAITS}",
+    "equivariant",
+    "homogeneous",
+)
 @dataclass
 class CrmogmConfig(NamedConfig):
     """CR-MOGM (NeurIPS 2022)."""
@@ -96,6 +138,7 @@ class CrmogmConfig(NamedConfig):
     alpha: float = option(0.9, "decay of the averaged weights", at_least=0)
 
 
+@_method("arXiv 2606.29521", "gramian", f"the first task's gradient, with progress for the others; {_WAITS}")
 @dataclass
 class PcdConfig(NamedConfig):
     """PCD (arXiv 2606.29521)."""
@@ -107,6 +150,7 @@ class PcdConfig(NamedConfig):
     eps: float = option(1e-8, "added to that average", at_least=0)
 
 
+@_method("arXiv 2402.19078", "losses", "the gradient of a smooth maximum of the losses", *_OF_A_WEIGHTED_SUM)
 @dataclass
 class StchConfig(NamedConfig):
     """STCH (arXiv 2402.19078)."""
@@ -118,6 +162,7 @@ class StchConfig(NamedConfig):
     reference: list[float] = option([], "ideal losses; empty: zeros")  # noqa: RUF009
 
 
+@_method("CVPRW 2019", "losses", f"the gradient of the losses' geometric mean; {_WAITS}", *_OF_A_WEIGHTED_SUM)
 @dataclass
 class GlsConfig(NamedConfig):
     """GLS (CVPRW 2019)."""
@@ -126,6 +171,7 @@ class GlsConfig(NamedConfig):
     name: str = "gls"
 
 
+@_method("ICLR 2021", "losses", "learns scales that make the losses alike", *_OF_A_WEIGHTED_SUM)
 @dataclass
 class ImtlLConfig(NamedConfig):
     """IMTL-L (ICLR 2021)."""
@@ -135,6 +181,7 @@ class ImtlLConfig(NamedConfig):
     lr: float = option(1e-3, "step size of Adam on the log-scales", above=0)
 
 
+@_method("-", "jacobian", "any aggregator, weighting or scalarizer of TorchJD, by its path", *_OF_A_WEIGHTED_SUM)
 @dataclass
 class TorchjdConfig(MethodConfig):
     """Any aggregator, weighting or scalarizer of TorchJD, by its path."""
@@ -146,40 +193,3 @@ class TorchjdConfig(MethodConfig):
         None, "mapping of its keyword arguments; a list is a tensor, a path of TorchJD an object of that class"
     )
     lr: float = option(1e-3, "step size of Adam on the parameters of a learnable scalarizer", above=0)
-
-
-def _entry(
-    config: type[MethodConfig], paper: str, needs: Needs, summary: str, *traits: Trait, parity: str = "TorchJD"
-) -> None:
-    module = "mtrl_surgery.methods.torchjd_adapter:make"
-    register(MethodEntry(config().name, paper, needs, module, config, summary, "TorchJD", traits, parity))
-
-
-_entry(GradvacConfig, "arXiv 2010.05874", "gramian", f"turns conflicting pairs to their usual angle; {_WAITS}")
-_entry(
-    DualprojConfig, "arXiv 1706.08840", "gramian", f"the mean, projected so that no task loses; {_WAITS}", "equivariant"
-)
-_entry(FairgradConfig, "arXiv 2402.15638", "gramian", f"alpha-fair shares of the descent; {_WAITS}")
-_entry(
-    ConfigConfig, "arXiv 2408.11104", "jacobian", f"the direction at the same angle to every gradient; {_WAITS}",
-    "equivariant", "homogeneous",
-)  # fmt: skip
-_entry(
-    SdmgradConfig, "arXiv 2305.18409", "gramian", f"regularised min-norm weights by inner steps; {_WAITS}",
-    "equivariant",
-)  # fmt: skip
-_entry(
-    ExcessmtlConfig, "ICML 2024", "jacobian", f"more weight to tasks far from their optimum; {_WAITS}", "equivariant"
-)
-_entry(
-    CrmogmConfig, "NeurIPS 2022", "gramian", f"averages the weights of another weighting over time; {_WAITS}",
-    "equivariant", "homogeneous",
-)  # fmt: skip
-_entry(PcdConfig, "arXiv 2606.29521", "gramian", f"the first task's gradient, with progress for the others; {_WAITS}")
-_entry(StchConfig, "arXiv 2402.19078", "losses", "the gradient of a smooth maximum of the losses", *_OF_A_WEIGHTED_SUM)
-_entry(GlsConfig, "CVPRW 2019", "losses", f"the gradient of the losses' geometric mean; {_WAITS}", *_OF_A_WEIGHTED_SUM)
-_entry(ImtlLConfig, "ICLR 2021", "losses", "learns scales that make the losses alike", *_OF_A_WEIGHTED_SUM)
-_entry(
-    TorchjdConfig, "-", "jacobian", "any aggregator, weighting or scalarizer of TorchJD, by its path",
-    *_OF_A_WEIGHTED_SUM,
-)  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy
 
-from mtrl_surgery.methods.arrays import Array, Library, SingularError
+from mtrl_surgery.methods._solvers.arrays import Array, Library, SingularError
 
 _ITERATIONS, _ROUNDS = 50, 5
 _TOLERANCE = 1e-12

@@ -19,11 +19,10 @@ from torchjd.aggregation import (
 )
 from torchjd.scalarization import Scalarizer
 
-from mtrl_surgery.methods.adam import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_state, adam_step
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
 from mtrl_surgery.methods.config import MethodConfig, MethodError
-from mtrl_surgery.methods.torchjd_build import build
-from mtrl_surgery.methods.torchjd_state import capture, move, restore
+from mtrl_surgery.methods.torchjd.objects import build, capture, move, restore
 
 
 def make(num_tasks: int, config: MethodConfig, seed: int = 0) -> AnyMethod:

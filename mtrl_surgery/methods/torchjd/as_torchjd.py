@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torchjd.aggregation import Aggregator, GramianWeightedAggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
+from mtrl_surgery.methods._common import gramian
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 from mtrl_surgery.methods.config import MethodError
-from mtrl_surgery.methods.gramian import gramian
 
 
 @overload

@@ -1,1 +1,0 @@
-"""Every method's options and its entry in the registry; importing them does not import torch."""
