@@ -21,7 +21,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train vision test test-slow test-gpu lint format bench setup clean
+.PHONY: help train vision test test-cluster test-slow test-gpu lint format bench setup clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ train: $(RUN_STAMP) ## train; ARGS="env=mt10 method=samgs seed=1" (ARGS=--help l
 
 test: $(DEV_STAMP) ## the quick tests; ARGS="-k samgs" picks some, ARGS="-n0 --pdb" stays in one process
 	$(PY) -m pytest $(JOBS) $(ARGS)
+
+test-cluster: $(DEV_STAMP) ## the tests that start Ray or several learners, but for the slow ones
+	$(PY) -m pytest -m "cluster and not slow and not gpu" $(JOBS) $(ARGS)
 
 test-slow: $(DEV_STAMP) ## every test that needs no GPU
 	$(PY) -m pytest -m "not gpu" $(JOBS) $(ARGS)

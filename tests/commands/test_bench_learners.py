@@ -22,6 +22,7 @@ from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.variants import all_labels
 
 
+@pytest.mark.cluster
 def test_two_learners_are_one_with_every_method() -> None:
     found = compare(LearnersArguments(updates=2), all_labels(), 2)
     assert found.keys() == set(all_labels())
@@ -69,6 +70,7 @@ def test_the_table_names_a_method_that_differs(
     assert not Difference(float("nan"), 0.0, 0.0).met and not Difference(0.0, float("nan"), 0.0).met
 
 
+@pytest.mark.cluster
 def test_scaling_counts_what_goes_over_the_loopback_interface(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

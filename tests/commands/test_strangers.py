@@ -149,15 +149,23 @@ def test_a_forged_checkpoint_is_one_line(run: Run, finished: Path, tmp_path: Pat
     refused(run(*words))
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "evaluations.jsonl"])
+def overwritten(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"updates":', b'"updatez":', 1))
+
+
+ROWS_SPOILED = {**IN_ANY_FILE, "lost": Path.unlink, "overwritten": overwritten}
+
+
+@pytest.mark.parametrize(
+    ("name", "ways"),
+    [("metrics.jsonl", list(ROWS_SPOILED)), ("evaluations.jsonl", ["pipe", "UTF-16", "a list", "lost", "overwritten"])],
+)
 @pytest.mark.filterwarnings("ignore:removed a half-written")
 def test_rows_that_are_not_the_checkpoints_are_named_by_resume(
-    run: Run, finished: Path, tmp_path: Path, name: str
+    run: Run, finished: Path, tmp_path: Path, name: str, ways: list[str]
 ) -> None:
-    def overwritten(path: Path) -> None:
-        path.write_bytes(path.read_bytes().replace(b'"updates":', b'"updatez":', 1))
-
-    for number, (way, spoil) in enumerate({**IN_ANY_FILE, "lost": Path.unlink, "overwritten": overwritten}.items()):
+    for number, way in enumerate(ways):
+        spoil = ROWS_SPOILED[way]
         path = copied(finished, tmp_path / f"run{number}", at(name, spoil))  # type: ignore[arg-type]
         before = whole(path)
         said = run("train", f"resume={path}", "total_steps=250")

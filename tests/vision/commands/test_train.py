@@ -111,6 +111,7 @@ def test_help_lists_data_sets_and_keys(run: Run) -> None:
     assert all(name in said.out for name in (*DATASETS, "accumulate", "samgs", "torchrun"))
 
 
+@pytest.mark.cluster
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """Real processes under torchrun: each has half of every batch, and the network has no batch normalisation."""
     words = [
