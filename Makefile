@@ -54,9 +54,8 @@ format: $(DEV_STAMP) ## let ruff rewrite what it can
 vision: $(RUN_STAMP) ## train a supervised benchmark; ARGS="method=samgs" (two digits, a minute; ARGS=--help lists every key)
 	@$(PY) -m experiments_vision train $(ARGS)
 
-bench: $(RUN_STAMP) ## time the update and the rollout on this machine; ARGS="tasks=50"
-	@$(PY) -m mtrl_surgery bench update $(ARGS)
-	@$(PY) -m mtrl_surgery bench rollout
+bench: $(RUN_STAMP) ## time this machine; ARGS="update tasks=50" (update, methods, rollout, chunks, learners, scaling, chaos, vision)
+	@$(PY) -m benchmarks $(ARGS)
 
 setup: $(DEV_STAMP) ## build .venv with everything a developer needs
 

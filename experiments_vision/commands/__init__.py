@@ -14,5 +14,4 @@ COMMANDS: dict[str, Command] = {
     "toy": Command(
         "experiments_vision.commands.toy", "two-dimensional problems: trajectories, figures, table", trains=True
     ),
-    "bench": Command("experiments_vision.commands.bench", "time and memory of per-task gradients on this machine"),
 }

@@ -15,6 +15,5 @@ COMMANDS: dict[str, Command] = {
     "record": Command("mtrl_surgery.commands.record", "videos of a checkpoint: one a task, and a mosaic of all"),
     "export": Command("mtrl_surgery.commands.export", "a checkpoint's policy, for use without this package"),
     "methods": Command("mtrl_surgery.commands.methods", "the surgery methods and their options"),
-    "bench": Command("mtrl_surgery.commands.bench", "time the update, the methods and the rollout on this machine"),
     "completion": Command("mtrl_surgery.commands.completion", "tab completion for bash, zsh and fish"),
 }

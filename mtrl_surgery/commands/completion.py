@@ -120,12 +120,6 @@ def _words_of(command: str, *words: str) -> list[str]:
         from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 
         return [f"{field.name}=" for field in fields(Dashboard)]
-    if command == "bench":
-        from mtrl_surgery.commands.bench import BENCHES
-
-        if words and words[0] in BENCHES:
-            return _keys(BENCHES[words[0]].arguments)
-        return [*BENCHES, *sorted({key for bench in BENCHES.values() for key in _keys(bench.arguments)})]
     if command == "methods":
         from mtrl_surgery.commands.methods import PageArguments  # and torch
         from mtrl_surgery.methods.registry import METHODS

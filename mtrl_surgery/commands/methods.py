@@ -3,7 +3,8 @@
 usage: mtrl-surgery methods            every method, with its options and their defaults
        mtrl-surgery methods NAME ...   what each option means
        mtrl-surgery methods page=docs/methods/README.md ratios=docs/methods/ratios.csv
-                                       the table of the documentation, with what `bench methods csv=` measured
+                                       the table of the documentation, with the times that
+                                       `python -m benchmarks methods csv=` measured
 
 `needs` is what a method asks for at every step: losses are free, a gramian is the K x K products of the task
 gradients, a jacobian is the gradients themselves. Choose with `train method=NAME method.OPTION=VALUE`.
@@ -34,7 +35,7 @@ class PageArguments:
     """Options of `methods page=`."""
 
     page: Annotated[str, PATH, "the page to write"] = "docs/methods/README.md"
-    ratios: Annotated[str, PATH, "what `bench methods csv=` wrote"] = "docs/methods/ratios.csv"
+    ratios: Annotated[str, PATH, "what `python -m benchmarks methods csv=` wrote"] = "docs/methods/ratios.csv"
 
 
 def main(words: Sequence[str]) -> int:
@@ -93,7 +94,7 @@ def write_page(arguments: PageArguments) -> int:
     """Write the page anew.
 
     Raises:
-        SettingsError: the ratios are missing, or are not what `bench methods csv=` writes.
+        SettingsError: the ratios are missing, or are not what `python -m benchmarks methods csv=` writes.
     """
     path = Path(arguments.page)
     text = page(read_ratios(Path(arguments.ratios)), path.parent)
@@ -103,14 +104,14 @@ def write_page(arguments: PageArguments) -> int:
 
 
 def read_ratios(path: Path) -> Ratios:
-    """What `bench methods csv=` wrote."""
+    """What `python -m benchmarks methods csv=` wrote."""
     ratios: dict[str, dict[int, str]] = {}
     try:
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 ratios.setdefault(row["method"], {})[int(row["tasks"])] = row["ratio"]
     except (OSError, KeyError, ValueError) as error:
-        raise SettingsError(f"ratios={path}: not written by `bench methods csv=`: {error!r}") from error
+        raise SettingsError(f"ratios={path}: not written by `python -m benchmarks methods csv=`: {error!r}") from error
     return ratios
 
 
@@ -137,7 +138,7 @@ _INTRODUCTION = """# Methods
 
 One page a method; [adding.md](adding.md) adds one. This table is written by
 
-    python -m mtrl_surgery bench methods seconds=330 csv=docs/methods/ratios.csv
+    python -m benchmarks methods seconds=330 csv=docs/methods/ratios.csv
     python -m mtrl_surgery methods page=docs/methods/README.md ratios=docs/methods/ratios.csv
 
 `needs` is what a method asks for at every step: losses are free, a gramian is the K x K products of the task

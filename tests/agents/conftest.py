@@ -11,9 +11,9 @@ import pytest
 from agents.config import AgentConfig
 from agents.problem import Problem
 from agents.sac import SACLearner
+from benchmarks.variants import config_of
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.methods.variants import config_of
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from agents import sac, streams
+from benchmarks.variants import all_labels, find_entry
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import find_method
-from mtrl_surgery.methods.variants import all_labels, find_entry
 from tests.agents.conftest import Build, transitions
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.variants import all_labels
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig, DiagnosticsError
-from mtrl_surgery.methods.variants import all_labels
 from tests.agents.conftest import Build
 
 TRIAD = ("conflict_rate", "mean_cosine", "magnitude_similarity", "triad_rate", "curvature", "normalised_curvature")

@@ -14,9 +14,9 @@ from agents.config import AgentConfig, AgentError
 from agents.metrics import NonFiniteError
 from agents.replay import Batch
 from agents.sac import SACLearner
+from benchmarks.variants import all_labels
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import find_method, make_method
-from mtrl_surgery.methods.variants import all_labels
 from tests.agents.conftest import Build, transitions
 
 

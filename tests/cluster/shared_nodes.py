@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
+from benchmarks.chaos.nodes import LocalNodes
 
 HEAD, OTHER = 2, 1  # CPUs of the head, and of the one other node
 _PATIENCE = 30.0  # seconds that the workers of a run that ended may take to free their CPUs

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.chaos.nodes import LocalNodes
 from cluster.config import ClusterConfig
-from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from tests.cluster.drivers import TOYS, TRAIN, Driver, command, kill_all, launch, slow_setup, undisturbed_rows
 from tests.cluster.parts import factory_suite

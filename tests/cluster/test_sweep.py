@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
+from benchmarks.chaos.nodes import LocalNodes
 from mtrl_surgery.runs.folder import LOG, RunFolder
 from mtrl_surgery.sweeps.folder import find
 from tests.cluster.sweeping import Sweep, same_rows

@@ -23,11 +23,16 @@ Run = Callable[..., Said]
 def run(capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """`run("train", "method=ls")` in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    return caller(main, capfd)
+
+
+def caller(program: Callable[[tuple[str, ...]], int], capfd: pytest.CaptureFixture[str]) -> Run:
+    """What calls a program and answers with what it said."""
 
     def call(*words: str) -> Said:
         capfd.readouterr()
         try:
-            code = main(words)
+            code = program(words)
         except SystemExit as exit_:  # argparse and hydra's --help leave this way
             code = exit_.code if isinstance(exit_.code, int) else 1
         out, err = capfd.readouterr()

@@ -108,13 +108,6 @@ OTHER_CASES = {
     "no episodes": (["evaluate", "checkpoint=x", "episodes=0"], ["episodes=0 must be at least 1"]),
     "unknown protocol": (["evaluate", "checkpoint=x", "protocol=mt"], ["unknown protocol 'mt'", "metaworld_plus"]),
     "unknown method": (["methods", "samsg"], ["'samsg'", "'samgs'"]),
-    "unknown bench": (["bench", "updte"], ["unknown bench 'updte'", "did you mean 'update'?"]),
-    "unknown bench key": (["bench", "update", "task=3"], ["unknown key 'task'", "did you mean 'tasks'?"]),
-    "no tasks to bench": (["bench", "update", "tasks=0"], ["tasks=0 must be at least 1"]),
-    "brackets": (["bench", "update", "methods=[a"], ["methods=[a", "do not close"]),
-    "a list in a list of a bench": (["bench", "update", "methods=[[a]]"], ["methods=[['a']]"]),
-    "endless seconds": (["bench", "methods", "seconds=inf"], ["seconds=inf", "finite"]),
-    "no value": (["bench", "update", "tasks=???"], ["tasks=???: give a value"]),
     "control characters": (["methods", "\x1b[31mred"], ["\\x1b[31mred"]),
     "unknown shell": (["completion", "tcsh"], ["unknown shell 'tcsh'", "bash, zsh, fish"]),
 }

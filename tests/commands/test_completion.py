@@ -46,8 +46,6 @@ def test_commands():
         "report p": ["published=", "png=", "parts="],
         "sweep st": ["status", "stop"],
         "sweep stop ": [],
-        "bench up": ["update", "update_gflops=", "updates="],
-        "bench update up": ["updates="],
         "completion ": list(SCRIPTS),
         "nonsense ": [],
     }.items(),

@@ -53,7 +53,7 @@ def test_an_unknown_command_names_the_closest(run: Run):
     assert said.err == f"error: unknown command 'trian'; did you mean 'train'? choices: {', '.join(COMMANDS)}\n"
 
 
-@pytest.mark.parametrize("command", ["evaluate", "methods", "bench", "completion"])
+@pytest.mark.parametrize("command", ["evaluate", "methods", "completion"])
 def test_every_command_has_help(run: Run, command: str):
     said = run(command, "--help")
     assert said.code == 0 and "usage: " in said.out and said.err == ""

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtrl_surgery
-from experiments_vision.commands.bench import BenchArguments
+from benchmarks.__main__ import LISTING
 from experiments_vision.commands.check import Arguments as Check
 from experiments_vision.commands.table import Arguments as Table
 from experiments_vision.settings import VisionSettings
 from experiments_vision.toy.config import ToySettings
 from mtrl_surgery.cli.words import keys_of, path_of, split_paths
-from mtrl_surgery.commands.bench import BENCHES
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
 from mtrl_surgery.commands.export import Arguments as Export
@@ -41,7 +41,12 @@ from tests.commands.conftest import Run
 ROOT = Path(__file__).parents[2]
 SCHEMAS = (
     *(TrainSettings, VisionSettings, ToySettings, SweepOptions, Evaluate, Export, Record, Report, Dashboard),
-    *(Check, Table, BenchArguments, PageArguments, *(bench.arguments for bench in BENCHES.values())),
+    *(
+        Check,
+        Table,
+        PageArguments,
+        *(import_module(benchmark.module).Arguments for benchmark in LISTING.commands.values()),
+    ),
 )
 ODD = "a,b #1 ü 'q\" {x} ${HOME} $y (z) [0] k=v ~ \\ %s"
 

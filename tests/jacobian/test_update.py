@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.variants import all_labels, config_of
 from mtrl_surgery.jacobian.parameters import FlatParameters
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.registry import make_method
-from mtrl_surgery.methods.variants import all_labels, config_of
 
 TARGETS_KP = torch.tensor([[1.0, 2.0, -1.0], [3.0, -2.0, 0.5], [0.0, 1.0, 4.0]])
 

@@ -81,7 +81,7 @@ def test_the_data_sets_are_listed_with_their_licences(run: Run) -> None:
     assert run("datasets", "all").code == 2
 
 
-@pytest.mark.parametrize("command", ["check", "datasets", "table", "toy", "bench", "train"])
+@pytest.mark.parametrize("command", ["check", "datasets", "table", "toy", "train"])
 def test_every_command_has_help(command: str, run: Run) -> None:
     said = run(command, "--help")
     assert said.code == 0

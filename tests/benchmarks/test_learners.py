@@ -1,4 +1,4 @@
-"""`bench learners` and `bench scaling`, with real processes."""
+"""`learners` and `scaling`, with real processes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtrl_surgery.__main__ import main
-from mtrl_surgery.commands.bench.learners import (
+from benchmarks.__main__ import main
+from benchmarks.learners import (
     LIMIT,
+    Arguments,
     Difference,
-    LearnersArguments,
     build_agent,
     compare,
     random_batch,
     share,
 )
+from benchmarks.variants import all_labels
 from mtrl_surgery.jacobian.sharding import Whole
-from mtrl_surgery.methods.variants import all_labels
 
 
 @pytest.mark.cluster
 def test_two_learners_are_one_with_every_method() -> None:
-    found = compare(LearnersArguments(updates=2), all_labels(), 2)
+    found = compare(Arguments(updates=2), all_labels(), 2)
     assert found.keys() == set(all_labels())
     apart = {name: one for name, one in found.items() if not (isinstance(one, Difference) and one.met)}
     assert not apart
@@ -32,7 +32,7 @@ def test_two_learners_are_one_with_every_method() -> None:
 
 @pytest.mark.slow
 def test_three_learners_are_one_with_every_method() -> None:
-    found = compare(LearnersArguments(updates=5, tasks=7, width=9), all_labels(), 3)
+    found = compare(Arguments(updates=5, tasks=7, width=9), all_labels(), 3)
     assert all(isinstance(one, Difference) and one.met for one in found.values()), found
 
 
@@ -40,7 +40,7 @@ def test_directions_that_are_averaged_are_another_algorithm() -> None:
     """What the comparison is worth: the mean of two learners' own directions is far from the direction."""
     torch.set_default_dtype(torch.float64)
     try:
-        arguments = LearnersArguments()
+        arguments = Arguments()
         whole = build_agent(arguments, "samgs", None)
         batch, noise_2KBA = random_batch(arguments, torch.Generator().manual_seed(0))
         whole.step(batch, noise_2KBA)
@@ -63,8 +63,8 @@ def test_the_table_names_a_method_that_differs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"ls": Difference(1e-15, 2e-15, 0.0), "samgs": Difference(1e-15, 3e-3, 0.0)}
-    monkeypatch.setattr("mtrl_surgery.commands.bench.learners.compare", lambda *_: found)
-    assert main(["bench", "learners", "learners=[2]", "methods=[ls,samgs]"]) == 1
+    monkeypatch.setattr("benchmarks.learners.compare", lambda *_: found)
+    assert main(["learners", "learners=[2]", "methods=[ls,samgs]"]) == 1
     out = capsys.readouterr().out
     assert "3e-03" in out and "limit 1e-06: NOT met" in out
     assert not Difference(float("nan"), 0.0, 0.0).met and not Difference(0.0, float("nan"), 0.0).met
@@ -76,7 +76,7 @@ def test_scaling_counts_what_goes_over_the_loopback_interface(
 ) -> None:
     file = tmp_path / "scaling.json"
     words = ["tasks=4", "batch=8", "width=200", "layers=2", "updates=10", "methods=[samgs]", "learners=[1,2]"]
-    assert main(["bench", "scaling", *words, f"json={file}"]) == 0
+    assert main(["scaling", *words, f"json={file}"]) == 0
     found = json.loads(file.read_text())["results"]
     alone, two = found["1"]["samgs"], found["2"]["samgs"]
     assert two["numbers"] == 0.5 * 5 * two["parameters"] and two["all_reduced"] == 4 * two["parameters"]
@@ -99,5 +99,5 @@ def test_scaling_counts_what_goes_over_the_loopback_interface(
 def test_what_makes_no_sense_is_said_at_once(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["bench", *words]) == 2
+    assert main([*words]) == 2
     assert message in capsys.readouterr().err

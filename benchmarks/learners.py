@@ -1,27 +1,41 @@
-"""`bench learners`: whether N learners, each with its share of the batch, are one learner with all of it."""
+"""Check that N learners, each with its share of the batch, are one learner with all of it, for every method.
+
+usage: python -m benchmarks learners [KEY=VALUE ...]
+
+{keys}
+
+Whole SAC updates in float64. The exit code is 1 if any method differs by more than the limit.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from agents.config import AgentConfig
+from agents.problem import Problem
+from agents.replay import Batch
+from agents.sac import SACLearner
+from benchmarks.timing import at_least_one, write_results
+from benchmarks.variants import config_of, find_entry, with_variants
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.bench.common import at_least_one, write_results
-from mtrl_surgery.commands.bench.processes import together
+from mtrl_surgery.jacobian.sharding import Sharded, Whole
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
-from mtrl_surgery.methods.variants import config_of, find_entry, with_variants
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from agents.replay import Batch
-    from agents.sac import SACLearner
-    from mtrl_surgery.jacobian.sharding import Whole
 
 LIMIT = 1e-6
 """Largest difference that passes, as a share of the way that the parameters went."""
@@ -29,8 +43,8 @@ OBSERVATION, ACTION = 7, 3
 
 
 @dataclass
-class LearnersArguments:
-    """Options of `bench learners`."""
+class Arguments:
+    """Options of `learners`."""
 
     learners: Annotated[list[int], "numbers of learners to compare with one"] = field(default_factory=lambda: [2, 3])
     methods: Annotated[list[str], "empty: all"] = field(default_factory=list)
@@ -62,8 +76,12 @@ class Difference:
         return all(difference <= LIMIT for difference in (self.actor, self.critic, self.temperature))
 
 
-def bench_learners(arguments: LearnersArguments) -> int:
+def main(words: Sequence[str]) -> int:
     """Compares in float64, for every method; 1 if any differs by more than the limit."""
+    if wants_help(words):
+        print(usage(__doc__, Arguments))
+        return 0
+    arguments = parse(words, Arguments)
     for key in ("tasks", "batch", "width", "layers", "updates"):
         at_least_one(key, getattr(arguments, key))
     if not arguments.learners or min(arguments.learners) < 2:
@@ -105,15 +123,13 @@ def bench_learners(arguments: LearnersArguments) -> int:
     return 0 if met else 1
 
 
-def compare(arguments: LearnersArguments, names: list[str], learners: int) -> dict[str, Difference | str]:
+def compare(arguments: Arguments, names: list[str], learners: int) -> dict[str, Difference | str]:
     """Method -> what its learners differ by, or why it can't run."""
     return together(_compare, learners, (arguments, names))
 
 
-def _compare(sharding: Whole, asked: tuple[LearnersArguments, list[str]]) -> dict[str, Difference | str]:
+def _compare(sharding: Whole, asked: tuple[Arguments, list[str]]) -> dict[str, Difference | str]:
     """In every process; the first also is the one learner that all are compared with."""
-    import torch
-
     torch.set_default_dtype(torch.float64)
     arguments, names = asked
     found: dict[str, Difference | str] = {}
@@ -151,12 +167,6 @@ def build_agent(arguments: Sizes, name: str, sharding: Whole | None) -> SACLearn
     Raises:
         MethodError: the method has no defaults.
     """
-    import numpy as np
-
-    from agents.config import AgentConfig
-    from agents.problem import Problem
-    from agents.sac import SACLearner
-
     tasks = arguments.tasks
     problem = Problem(tuple(f"task{k}" for k in range(tasks)), OBSERVATION, ACTION, np.ones((tasks, ACTION)))
     config = AgentConfig(
@@ -171,9 +181,6 @@ def build_agent(arguments: Sizes, name: str, sharding: Whole | None) -> SACLearn
 
 def random_batch(arguments: Sizes, generator: Any) -> tuple[Batch, Tensor]:
     """Transitions whose rewards differ between tasks, and the noise for the actions."""
-    import torch
-
-    from agents.replay import Batch
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
@@ -205,3 +212,51 @@ def _difference(whole: SACLearner, mine: SACLearner, start: dict[str, Tensor]) -
 
     apart = float((whole.log_temperature - mine.log_temperature).abs().max())
     return Difference(relative("actor"), relative("critic"), apart)
+
+
+AnswerT = TypeVar("AnswerT")
+
+
+def together(work: Callable[[Sharded, Any], AnswerT], learners: int, arguments: Any) -> AnswerT:
+    """Calls a function in N processes that gloo joins over the loopback interface, one thread each.
+
+    Args:
+        work: Called with what joins the processes, and the arguments; it and its answer are pickled.
+        learners: N, at least 1.
+        arguments: For all of them.
+
+    Returns:
+        The first process's answer.
+
+    Raises:
+        RuntimeError: a process failed; its traceback is on stderr.
+    """
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        processes = [
+            context.Process(target=_join, args=(work, rank, learners, arguments, folder, answers))
+            for rank in range(learners)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        codes = [process.exitcode for process in processes]
+        if any(codes):
+            raise RuntimeError(f"of {learners} learners' processes some failed: exit codes {codes}")
+        answer: AnswerT = answers.get()
+    return answer
+
+
+def _join(work: Any, rank: int, learners: int, arguments: Any, folder: str, answers: Any) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # nothing listens beyond this machine
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=learners)
+    assert dist.group.WORLD is not None
+    answer = work(Sharded(dist.group.WORLD), arguments)
+    if rank == 0:
+        answers.put(answer)
+    dist.barrier()
+    dist.destroy_process_group()

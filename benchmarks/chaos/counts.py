@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.limiter import UpdateLimiter
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 
@@ -48,8 +49,6 @@ def count(run: Path, steps: int, copies: int) -> Counts:
     Raises:
         SettingsError: the run has no checkpoint, or one whose replay has forgotten its first transitions.
     """
-    from cluster.limiter import UpdateLimiter
-
     store = CheckpointStore(run / "checkpoints", keep=1)
     checkpoint = store.newest()
     if checkpoint is None:

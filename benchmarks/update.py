@@ -1,22 +1,40 @@
-"""`bench update`: whole SAC updates with each method."""
+"""Time whole SAC updates (critics, actor, temperatures, targets) on random data; the methods take turns in one process.
+
+usage: python -m benchmarks update [KEY=VALUE ...]
+
+{keys}
+
+The table says what an update costs with each method, relative to the first one. The JSON has the machine's facts too.
+"""
 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import torch
+
+from agents.config import AgentConfig
+from agents.problem import Problem
+from agents.sac import SACLearner
+from benchmarks.timing import at_least_one, take_turns, write_results
+from envs.rollout import Chunk
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.bench.common import at_least_one, take_turns, write_results
+from mtrl_surgery.devices import resolve_device, resolve_threads
+from mtrl_surgery.methods.registry import METHODS, find_method, make_method
 
 
 @dataclass
-class UpdateArguments:
-    """Options of `bench update`."""
+class Arguments:
+    """Options of `update`."""
 
     tasks: Annotated[int, "how many"] = 10
     batch: Annotated[int, "transitions a task"] = 128
@@ -30,14 +48,14 @@ class UpdateArguments:
     out: Annotated[str, PATH, "the JSON goes to <out>/bench/"] = "runs"
 
 
-def bench_update(arguments: UpdateArguments) -> int:
+def main(words: Sequence[str]) -> int:
     """Milliseconds of an update, method by method."""
+    if wants_help(words):
+        print(usage(__doc__, Arguments))
+        return 0
+    arguments = parse(words, Arguments)
     for key in ("tasks", "batch", "width", "updates"):
         at_least_one(key, getattr(arguments, key))
-    import torch
-
-    from mtrl_surgery.devices import resolve_device, resolve_threads
-    from mtrl_surgery.methods.registry import find_method
 
     entries = [find_method(name) for name in dict.fromkeys(arguments.methods)]
     if not entries:
@@ -64,16 +82,8 @@ def bench_update(arguments: UpdateArguments) -> int:
     return 0
 
 
-def _learner(arguments: UpdateArguments, method: str, device: str) -> Any:
+def _learner(arguments: Arguments, method: str, device: str) -> Any:
     """A learner of Meta-World's shapes whose replay holds random transitions."""
-    import numpy as np
-
-    from agents.config import AgentConfig
-    from agents.problem import Problem
-    from agents.sac import SACLearner
-    from envs.rollout import Chunk
-    from mtrl_surgery.methods.registry import METHODS, make_method
-
     tasks, steps, observation, action = arguments.tasks, 256, 39, 4
     config = AgentConfig(
         hidden_sizes=[arguments.width] * 3, batch_size=arguments.batch, replay_capacity=steps, warmup_steps=0

@@ -1,31 +1,39 @@
-"""`bench scaling`: how fast several learners update, and how much they tell each other."""
+"""Time several learners, and count the bytes that they send each other.
+
+usage: python -m benchmarks scaling [KEY=VALUE ...]
+
+{keys}
+
+The joined batch stays the same; each learner has one core.
+"""
 
 from __future__ import annotations
 
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import torch
+
+from benchmarks.learners import build_agent, random_batch, share, together
+from benchmarks.timing import at_least_one, write_results
+from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.bench.common import at_least_one, write_results
-from mtrl_surgery.commands.bench.learners import build_agent, random_batch, share
-from mtrl_surgery.commands.bench.processes import together
+from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.registry import find_method
-
-if TYPE_CHECKING:
-    from mtrl_surgery.jacobian.sharding import Whole
 
 BYTES = 4  # of a float32
 
 
 @dataclass
-class ScalingArguments:
-    """Options of `bench scaling`."""
+class Arguments:
+    """Options of `scaling`."""
 
     learners: Annotated[list[int], "numbers of learners to time"] = field(default_factory=lambda: [1, 2])
     methods: Annotated[list[str], "which to time"] = field(default_factory=lambda: ["ls", "cagrad", "samgs"])
@@ -56,8 +64,12 @@ class Speed:
     parameters: int
 
 
-def bench_scaling(arguments: ScalingArguments) -> int:
+def main(words: Sequence[str]) -> int:
     """Times the same joined batch with 1 and with more learners, one core each."""
+    if wants_help(words):
+        print(usage(__doc__, Arguments))
+        return 0
+    arguments = parse(words, Arguments)
     for key in ("tasks", "batch", "width", "layers", "updates"):
         at_least_one(key, getattr(arguments, key))
     for learners in arguments.learners:
@@ -99,10 +111,8 @@ def bench_scaling(arguments: ScalingArguments) -> int:
     return 0
 
 
-def _time(sharding: Whole, asked: tuple[ScalingArguments, list[str]]) -> dict[str, Speed]:
+def _time(sharding: Whole, asked: tuple[Arguments, list[str]]) -> dict[str, Speed]:
     """In every process."""
-    import torch
-
     arguments, names = asked
     found = {}
     for name in names:

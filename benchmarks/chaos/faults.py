@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mtrl_surgery.commands.bench.chaos_nodes import LocalNodes, strike
+from benchmarks.chaos.nodes import LocalNodes, strike
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""`bench chaos`: when a run has recovered, which transitions are lost or there twice; and a run with blows."""
+"""`chaos`: when a run has recovered, which transitions are lost or there twice; and a run with blows."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.commands.bench.chaos import Outcome, report
-from mtrl_surgery.commands.bench.chaos_counts import Counts, count
-from mtrl_surgery.commands.bench.chaos_victims import (
+from benchmarks.chaos import Outcome, report
+from benchmarks.chaos.counts import Counts, count
+from benchmarks.chaos.faults import (
     VICTIMS,
     Blow,
     learners_recovered,
     worker_joined,
     workers_recovered,
 )
+from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.runs.checkpoint import CheckpointStore, Segment
 from tests.commands.conftest import Run
 
@@ -108,14 +108,14 @@ def test_the_report_says_what_was_not_recovered_from() -> None:
 
 
 def test_help_and_bad_words(run: Run) -> None:
-    assert "bench chaos" in run("bench", "--help").out
+    assert "  chaos " in run("--help").out
     assert {victim.name for victim in VICTIMS} >= {"worker killed", "worker hung", "node lost", "node added"}
     for word, message in {
         "mode=fast": "unknown mode 'fast'; choices: sync, async, both",
         "duration=0": "duration=0.0 must be positive",
         "nodes=0": "nodes=0 must be at least 1",
     }.items():
-        said = run("bench", "chaos", word)
+        said = run("chaos", word)
         assert said.code == 2 and message in said.err
 
 
@@ -124,7 +124,7 @@ def test_help_and_bad_words(run: Run) -> None:
 @pytest.mark.parametrize("learners", [1, 2])
 def test_a_run_with_blows_is_sound(run: Run, learners: int) -> None:
     words = ["duration=12", "every=4", "mode=sync", "env=easy3", f"learners={learners}", "json=chaos.json"]
-    said = run("bench", "chaos", *words)
+    said = run("chaos", *words)
     assert said.code == 0, said.err
     result = json.loads(Path("chaos.json").read_text())["results"]["sync"]
     assert result["equal"] is True and result["sound"] is True and result["blows"]
@@ -144,7 +144,7 @@ def child(parent: int, word: str) -> list[str] | None:
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_sigterm_leaves_no_process_and_no_file() -> None:
-    words = [sys.executable, "-m", "mtrl_surgery", "bench", "chaos", "mode=sync", "nodes=2"]
+    words = [sys.executable, "-m", "benchmarks", "chaos", "mode=sync", "nodes=2"]
     process = subprocess.Popen(words, start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray._raylet
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
 _SYSTEM = {
     # A lost node is noticed within two seconds, not after Ray's half a minute; one on a busy machine isn't lost.
     "health_check_period_ms": 300,
@@ -25,8 +29,6 @@ class LocalNodes:
 
     def __init__(self, cpus: int, store_mb: int = 100) -> None:
         """Start a head node with so many CPUs (Ray takes them as it's told, whatever the machine has)."""
-        from ray.cluster_utils import Cluster
-
         self._store = store_mb * 2**20
         self.wanted = 1  # nodes that there should be; `bench chaos` adds one only where one is missing
         head = {"num_cpus": cpus, "object_store_memory": self._store, "_system_config": _SYSTEM}
@@ -55,9 +57,6 @@ class LocalNodes:
 
     def drain(self, node: Any, seconds: float) -> None:
         """Tell a node that it goes in so many seconds, as a cloud tells of a preemption."""
-        import ray._raylet
-        from ray.core.generated import autoscaler_pb2
-
         raylet: Any = ray._raylet  # what these two hold has no types
         reasons: Any = autoscaler_pb2
         reason = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")

@@ -1,0 +1,1 @@
+"""What measures us: `python -m benchmarks NAME`. Outside of the wheel."""
