@@ -28,9 +28,10 @@ from benchmarks.timing import at_least_one, write_results
 from cluster.assembly import make_collector
 from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
 from cluster.config import ClusterConfig, ClusterFailure
+from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import merge_chunks
-from envs.suite import TaskSuite, build_suite
+from envs.suite import TaskSuite
 from mtrl_surgery.assembly import build_problem
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError

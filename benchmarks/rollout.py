@@ -36,9 +36,10 @@ from cluster.assembly import make_collector
 from cluster.collect import ChunkOrder, CollectSpec
 from cluster.config import ClusterConfig
 from cluster.raysession import RaySession
+from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import Rollout
-from envs.suite import TaskSuite, build_suite
+from envs.suite import TaskSuite
 from mtrl_surgery.assembly import build_problem
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError

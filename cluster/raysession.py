@@ -11,7 +11,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cluster.config import ClusterConfig, ClusterError, ClusterFailure
-
-ROOMS = ("agents", "cluster", "envs", "mtrl_surgery")
-"""Our top-level packages that a worker imports."""
+from mtrl_surgery.packages import PACKAGES
 
 _GLANCE = 0.05  # seconds between two looks at whether Ray has started, or lives
 _KNOCKS, _PATIENCE = 20, 5.0  # a process that refuses so often is dead; seconds that it may take to answer once
@@ -31,13 +28,12 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 class RaySession:
     """A connection to Ray for as long as a run lasts; what it didn't start it doesn't stop."""
 
-    def __init__(self, config: ClusterConfig, workers: int, rooms: Sequence[str] = ROOMS) -> None:
+    def __init__(self, config: ClusterConfig, workers: int) -> None:
         """Start Ray (kind=local) or join it (kind=ray); a Ray that this process is connected to already is used as is.
 
         Args:
             config: The options.
             workers: CPUs of a Ray that is started.
-            rooms: Our packages that the nodes of a joined cluster are sent.
 
         Raises:
             ClusterError: there is no cluster at the address, or it refuses us.
@@ -65,7 +61,7 @@ class RaySession:
         else:
             assert config.address is not None  # validated
             _check_listens(config.address)
-            options |= {"address": config.address, "runtime_env": _shipped_code(rooms)}
+            options |= {"address": config.address, "runtime_env": _shipped_code()}
         try:
             self._init(options)
         except Exception as error:
@@ -263,14 +259,14 @@ def _ray() -> ModuleType:
     return ray
 
 
-def _shipped_code(rooms: Sequence[str]) -> dict[str, Any]:
+def _shipped_code() -> dict[str, Any]:
     """The driver's copy of our packages for the workers of another machine: every node runs the same code.
 
     A driver that is itself a submitted job runs from the job's working folder, which its workers get anyway.
     """
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return {}
-    modules = [str(_repository() / room) for room in rooms]
+    modules = [str(_repository() / package) for package in PACKAGES]
     return {"py_modules": modules, "excludes": ["**/__pycache__"]}
 
 

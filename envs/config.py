@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -31,3 +33,11 @@ class EnvConfig:
         "a step whose reward reaches it is a success, where `info` has no success key (Gymnasium, factory); "
         "null: such a task never reports success",
     ] = None
+
+
+def unknown(what: str, value: str, choices: Iterable[str]) -> str:
+    """The message for a name that is not among the choices, with the closest one."""
+    names = list(choices)
+    close = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"unknown {what} {value!r}{hint} choices: {', '.join(names)}"

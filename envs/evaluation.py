@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from envs.config import EnvError
+from envs.config import EnvError, unknown
 from envs.errors import EnvironmentFailure, exits_raise, reraise_a_signals
 from envs.streams import EVALUATION, seed_sequence
-from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step, unknown
+from envs.suite import TaskEnvironment, TaskSuite, check_actions, checked_reset, checked_step
 
 
 class DeterministicPolicy(Protocol):

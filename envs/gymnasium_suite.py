@@ -23,9 +23,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from envs.config import EnvConfig, EnvError
+from envs.config import EnvConfig, EnvError, unknown
 from envs.errors import exits_raise, reraise_a_signals
-from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
+from envs.suite import Step, TaskEnvironment, TaskSuite
 
 CLASSIC_PREFIX = "gym:"
 """Marks a task as an id of the old `gym` package, as in "gym:Pendulum-v1"."""

@@ -13,10 +13,10 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3, MT25_V3, MT50_V3
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 
-from envs.config import EnvConfig, EnvError
+from envs.config import EnvConfig, EnvError, unknown
 from envs.metaworld_lean import lean
 from envs.streams import SPACES, seed_sequence
-from envs.suite import Step, TaskEnvironment, TaskSuite, unknown
+from envs.suite import Step, TaskEnvironment, TaskSuite
 
 OBSERVATION_DIM: Final = 39
 ACTION_DIM: Final = 4

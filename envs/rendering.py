@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from envs.config import EnvConfig, EnvError
-from envs.suite import TaskEnvironment, TaskSuite, unknown
+from envs.config import EnvConfig, EnvError, unknown
+from envs.suite import TaskEnvironment, TaskSuite
 
 CAMERAS: Final = ("topview", "corner", "corner2", "corner3", "corner4", "behindGripper", "gripperPOV")
 """Meta-World's cameras."""

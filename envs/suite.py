@@ -1,15 +1,12 @@
-"""The contract of a task suite, and `build_suite`, which makes one from its configuration."""
+"""What a task suite is, and what it may give and take."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
-
-from envs.config import EnvConfig, EnvError
 
 
 class Step(NamedTuple):
@@ -108,36 +105,3 @@ class TaskSuite:
     def make(self, task: int, horizon: int | None = None) -> TaskEnvironment:
         """Builds a new simulator of the task (0.1 s or more); `horizon` replaces the configured one."""
         return self.factory(task, horizon)
-
-
-def build_suite(config: EnvConfig) -> TaskSuite:
-    """Checks the configuration and describes its suite. No Meta-World simulator is built here.
-
-    Raises:
-        EnvError: An option has a value that cannot work.
-    """
-    for key in ("horizon", "num_goals", "copies"):
-        if getattr(config, key) < 1:
-            raise EnvError(f"env.{key} = {getattr(config, key)} must be at least 1")
-    if config.goal_seed < 0:
-        raise EnvError(f"env.goal_seed = {config.goal_seed} must not be negative")
-    repeated = sorted({task for task in config.tasks if config.tasks.count(task) > 1})
-    if repeated:
-        raise EnvError(f"env.tasks names {', '.join(map(repr, repeated))} more than once")
-    if config.kind == "metaworld":
-        from envs.metaworld_suite import build_metaworld_suite
-
-        return build_metaworld_suite(config)
-    if config.kind in ("gymnasium", "factory"):
-        from envs.gymnasium_suite import build_gymnasium_suite
-
-        return build_gymnasium_suite(config)
-    raise EnvError(unknown("env.kind", config.kind, ("metaworld", "gymnasium", "factory")))
-
-
-def unknown(what: str, value: str, choices: Iterable[str]) -> str:
-    """The message for a name that is not among the choices, with the closest one."""
-    names = list(choices)
-    close = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"unknown {what} {value!r}{hint} choices: {', '.join(names)}"

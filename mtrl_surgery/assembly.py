@@ -23,8 +23,9 @@ from cluster.gauges import GaugeLabels, Gauges
 from cluster.limiter import UpdateLimiter
 from cluster.recorder import Recorder
 from cluster.schedule import Schedule
+from envs.build import build_suite
 from envs.metaworld_suite import TASK_LISTS
-from envs.suite import TaskSuite, build_suite
+from envs.suite import TaskSuite
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.devices import check_memory, resolve_device, resolve_threads
 from mtrl_surgery.jacobian.sharding import Whole
@@ -47,7 +48,8 @@ def resolve(settings: TrainSettings) -> TrainSettings:
 
     Raises:
         EnvError: the environments cannot be built like that.
-        SettingsError: the device is not there, or `env.tasks` are not those of the set that `env.name` promises.
+        DeviceError: the device is not there.
+        SettingsError: `env.tasks` are not those of the set that `env.name` promises.
     """
     suite, env = build_suite(settings.env), settings.env
     named = TASK_LISTS.get(env.name)
@@ -73,7 +75,7 @@ def check_room(settings: TrainSettings) -> None:
         settings: Resolved ones.
 
     Raises:
-        SettingsError: Names the setting that takes most, and the sizes.
+        DeviceError: Names the setting that takes most, and the sizes.
     """
     agent, env, suite = agent_config(settings), settings.env, build_suite(settings.env)
     problem = build_problem(suite)

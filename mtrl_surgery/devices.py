@@ -9,28 +9,30 @@ from pathlib import Path
 
 import torch
 
-from mtrl_surgery.cli.schema import SettingsError
+
+class DeviceError(ValueError):
+    """The machine has no such device, or no room; the message names the setting and the choices."""
 
 
 def resolve_device(device: str) -> str:
     """The device to use: `auto` is CUDA where there is one.
 
     Raises:
-        SettingsError: CUDA is asked for and not there, or the name is no device.
+        DeviceError: CUDA is asked for and not there, or the name is no device.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
-        raise SettingsError(f"unknown device '{device}'; choices: auto, cpu, cuda, cuda:N")
+        raise DeviceError(f"unknown device '{device}'; choices: auto, cpu, cuda, cuda:N")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise SettingsError(
+            raise DeviceError(
                 f"device={device}: this torch ({torch.__version__}) finds no CUDA device; choices: cpu, auto"
             )
         if index and int(index) >= count:
-            raise SettingsError(f"device={device}: there are {count} CUDA devices, cuda:0 to cuda:{count - 1}")
+            raise DeviceError(f"device={device}: there are {count} CUDA devices, cuda:0 to cuda:{count - 1}")
     return device
 
 
@@ -75,13 +77,13 @@ def check_memory(needed: Mapping[str, int], device: str) -> None:
         device: Where.
 
     Raises:
-        SettingsError: Names the setting that takes most, all it takes together, and what is free.
+        DeviceError: Names the setting that takes most, all it takes together, and what is free.
     """
     total, free = sum(needed.values()), free_memory(device)
     if total > free:
         most = max(needed, key=lambda setting: needed[setting])
         where = f"on {device}" if device.startswith("cuda") else "on this machine"
-        raise SettingsError(
+        raise DeviceError(
             f"{most}: takes {needed[most] / 1e9:,.1f} GB of memory, the whole run about {total / 1e9:,.1f} GB, and "
             f"{free / 1e9:,.1f} GB are free {where}"
         )

@@ -10,28 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from experiments_vision.commands.program import TRAIN
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
-from mtrl_surgery.cli.composition import Program, run_all
+from mtrl_surgery.cli.composition import run_all
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.shell import command, typed
-from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run
+from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 if TYPE_CHECKING:
     from experiments_vision.training.team import Team
-
-TRAIN = Program(
-    name="python -m experiments_vision train",
-    module="experiments_vision.commands.train",
-    config_module="experiments_vision.configs.supervised",
-    config_name="supervised",
-    schema=VisionSettings,
-    beside={"sweep": SweepOptions},
-)
 
 FREE = (
     "epochs",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from experiments_vision.commands.train import TRAIN
+from experiments_vision.commands.program import TRAIN
 from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
 from mtrl_surgery.sweeps.measure import Measure
 from mtrl_surgery.sweeps.plan import Description, Need, Trainee, settled

@@ -17,8 +17,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FunctionType
 
-from mtrl_surgery.cli.errors import OURS
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.packages import PACKAGES
 
 
 def check_trusted(names: Iterable[str], run: Path, trust: bool, key: str, remedy: str = "add trust=true") -> None:
@@ -50,7 +50,7 @@ def _objection(name: str, run: Path) -> str | None:
     parts = module.split(".")
     if not all(part.isidentifier() for part in parts):
         return f"{module!r} is no module's name"
-    if parts[0] in OURS or parts[0] == "configs":
+    if parts[0] in PACKAGES:
         return f"{parts[0]} is a package of this program"
     search: Sequence[str] | None = None
     for depth in range(1, len(parts) + 1):

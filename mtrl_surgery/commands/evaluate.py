@@ -144,7 +144,7 @@ def evaluate(
         EnvironmentFailure: a simulator raised.
     """
     from cluster.config import ClusterConfig, count_workers
-    from envs.suite import build_suite
+    from envs.build import build_suite
     from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
 
     suite = build_suite(env)

@@ -156,8 +156,8 @@ def _backend(settings: TrainSettings) -> str | None:
 def _plan(
     settings: TrainSettings, checkpoint: Checkpoint, arguments: Arguments, folder: Path
 ) -> tuple[Shooting, list[int]]:
+    from envs.build import build_suite
     from envs.rendering import CAMERAS, drawable_suite
-    from envs.suite import build_suite
     from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
     from mtrl_surgery.videos.drawing import tile_size
     from mtrl_surgery.videos.filming import Shooting

@@ -28,9 +28,6 @@ from mtrl_surgery.sweeps.view import failures
 if TYPE_CHECKING:
     from cluster.raysession import RaySession
 
-ROOMS = ("agents", "cluster", "configs", "envs", "experiments_vision", "mtrl_surgery")
-"""Our packages that a run on another machine imports."""
-
 _STORE_MB = 100  # nothing but words travels through the object store
 _ASKED_TO_STOP = 143
 
@@ -144,7 +141,7 @@ def _session(options: SweepOptions) -> RaySession:
 
     if options.address is None:
         return RaySession(ClusterConfig(kind="local", object_store_mb=_STORE_MB), count_cores())
-    return RaySession(ClusterConfig(kind="ray", address=options.address), 0, ROOMS)
+    return RaySession(ClusterConfig(kind="ray", address=options.address), 0)
 
 
 def _status(table: Table, stopping: bool) -> str:

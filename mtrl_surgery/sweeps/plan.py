@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from mtrl_surgery.cli.composition import Program, compose
-from mtrl_surgery.cli.errors import OURS
 from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.packages import PACKAGES
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.lock import held_by
@@ -115,7 +115,7 @@ def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) ->
                 config = compose(trainee.program, combination.words)
                 described = trainee.describe(config, options.address is None)
             except ValueError as error:
-                if len(combinations) == 1 or type(error).__module__.split(".")[0] not in OURS:
+                if len(combinations) == 1 or type(error).__module__.split(".")[0] not in PACKAGES:
                     raise
                 which = f"run {number} of {len(combinations)} ({combination.label})"
                 raise SweepError(f"{which}: {error}") from error

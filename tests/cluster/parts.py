@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
+from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import Chunk, merge_chunks
-from envs.suite import TaskSuite, build_suite
+from envs.suite import TaskSuite
 
 CLASSIC = ["Pendulum-v1", "MountainCarContinuous-v0"]
 

@@ -36,7 +36,7 @@ from cluster.collect import ChunkOrder, CollectSpec
 from cluster.config import ClusterConfig
 from envs.config import EnvConfig
 from envs.rollout import merge_chunks
-from envs.suite import build_suite
+from envs.build import build_suite
 
 suite = build_suite(EnvConfig(kind="gymnasium", tasks=["Pendulum-v1", "MountainCarContinuous-v0"], horizon=20))
 problem = Problem(suite.tasks, suite.observation_dim, suite.action_dim, suite.action_mask_KA)

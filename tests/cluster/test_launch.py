@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mtrl_surgery.packages import PACKAGES
 from tests.cluster.launching import (
     LAUNCH,
     PAGES,
@@ -107,7 +108,7 @@ def test_what_ray_uploads_of_a_clone_is_far_below_its_limit(tmp_path: Path):
     # Ray also heeds .gitignore; our own list has to do without it, as in a copy that is no clone
     create_package(str(clone), archive, include_gitignore=False, excludes=excludes)
     names = zipfile.ZipFile(archive).namelist()
-    needed = {f"{room}/__init__.py" for room in ("agents", "cluster", "configs", "envs", "mtrl_surgery")}
+    needed = {f"{package}/__init__.py" for package in PACKAGES}
     assert needed | {"cluster/launch/start.sh", "configs/train.yaml"} <= set(names)
     assert not [name for name in names if name in heavy or name.startswith(("docs/", "tests/"))]
     assert archive.stat().st_size < 5 * 2**20, "Ray's limit is 100 MiB; this clone's code is below one"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mtrl_surgery.packages import PACKAGES
 from tests.cluster.kubernetes import ManifestError, check_claim, check_ray_cluster, check_ray_job, pods
 from tests.cluster.launching import LAUNCH, RAY, check_composes, train_commands
 
@@ -75,7 +76,7 @@ def test_the_job_trains_and_writes_to_the_volume():
 
 def test_the_image_has_every_package_that_is_installed():
     text = (FOLDER / "Dockerfile").read_text()
-    for package in ("agents", "cluster", "configs", "envs", "experiments_vision", "mtrl_surgery"):
+    for package in PACKAGES:
         assert re.search(rf"^COPY .* {package} ", text, re.MULTILINE), package
 
 

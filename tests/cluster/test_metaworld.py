@@ -9,8 +9,8 @@ import pytest
 
 from cluster.config import ClusterConfig
 from cluster.schedule import Schedule
+from envs.build import build_suite
 from envs.config import EnvConfig
-from envs.suite import build_suite
 from tests.cluster.runs import TINY, Setup, rows_of, train
 
 SCHEDULE = Schedule(

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from agents.config import AgentConfig
 from agents.networks import initial_mlp
 from agents.policy import Policy, actor_sizes
+from envs.build import build_suite
 from envs.config import EnvConfig
-from envs.suite import build_suite
 from mtrl_surgery.assembly import build_problem, made_with
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.runs.checkpoint import CheckpointStore

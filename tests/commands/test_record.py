@@ -16,9 +16,9 @@ from PIL import Image
 
 from agents.config import AgentConfig
 from agents.policy import actor_sizes
+from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rendering import CAMERAS
-from envs.suite import build_suite
 from mtrl_surgery.assembly import build_problem, made_with
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.runs.checkpoint import CheckpointStore
@@ -227,7 +227,7 @@ import numpy as np
 from envs.config import EnvConfig
 from envs.rendering import CAMERAS, open_camera
 from envs.streams import seed_sequence
-from envs.suite import build_suite
+from envs.build import build_suite
 environment = build_suite(EnvConfig(tasks=["door-open-v3"])).make(0)
 environment.reset(seed_sequence(0, 0), 0)
 pictures = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mtrl_surgery.assembly import agent_config, build_problem, build_suite, resolve, update_flops
+from envs.build import build_suite
+from mtrl_surgery.assembly import agent_config, build_problem, resolve, update_flops
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.devices import LARGE_UPDATE, count_cores, resolve_threads
 from mtrl_surgery.settings import TrainSettings, to_settings

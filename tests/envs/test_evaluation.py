@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from envs import evaluation
+from envs.build import build_suite
 from envs.config import EnvConfig, EnvError
 from envs.errors import EnvironmentFailure
 from envs.evaluation import PROTOCOLS, evaluate_task
 from envs.rollout import Rollout
-from envs.suite import build_suite
 from tests.envs.experts import Experts
 from tests.envs.test_rollout import assert_same, noisy
 from tests.envs.toys import classic_suite, metaworld_suite, toy_suite

@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from envs.build import build_suite
 from envs.config import EnvConfig, EnvError
 from envs.rollout import Rollout
-from envs.suite import build_suite
 from tests.envs.test_rollout import assert_same, noisy
 from tests.envs.toys import classic_suite, toy_suite
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from envs.build import build_suite
 from envs.config import EnvConfig, EnvError
-from envs.suite import build_suite
 
 MT10 = (
     "reach", "push", "pick-place", "door-open", "drawer-open", "drawer-close", "button-press-topdown",

@@ -8,8 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
+from envs.build import build_suite
 from envs.config import EnvConfig
-from envs.suite import TaskSuite, build_suite
+from envs.suite import TaskSuite
 
 FACTORY = "tests.envs.toys:make"
 TERMINATES_AFTER = 7

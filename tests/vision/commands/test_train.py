@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments_vision.commands.train import TRAIN
+from experiments_vision.commands.program import TRAIN
 from experiments_vision.data.registry import DATASETS
 from experiments_vision.settings import to_settings, validate
 from mtrl_surgery.cli.composition import compose
