@@ -140,7 +140,7 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
     )
     limiter = UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst)
     about = made_with(settings, suite)
-    if checkpoint is not None and (checkpoint.about or {}).get("spaces", about["spaces"]) != about["spaces"]:
+    if checkpoint is not None and checkpoint.about.get("spaces") != about["spaces"]:
         raise CheckpointError(f"{checkpoint.path} was trained on other spaces than the environments have now")
     start, updates = (checkpoint.step, checkpoint.state["limiter"]["updates"]) if checkpoint else (0, 0)
     sinks = make_sinks(settings.logger, run, purge_step=start if checkpoint else None)
@@ -211,32 +211,18 @@ def made_with(settings: TrainSettings, suite: TaskSuite) -> dict[str, Any]:
     return {"config": settings.to_mapping(), "spaces": spaces}
 
 
-def trained_problem(settings: TrainSettings, checkpoint: Checkpoint, built: Problem | None = None) -> Problem:
+def trained_problem(settings: TrainSettings, checkpoint: Checkpoint) -> Problem:
     """The tasks that a checkpoint's policy was trained on. Nothing of the environments is built to know that.
 
     Args:
         settings: The run's.
         checkpoint: One of its checkpoints.
-        built: What the run's environments have, for checkpoints that do not say; None where they were not built.
 
     Raises:
-        CheckpointError: It has no policy, or one of another size than its spaces and its agent make; or it is an old
-            one that does not say, and only the environments could.
+        CheckpointError: It has no policy, or one of another size than its spaces and its agent make.
     """
     check_state(checkpoint, {"policy_weights": np.ndarray})
-    spaces = (checkpoint.about or {}).get("spaces")
-    if spaces is not None:
-        problem = _problem_of(spaces, checkpoint)
-    elif built is not None:
-        problem = built
-    elif settings.env.kind == "metaworld":
-        problem = build_problem(build_suite(settings.env))
-    else:
-        raise CheckpointError(
-            f"{checkpoint.path} was written before checkpoints said what spaces they were trained on, and only its "
-            f"environments know: resume the run for a step, which writes a new one"
-        )
-    config = agent_config(settings)
+    problem, config = _problem_of(checkpoint), agent_config(settings)
     sizes = actor_sizes(problem, config)
     normalised = 2 * problem.observation_dim * (config.observation_normalization == "warmup")
     expected = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)) + normalised
@@ -246,10 +232,11 @@ def trained_problem(settings: TrainSettings, checkpoint: Checkpoint, built: Prob
     return problem
 
 
-def _problem_of(spaces: Any, checkpoint: Checkpoint) -> Problem:
+def _problem_of(checkpoint: Checkpoint) -> Problem:
     sizes = Kind(lambda value: type(value) is list and all(map(COUNT.holds, value)), "a list of whole numbers")
     where, shape = f"{checkpoint.path}: its spaces", {"tasks": NAMES, "observation": COUNT, "actions": sizes}
-    check({"spaces": spaces}, {"spaces": MAPPING}, str(checkpoint.path))
+    check(checkpoint.about, {"spaces": MAPPING}, str(checkpoint.path), ("spaces",))
+    spaces = checkpoint.about["spaces"]
     check(spaces, shape, where, shape)
     actions, most = spaces["actions"], len(checkpoint.state["policy_weights"].ravel())
     if not actions or len(actions) != len(spaces["tasks"]) or max(spaces["observation"], *actions) > most:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.schema import SettingsError, leaves
 from mtrl_surgery.runs.checkpoint import Checkpoint
 from mtrl_surgery.runs.folder import is_run
+from mtrl_surgery.runs.shapes import MAPPING, check
 
 Plain = Callable[[Any], Mapping[str, Any]]
 """From a composed configuration to the nested dictionaries that config.yaml holds."""
@@ -93,7 +93,7 @@ def check_belongs(
     plain: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     free: Sequence[str],
 ) -> None:
-    """Refuse a checkpoint that was made with another configuration; of old ones that do not say, warn.
+    """Refuse a checkpoint that was made with another configuration.
 
     Args:
         checkpoint: Of the run.
@@ -104,13 +104,8 @@ def check_belongs(
     Raises:
         SettingsError: Names the keys with both values.
     """
-    if not isinstance(stored := (checkpoint.about or {}).get("config"), Mapping):
-        warnings.warn(
-            f"{checkpoint.path} was written before checkpoints said what they were made with; config.yaml is believed",
-            stacklevel=2,
-        )
-        return
-    there, here = leaves(plain(stored)), leaves(config)
+    check(checkpoint.about, {"config": MAPPING}, f"{checkpoint.path}: what it was made with", ("config",))
+    there, here = leaves(plain(checkpoint.about["config"])), leaves(config)
     different = [
         f"{key} was {there.get(key)!r} and is {here.get(key)!r}"
         for key in sorted({*there, *here})

@@ -149,7 +149,7 @@ def evaluate(
 
     suite = build_suite(env)
     here = build_problem(suite)
-    trained = trained_problem(settings, checkpoint, here if env == settings.env else None)
+    trained = trained_problem(settings, checkpoint)
     if _spaces(here) != _spaces(trained):
         raise SettingsError(
             f"checkpoint={checkpoint.path} was trained on {_describe(trained)}, but env has {_describe(here)}"

@@ -158,7 +158,7 @@ def _plan(
 ) -> tuple[Shooting, list[int]]:
     from envs.build import build_suite
     from envs.rendering import CAMERAS, drawable_suite
-    from mtrl_surgery.assembly import build_collect_spec, build_problem, trained_problem
+    from mtrl_surgery.assembly import build_collect_spec, trained_problem
     from mtrl_surgery.videos.drawing import tile_size
     from mtrl_surgery.videos.filming import Shooting
 
@@ -167,7 +167,7 @@ def _plan(
             raise SettingsError(f"camera={arguments.camera}: only Meta-World's tasks have a choice of cameras")
         check_choice("camera", arguments.camera, CAMERAS)
     suite = build_suite(settings.env)
-    trained_problem(settings, checkpoint, build_problem(suite))
+    trained_problem(settings, checkpoint)
     spec = build_collect_spec(settings, suite)
     names = spec.suite.tasks
     for name in arguments.tasks:

@@ -40,8 +40,6 @@ from mtrl_surgery.runs.state import pack, unpack
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "RunError", "Segment", "load_checkpoint"]
 
 FORMAT = 2
-READABLE = (1, FORMAT)
-"""Of format 1, nothing says what the run was made with."""
 _ARRAYS, _STATE, _MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 _REPLACED = ".old-"
 _FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d{{1,18}})")
@@ -58,20 +56,20 @@ class Checkpoint:
         state: What was given to `CheckpointStore.save`.
         segments: The replay's segments, in order; their arrays come from `CheckpointStore.read_segment`.
         path: Its folder.
-        about: What its run was made with, as the store was told; None in a checkpoint of format 1.
+        about: What its run was made with, as the store was told.
     """
 
     step: int
     state: dict[str, Any]
     segments: tuple[Segment, ...]
     path: Path
-    about: dict[str, Any] | None = None
+    about: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Manifest:
     step: int
-    about: dict[str, Any] | None
+    about: dict[str, Any]
     files: dict[str, tuple[int, str]]  # name -> size, sha256
     segments: tuple[Segment, ...]
 
@@ -302,7 +300,7 @@ def _manifest_text(
 _FILE: Shape = {"size": COUNT, "sha256": TEXT}
 _SEGMENT: Shape = {"start": COUNT, "stop": COUNT, **_FILE}
 _LIST = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
-_CONTENT: Shape = {"step": COUNT, "files": MAPPING, "segments": _LIST}
+_CONTENT: Shape = {"step": COUNT, "about": MAPPING, "files": MAPPING, "segments": _LIST}
 
 
 def _read_manifest(path: Path) -> _Manifest:
@@ -317,12 +315,9 @@ def _read_manifest(path: Path) -> _Manifest:
         content = outer["content"]
         if outer["sha256"] != _digest(content):
             raise RunError(f"{file}: its sha256 is not the one noted when it was written")
-        if content.get("format") not in READABLE:
-            known = " and ".join(map(str, READABLE))
-            raise CheckpointError(f"{file} has format {content.get('format')}; this version reads formats {known}")
+        if content.get("format") != FORMAT:
+            raise CheckpointError(f"{file} has format {content.get('format')}; this version reads format {FORMAT}")
         check(content, _CONTENT, str(file), _CONTENT)
-        if content["format"] == FORMAT:
-            check(content, {"about": MAPPING}, str(file), ("about",))
         if content["files"].keys() != {_ARRAYS, _STATE}:
             raise RunError(f"{file} does not list {_ARRAYS} and {_STATE}")
         for name, entry in content["files"].items():
@@ -336,7 +331,7 @@ def _read_manifest(path: Path) -> _Manifest:
         raise CheckpointError(f"{file} is corrupt: {error}") from error
     return _Manifest(
         step=content["step"],
-        about=content.get("about"),
+        about=content["about"],
         files={name: (entry["size"], entry["sha256"]) for name, entry in content["files"].items()},
         segments=tuple(Segment(**{key: segment[key] for key in _SEGMENT}) for segment in content["segments"]),
     )

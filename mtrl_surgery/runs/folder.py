@@ -27,7 +27,7 @@ from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
 from mtrl_surgery.runs.lock import LOCK, take_lock
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
 from mtrl_surgery.runs.reading import open_regular
-from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, TEXT, check, read_config, read_manifest
+from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, MAPPING, TEXT, Shape, check, read_config, read_manifest
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
@@ -36,7 +36,8 @@ LOG = "log.txt"
 
 _CUT_BACK = ("metrics", "evaluations", "conflicts")
 """Files whose rows after a checkpoint are forgotten by a resume."""
-NOTHING: Mapping[str, Any] = {"metrics": 0, "evaluations": 0}
+_PLACE: Shape = {"bytes": COUNT, "sha256": TEXT}
+NOTHING: Mapping[str, Any] = {}
 """The positions of a run that begins again."""
 _BEFORE_BEGINNING = (CONFIG, LOCK, LOG)
 
@@ -312,17 +313,12 @@ def _claim(out: Path, name: str) -> Path:
 
 
 def _places(positions: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
-    """Bytes and sha256 of each file; checkpoints of old hold bytes alone. None of `conflicts`: it came later."""
-    found: dict[str, tuple[int, str | None]] = {}
-    for name in _CUT_BACK:
-        place = positions.get(name, 0)
-        if isinstance(place, Mapping):
-            check(place, {"bytes": COUNT, "sha256": TEXT}, f"the checkpoint's position in {name}.jsonl", ("bytes",))
-            found[name] = place["bytes"], place.get("sha256")
-        elif COUNT.holds(place):
-            found[name] = place, None
-        else:
-            raise RunError(f"the checkpoint's position in {name}.jsonl is {place!r}")
+    """Bytes and sha256 of each file; a file that has no position had no row."""
+    check(positions, dict.fromkeys(_CUT_BACK, MAPPING), "the checkpoint's positions in the run's files")
+    found: dict[str, tuple[int, str | None]] = dict.fromkeys(_CUT_BACK, (0, None))
+    for name in found.keys() & positions.keys():
+        check(positions[name], _PLACE, f"the checkpoint's position in {name}.jsonl", _PLACE)
+        found[name] = positions[name]["bytes"], positions[name]["sha256"]
     return found
 
 

@@ -221,25 +221,6 @@ def test_what_may_differ_on_resume_may_differ(run: Run, finished: Path, tmp_path
     assert run("train", f"resume={path}", "total_steps=220").code == 0
 
 
-def old(content: dict[str, Any], state: dict[str, Any]) -> None:
-    """As versions before wrote them."""
-    content.pop("about")
-    content["format"] = 1
-    files = state["dict"]["recorder"]["dict"]["files"]["dict"]
-    files |= {name: own["dict"]["bytes"] for name, own in files.items()}
-
-
-def test_an_old_checkpoint_is_believed_with_a_warning(run: Run, finished: Path, tmp_path: Path) -> None:
-    path = copied(finished, tmp_path / "run", forged(old))  # type: ignore[arg-type]
-    with pytest.warns(UserWarning, match="before checkpoints said what they were made with"):
-        assert run("evaluate", f"checkpoint={path}", "workers=1", "episodes=1").code == 0
-    with pytest.warns(UserWarning, match="config.yaml is believed"):
-        refused(run("export", f"checkpoint={path}"), "only its environments know")
-    with pytest.warns(UserWarning, match="config.yaml is believed"):
-        assert run("train", f"resume={path}", "total_steps=250").code == 0
-    assert run("export", f"checkpoint={path}").code == 0, "the new checkpoint says"
-
-
 def test_a_renamed_checkpoint_is_not_deleted_by_the_resume_that_uses_it(
     run: Run, finished: Path, tmp_path: Path
 ) -> None:

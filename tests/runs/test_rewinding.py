@@ -159,11 +159,11 @@ def test_a_file_that_cannot_be_written_is_named(run: tuple[Path, dict[str, Any]]
         subprocess.run(["chattr", f"-{flag[1]}", str(file)], check=True)
 
 
-def test_old_positions_are_believed(run: tuple[Path, dict[str, Any]]) -> None:
+def test_positions_that_are_none_are_refused(run: tuple[Path, dict[str, Any]]) -> None:
     path, positions = run
-    go_back(path, {name: own["bytes"] for name, own in positions.items()})
-    with pytest.raises(RunError, match=r"position in metrics.jsonl"):
-        RunFolder.open(path).check({"metrics": "all"})
+    for place in ("all", positions["metrics"]["bytes"], {"bytes": 0}, {"bytes": -1, "sha256": ""}):
+        with pytest.raises(RunError, match="position"):
+            RunFolder.open(path).check({"metrics": place})
 
 
 def test_a_renamed_checkpoint_stays_and_counts_as_what_it_is(tmp_path: Path) -> None:
