@@ -26,8 +26,8 @@ from agents.policy import Policy, actor_sizes
 from agents.streams import Stream, torch_generator
 from benchmarks.timing import at_least_one, write_results
 from cluster.assembly import make_collector
-from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
 from cluster.config import ClusterConfig, ClusterFailure
+from cluster.training.collect import ChunkOrder, Collected, Collector, CollectSpec
 from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import merge_chunks

@@ -33,9 +33,9 @@ from agents.policy import Policy, actor_sizes
 from benchmarks.chunks import collect_chunk
 from benchmarks.timing import at_least_one, take_turns, write_results
 from cluster.assembly import make_collector
-from cluster.collect import ChunkOrder, CollectSpec
 from cluster.config import ClusterConfig
-from cluster.raysession import RaySession
+from cluster.training.collect import ChunkOrder, CollectSpec
+from cluster.workers.session import RaySession
 from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import Rollout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,14 +15,14 @@ from agents.policy import Policy, actor_sizes, critic_sizes
 from agents.problem import Problem
 from agents.sac import SACLearner
 from agents.streams import Stream, stream_seed
-from cluster.assembly import make_collector, make_learners, make_session, make_trainer
-from cluster.collect import CollectSpec
+from cluster.assembly import make_collector, make_session, make_trainer
 from cluster.config import ClusterFailure
-from cluster.driver import Parts, Trainer
-from cluster.gauges import GaugeLabels, Gauges
-from cluster.limiter import UpdateLimiter
-from cluster.recorder import Recorder
-from cluster.schedule import Schedule
+from cluster.training.collect import CollectSpec
+from cluster.training.driver import Parts, Trainer
+from cluster.training.limiter import UpdateLimiter
+from cluster.training.recorder import Recorder
+from cluster.training.schedule import Schedule
+from cluster.workers.gauges import Gauges
 from envs.build import build_suite
 from envs.metaworld_suite import TASK_LISTS
 from envs.suite import TaskSuite
@@ -38,6 +38,10 @@ from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, NAMES, Kind, check
 from mtrl_surgery.runs.sinks import make_sinks
 from mtrl_surgery.settings import TrainSettings, method_label
+
+if TYPE_CHECKING:
+    from cluster.training.contracts import Learner
+    from cluster.workers.session import RaySession
 
 NETWORKS = ("actor", "critic")
 """Networks with a method of their own; the place here is the key of the METHOD stream."""
@@ -155,26 +159,35 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
             raise
         raise ClusterFailure(f"{error} (cluster=inline does without Ray)") from error
     try:
-        learner = make_learners(
-            partial(build_learner, settings, suite),
-            settings.learner,
-            session,
-            settings.device,
-            settings.threads or resolve_threads(None),
-        )
+        learner = build_learners(settings, suite, session)
         collector = make_collector(build_collect_spec(settings, suite), settings.cluster, session)
     except BaseException:
         if session is not None:
             session.close()
         raise
-    gauges = None
-    if session is not None:
-        labels = GaugeLabels(
-            run.path.name, method_label(settings), suite.tasks, settings.env.copies, agent.replay_capacity
-        )
-        gauges = Gauges(labels)
+    method = method_label(settings)
+    gauges = (
+        None
+        if session is None
+        else Gauges(run.path.name, method, len(suite.tasks), settings.env.copies, agent.replay_capacity)
+    )
     recorder = Recorder(run, suite.tasks, sinks, progress, gauges)
     return make_trainer(Parts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
+
+
+def build_learners(settings: TrainSettings, suite: TaskSuite, session: RaySession | None) -> Learner:
+    """The agent in this process, or one in each of `learner.num` processes.
+
+    Raises:
+        ClusterError: the cluster has no room for them.
+    """
+    if session is None or settings.learner.num == 1:
+        return build_learner(settings, suite)
+    from cluster.workers.learners import LearnerGroup  # imports Ray, which must not happen before its session is set up
+
+    factory = partial(build_learner, settings, suite)
+    threads = settings.threads or resolve_threads(None)
+    return LearnerGroup(factory, settings.learner, session, settings.device, threads)
 
 
 def build_learner(settings: TrainSettings, suite: TaskSuite, sharding: Whole | None = None) -> SACLearner:

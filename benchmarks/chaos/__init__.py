@@ -28,7 +28,7 @@ from benchmarks.chaos.counts import Counts, count
 from benchmarks.chaos.faults import LEARNER, VICTIMS, Blow, Victim
 from benchmarks.chaos.nodes import LocalNodes
 from benchmarks.timing import at_least_one, write_results
-from cluster.raysession import keep_to_this_machine
+from cluster.workers.session import keep_to_this_machine
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.tables import table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.limiter import UpdateLimiter
+from cluster.training.limiter import UpdateLimiter
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 

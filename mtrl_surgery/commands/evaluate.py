@@ -221,8 +221,8 @@ def _evaluate_here(spec: Any, checkpoint: Checkpoint, arguments: Arguments) -> l
 
 def _evaluate_on_ray(spec: Any, cluster: Any, checkpoint: Checkpoint, arguments: Arguments) -> list[TaskEvaluation]:
     from cluster.assembly import make_collector
-    from cluster.collect import EvaluationOrder
     from cluster.config import ClusterFailure
+    from cluster.training.collect import EvaluationOrder
 
     weights = checkpoint.state["policy_weights"]
     order = EvaluationOrder(checkpoint.step, 0, weights, arguments.episodes, str(arguments.protocol))

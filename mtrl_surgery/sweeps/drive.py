@@ -26,7 +26,7 @@ from mtrl_surgery.sweeps.room import amount, check_room, cluster_nodes, this_mac
 from mtrl_surgery.sweeps.view import failures
 
 if TYPE_CHECKING:
-    from cluster.raysession import RaySession
+    from cluster.workers.session import RaySession
 
 _STORE_MB = 100  # nothing but words travels through the object store
 _ASKED_TO_STOP = 143
@@ -136,7 +136,7 @@ def _do(folder: SweepFolder, table: Table, plans: list[RunPlan], options: SweepO
 
 def _session(options: SweepOptions) -> RaySession:
     from cluster.config import ClusterConfig
-    from cluster.raysession import RaySession
+    from cluster.workers.session import RaySession
     from mtrl_surgery.devices import count_cores
 
     if options.address is None:

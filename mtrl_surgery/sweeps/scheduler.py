@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError, TaskCancelledError
 
-from cluster.raysession import RaySession
+from cluster.workers.session import RaySession
 from mtrl_surgery.runs.folder import LOG
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.sweeps.attempt import Ended, Order, Started, attempt

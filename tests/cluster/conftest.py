@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-# Read when Ray is first imported: see cluster.raysession. Clusters in tests have no token, and send nothing home.
+# Read when Ray is first imported: see cluster.workers.session. Clusters in tests have no token, and send nothing home.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -17,7 +17,7 @@ os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 def ray_session() -> Iterator[None]:
     """Two CPUs on the loopback interface, started as `cluster.kind=local` does."""
     from cluster.config import ClusterConfig
-    from cluster.raysession import RaySession
+    from cluster.workers.session import RaySession
 
     session = RaySession(ClusterConfig(kind="local", object_store_mb=100), workers=3)
     yield

@@ -20,7 +20,7 @@ from tests.cluster.toys import trap
 TOYS = "tests.cluster.toys:make"
 TRAIN = [sys.executable, "-m", "mtrl_surgery", "train"]
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.cluster.drivers", "cluster.raycollector"])
+_CONTEXT.set_forkserver_preload(["tests.cluster.drivers", "cluster.workers.collector"])
 
 
 def slow_setup(folder: Path, tasks: int, total: int) -> Setup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from cluster.collect import ChunkOrder, Collected, Collector, CollectSpec
+from cluster.training.collect import ChunkOrder, Collected, Collector, CollectSpec
 from envs.build import build_suite
 from envs.config import EnvConfig
 from envs.rollout import Chunk, merge_chunks

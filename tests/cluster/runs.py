@@ -11,12 +11,12 @@ from agents.policy import Policy
 from agents.problem import Problem
 from agents.sac import SACLearner
 from cluster.assembly import make_collector, make_trainer
-from cluster.collect import Collector, CollectSpec
 from cluster.config import ClusterConfig
-from cluster.driver import Parts, Trainer
-from cluster.limiter import UpdateLimiter
-from cluster.recorder import Recorder
-from cluster.schedule import Schedule
+from cluster.training.collect import Collector, CollectSpec
+from cluster.training.driver import Parts, Trainer
+from cluster.training.limiter import UpdateLimiter
+from cluster.training.recorder import Recorder
+from cluster.training.schedule import Schedule
 from envs.suite import TaskSuite
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method

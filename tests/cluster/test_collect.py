@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from cluster.assembly import make_collector
-from cluster.collect import (
+from cluster.config import ClusterConfig, ClusterError
+from cluster.training.collect import (
     Collector,
     CollectSpec,
     Evaluated,
     EvaluationOrder,
     Lost,
 )
-from cluster.config import ClusterConfig, ClusterError
-from cluster.inline import InlineCollector
+from cluster.training.inline import InlineCollector
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from envs.rollout import Chunk
 from tests.cluster.parts import (

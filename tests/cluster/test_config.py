@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config import ClusterConfig, ClusterError, count_workers
-from cluster.schedule import Schedule
+from cluster.training.schedule import Schedule
 from mtrl_surgery.runs.signals import StopSignals, exit_when_told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.config import ClusterConfig
-from cluster.schedule import Schedule
+from cluster.training.schedule import Schedule
 from envs.build import build_suite
 from envs.config import EnvConfig
 from tests.cluster.runs import TINY, Setup, rows_of, train

@@ -256,7 +256,7 @@ def test_other_goals_do_not_take_the_place_of_the_runs_own(run: Run, copy: Path)
 def one_ray() -> Iterator[None]:
     """One Ray for all commands of a test, which join what their process is connected to."""
     from cluster.config import ClusterConfig
-    from cluster.raysession import RaySession
+    from cluster.workers.session import RaySession
 
     session = RaySession(ClusterConfig(kind="local", object_store_mb=100), workers=2)
     yield
