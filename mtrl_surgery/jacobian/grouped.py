@@ -1,4 +1,4 @@
-"""The Jacobian [task, parameter] of K task losses in one backward pass (contract 2 of docs/architecture.md)."""
+"""The Jacobian [task, parameter] of K task losses in one backward pass."""
 
 from __future__ import annotations
 

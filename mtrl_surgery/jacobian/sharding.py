@@ -1,7 +1,7 @@
 """Several learners, one update: each sees a share of every task's batch and moves a slice of the parameters.
 
 Surgery isn't linear, so directions can't be averaged. What can be averaged is the Jacobian, and a method works on any
-slice of its columns once it is shown the Gramian of the whole (contract 1 of docs/architecture.md). So N learners
+slice of its columns once it is shown the Gramian of the whole. So N learners
 
 1. make the Jacobian [K, P] of their own shares,
 2. exchange it so that each holds the mean of one slice of the columns, [K, P / N]    (`scatter`),

@@ -1,4 +1,4 @@
-"""Per-task gradients where all tasks go through one trunk (contract 2 of docs/architecture.md, shared input).
+"""Per-task gradients where all tasks go through one trunk.
 
 Each loss is back-propagated through its own head only, to the tensors where the tasks' graphs meet. From there one
 batched pass carries the gradients of all tasks through the trunk.
