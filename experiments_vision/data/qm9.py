@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments_vision.contract import Place, Split, Targets
 from experiments_vision.data.config import DataConfig
-from experiments_vision.data.qm9_cache import load_molecules, progress
+from experiments_vision.data.qm9_cache import load_molecules
 from experiments_vision.data.qm9_raw import (
     COLUMNS,
     ELEMENTS,
@@ -67,7 +67,7 @@ class QM9Source(DataSource):
 
     def check(self) -> list[Fault]:
         """Reads the raw files as training would, and never what was kept of an earlier reading."""
-        molecules, faults = read_raw(self.root / "raw", progress())
+        molecules, faults = read_raw(self.root / "raw")
         if molecules is None:
             return faults
         try:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,12 +13,8 @@ import numpy as np
 from experiments_vision.data.qm9_raw import RAW_FILES, Molecules, missing_files, read_raw
 from experiments_vision.data.source import Fault
 from experiments_vision.errors import VisionError
-from mtrl_surgery.runs.console import duration
 
 _VERSION = b"1"  # of the arrays: another one makes old caches strangers
-_EVERY = 256  # molecules between two looks at the clock
-_SILENT_S = 2.0
-_TTY_EVERY_S, _LOG_EVERY_S = 0.25, 10.0
 
 
 def load_molecules(root: Path) -> tuple[Molecules | None, list[Fault]]:
@@ -40,36 +34,13 @@ def load_molecules(root: Path) -> tuple[Molecules | None, list[Fault]]:
     cache = root / "processed" / f"qm9_{_fingerprint(root / 'raw')}.npz"
     if cache.is_file():
         return _load(cache), []
-    molecules, faults = read_raw(root / "raw", progress())
+    molecules, faults = read_raw(root / "raw")
     if molecules is not None:
         try:
             _save(cache, molecules)
         except OSError as error:
             print(f"qm9: {cache} cannot be written ({error.strerror}): every run reads anew", file=sys.stderr)
     return molecules, faults
-
-
-def progress() -> Callable[[int, int], None]:
-    """Says on stderr how many molecules are read, of how many: in place on a terminal, else every ten seconds."""
-    terminal = sys.stderr.isatty()
-    begin, due, shown = 0.0, 0.0, False
-
-    def advance(done: int, total: int) -> None:
-        nonlocal begin, due, shown
-        if done == 1:
-            begin = time.monotonic()
-            due = begin + _SILENT_S
-        last = done == total and shown
-        if not last and (done % _EVERY or time.monotonic() < due):
-            return
-        now = time.monotonic()
-        due, shown = now + (_TTY_EVERY_S if terminal else _LOG_EVERY_S), True
-        left = max(total - done, 0) * (now - begin) / done
-        line = f"qm9: {done:,}/{total:,} molecules  ETA {duration(left)}"
-        end = "" if terminal and not last else "\n"
-        print(f"\r\x1b[2K{line}" if terminal else line, end=end, file=sys.stderr, flush=True)
-
-    return advance
 
 
 def _fingerprint(raw: Path) -> str:

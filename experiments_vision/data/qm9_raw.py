@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments_vision.data.scan import SILENT_S
 from experiments_vision.data.source import Fault
+from mtrl_surgery.runs.console import Progress
 
 SDF, CSV, SKIPPED = "gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"
 RAW_FILES = (SDF, CSV, SKIPPED)
@@ -30,6 +32,7 @@ PUBLISHED_MOLECULES, PUBLISHED_SKIPPED = 133_885, 3_054
 _BOND_TYPES = 4  # single, double, triple, aromatic
 _HEADER_LINES = 9  # above the first entry of uncharacterized.txt
 _HUGE = 1e30  # near the end of float32
+_EVERY = 256  # molecules between two looks at the clock
 _MOST_FAULTS = 20  # of one file: a file of another format would have a hundred thousand
 
 
@@ -83,14 +86,11 @@ class _Faults(list[Fault]):
                 self.append(Fault(str(self._raw / file), f"and {count - _MOST_FAULTS:,} more faults"))
 
 
-def read_raw(
-    raw: Path, advance: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[Molecules | None, list[Fault]]:
-    """Reads and checks everything.
+def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
+    """Reads and checks everything; stderr says how far it is.
 
     Args:
         raw: The folder of the three files.
-        advance: Told how many molecules are done, of how many.
 
     Returns:
         The molecules, or None if there are faults; and the faults, at most 21 a file.
@@ -101,6 +101,7 @@ def read_raw(
     faults = _Faults(raw)
     names, values_MC = _read_csv(raw / CSV, faults)
     table = _Table()
+    progress = Progress(len(names), updates=None, unit="molecules", measure=None, name="qm9", silent_s=SILENT_S)
     record = 0
     for record, (line, lines) in enumerate(_records(raw / SDF), 1):
         try:
@@ -110,7 +111,10 @@ def read_raw(
             table.add(line, lines)
         except _DamagedError as error:
             faults.note(SDF, f"molecule {record}: {error.what}", error.line)
-        advance(record, len(names))
+        if record % _EVERY == 0:
+            progress.update(record)
+    progress.update(record)
+    progress.close()
     if record != len(names):
         faults.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
     if not record:

@@ -45,8 +45,10 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         unit: str = "steps",
-        measure: str = "success",
+        measure: str | None = "success",
         warmup: int = 0,
+        name: str = "",
+        silent_s: float = 0.0,
     ) -> None:
         """Starts counting.
 
@@ -57,9 +59,12 @@ class Progress:
             stream: stderr unless told.
             clock: Seconds.
             unit: What is counted.
-            measure: What an evaluation is told by.
+            measure: What an evaluation is told by; None where there is none.
             warmup: Steps before the first update; they are quick, and tell nothing of how long the others take.
+            name: Comes before the numbers.
+            silent_s: Seconds in which nothing is shown: what takes no longer needs no line.
         """
+        self._name = f"{name}: " if name else ""
         self._warmup, self._last = warmup, ""
         self._unit, self._measure, self._counts_updates = unit, measure, updates is not None
         self._total, self._stream, self._clock = total, stream or sys.stderr, clock
@@ -67,7 +72,8 @@ class Progress:
         self._every = _TTY_EVERY_S if self._terminal else _LOG_EVERY_S
         self._points = deque([(clock(), start, updates or 0)])
         self._success: float | None = None
-        self._shown = clock() - self._every if self._terminal else clock()
+        self._due = clock() + (silent_s or (0.0 if self._terminal else _LOG_EVERY_S))
+        self._silent = silent_s > 0
         self._line_open = False
 
     def update(self, step: int, updates: int = 0) -> None:
@@ -82,7 +88,7 @@ class Progress:
         while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
             self._points.popleft()
         # The last state is `close`'s to show: a log has it once.
-        if now - self._shown >= self._every and (self._terminal or step < self._total):
+        if now >= self._due and (self._terminal or step < self._total):
             self._show(now)
 
     def evaluated(self, success: float) -> None:
@@ -110,8 +116,9 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Shows the last state and ends the line."""
-        self._show(self._clock())
+        """Shows the last state and ends the line; if nothing was shown so far because it went so quickly, nothing."""
+        if not self._silent:
+            self._show(self._clock())
         if self._line_open:
             self._stream.write("\n")
             self._line_open = False
@@ -131,11 +138,12 @@ class Progress:
         steps_s, updates_s = self.rates()
         rate = f"{steps_s:,.1f}" if steps_s > 0 else "-"
         success = "-" if self._success is None else f"{self._success:.2f}"
+        measure = "" if self._measure is None else f"{self._measure} {success}  "
         percent = 100.0 * step / self._total if self._total else 100.0
         updates = f"{updates_s:,.1f} updates/s  " if self._counts_updates else ""
         return (
-            f"{step:,}/{self._total:,} {self._unit} ({percent:.1f} %)  {rate} {self._unit}/s  "
-            f"{updates}{self._measure} {success}  ETA {self._eta()}"
+            f"{self._name}{step:,}/{self._total:,} {self._unit} ({percent:.1f} %)  {rate} {self._unit}/s  "
+            f"{updates}{measure}ETA {self._eta()}"
         )
 
     def _eta(self) -> str:
@@ -146,7 +154,7 @@ class Progress:
         return duration(time_left(self._total - step, step - first, end - begin))
 
     def _show(self, now: float) -> None:
-        self._shown = now
+        self._due, self._silent = now + self._every, False
         if self._terminal:
             columns = shutil.get_terminal_size().columns  # a wrapped line could not be cleared
             self._stream.write(_CLEAR_LINE + self.line()[: columns - 1])

@@ -175,3 +175,29 @@ def test_the_curve_fits_a_terminal() -> None:
     assert max(map(len, lines)) <= 80 and text.isascii() and text.count("*") == 3
     assert lines[1].startswith("  1.0 |") and lines[1].endswith("*") and lines[-1].endswith("1,000 steps")
     assert lines[11].startswith("  0.0 |*")
+
+
+def test_what_is_short_says_nothing_and_what_is_longer_has_its_name() -> None:
+    stream, clock = io.StringIO(), Clock()
+
+    def progress() -> Progress:
+        return Progress(
+            1000, updates=None, stream=stream, clock=clock, unit="files", measure=None, name="nyuv2", silent_s=2.0
+        )
+
+    short = progress()
+    short.update(1000)
+    short.close()
+    assert stream.getvalue() == ""
+    long = progress()
+    for second in range(1, 15):
+        clock.now = 100.0 + second
+        long.update(second * 10)
+    clock.now = 120.0
+    long.update(1000)
+    long.close()
+    assert stream.getvalue().splitlines() == [
+        "nyuv2: 20/1,000 files (2.0 %)  10.0 files/s  ETA -",
+        "nyuv2: 120/1,000 files (12.0 %)  10.0 files/s  ETA 0:01:28",
+        "nyuv2: 1,000/1,000 files (100.0 %)  50.0 files/s  ETA 0:00:00",
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 
@@ -11,7 +10,7 @@ import pytest
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.registry import DATASETS, find_dataset, make_source
 from experiments_vision.data.report import is_fatal, report
-from experiments_vision.data.scan import FileProgress, scan
+from experiments_vision.data.scan import scan
 from experiments_vision.data.source import Fault
 from experiments_vision.errors import VisionError
 
@@ -82,30 +81,3 @@ def test_a_scan_keeps_the_order_and_raises_what_a_look_raises() -> None:
     assert scan("x", [], str) == []
     with pytest.raises(ZeroDivisionError):
         scan("x", [1, 0], lambda number: 1 // number, threads=2)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_progress_is_silent_for_two_seconds_then_a_line_every_ten() -> None:
-    stream, clock = io.StringIO(), Clock()
-    progress = FileProgress("nyuv2", 1000, stream, clock)
-    for second in range(1, 15):
-        clock.now = float(second)
-        progress.update(second * 10)
-    assert stream.getvalue() == ("nyuv2: 20/1,000 files  10/s  ETA -\nnyuv2: 120/1,000 files  10/s  ETA 0:01:28\n")
-    progress.close(1000)
-    assert stream.getvalue().splitlines()[-1] == "nyuv2: 1,000/1,000 files  71/s  ETA 0:00:00"
-
-
-def test_a_short_check_says_nothing() -> None:
-    stream, clock = io.StringIO(), Clock()
-    progress = FileProgress("nyuv2", 10, stream, clock)
-    progress.update(5)
-    progress.close(10)
-    assert stream.getvalue() == ""

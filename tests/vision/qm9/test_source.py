@@ -171,14 +171,3 @@ def test_without_torch_geometric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not any(fault.fatal for fault in source(root).check())
     with pytest.raises(VisionError, match=r"dataset=qm9: needs torch-geometric .*: .*pip install -e '.*\[qm9\]'"):
         source(root).dataset("train")
-
-
-def test_a_long_reading_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = iter(range(0, 1000, 5))
-    monkeypatch.setattr(qm9_cache.time, "monotonic", lambda: next(seconds))
-    advance = qm9_cache.progress()
-    for done in range(1, 1025):
-        advance(done, 1024)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "qm9: 256/1,024 molecules  ETA 0:00:30"
-    assert lines[-1] == "qm9: 1,024/1,024 molecules  ETA 0:00:00"
