@@ -11,17 +11,6 @@ from mtrl_surgery.jacobian.conflict_maps import MapSums
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 
 
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient became NaN or infinite."""
-
-    def __init__(self, network: str, task: str, update: int) -> None:
-        super().__init__(f"the {network}'s loss or gradient of task {task!r} was NaN or infinite at update {update}")
-        self.network, self.task, self.update = network, task, update
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (NonFiniteError, (self.network, self.task, self.update))
-
-
 class MetricSums:
     """Running sums of two kinds, counted apart: of counted updates, and of looks at the gradients; and their maps."""
 

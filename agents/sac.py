@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.config import AgentConfig, share_of_batch
-from agents.metrics import MetricSums, NonFiniteError
+from agents.metrics import MetricSums
 from agents.networks import bound_log_std, initial_mlp, squashed_gaussian
 from agents.observations import ObservationScale
 from agents.policy import actor_sizes, critic_sizes
@@ -26,6 +26,7 @@ from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.jacobian.task_mlp import TaskMLP
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 from mtrl_surgery.methods.base import AnyMethod
+from mtrl_surgery.tensors import NonFiniteError
 
 OWN = ("sampling", "noise", "replay")
 """What each of several learners has a state of its own of."""
@@ -261,9 +262,11 @@ class SACLearner:
         ]
         if bad:  # the earliest is the cause; one step later everything is NaN
             update, _, name, task = min(bad)
-            raise NonFiniteError(name, task, update)
+            raise NonFiniteError(
+                f"the {name}'s loss or gradient of task {task!r} was NaN or infinite at update {update}"
+            )
         if not bool(torch.isfinite(self.log_temperature).all()):
-            raise NonFiniteError("temperature", "any", self.updates)
+            raise NonFiniteError(f"the temperature was NaN or infinite before update {self.updates}")
         return self._sums.rows(self.updates)
 
     def conflict_maps(self) -> list[dict[str, Any]]:

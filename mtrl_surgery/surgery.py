@@ -22,12 +22,9 @@ from mtrl_surgery.jacobian.shared_team import Processes, Report, Team, agree
 from mtrl_surgery.methods.base import AnyMethod, JacobianMethod, Method
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.registry import find_method, make_method
+from mtrl_surgery.tensors import NonFiniteError
 
 Losses = Sequence[Tensor | None] | Tensor
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or a gradient was NaN or infinite; the message names the tasks and the calls."""
 
 
 class Surgery:

@@ -1,4 +1,4 @@
-"""A nested state of tensors as one of numpy arrays, which a checkpoint holds, and back."""
+"""A nested state of tensors as one of numpy arrays, which a checkpoint holds, and back; and what is no number."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient was NaN or infinite; the message names the task, and when."""
+
+
+class NanStateError(ArithmeticError):
+    """The state of a network holds a NaN, so it is not saved over the last sound checkpoint."""
 
 
 def to_arrays(state: Any) -> Any:

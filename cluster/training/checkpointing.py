@@ -13,13 +13,9 @@ from cluster.training.collect import EvaluationOrder
 from cluster.training.contracts import Learner, Positions
 from envs.streams import Position
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, Segment
-from mtrl_surgery.tensors import nan_paths, to_arrays, to_tensors
+from mtrl_surgery.tensors import NanStateError, nan_paths, to_arrays, to_tensors
 
 _UNCHECKED = ("metrics",)  # sums for the next rows; they may hold a gap that is not the networks' fault
-
-
-class NanStateError(ArithmeticError):
-    """The learner's state holds a NaN, so it's not saved over the last sound one."""
 
 
 class Checkpointer:

@@ -21,15 +21,10 @@ from experiments_vision.training.team import Team
 from experiments_vision.training.update import Judge, Update
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end
-from mtrl_surgery.surgery import NonFiniteError
-from mtrl_surgery.tensors import nan_paths, to_arrays, to_tensors
+from mtrl_surgery.tensors import NanStateError, NonFiniteError, nan_paths, to_arrays, to_tensors
 
 LOOK = 10
 """Updates between two looks at whether a signal asks to stop; several processes must agree, which waits for them."""
-
-
-class NanStateError(ArithmeticError):
-    """The network holds a NaN, so it's not saved over the last sound checkpoint."""
 
 
 @dataclass

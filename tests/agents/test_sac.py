@@ -11,12 +11,12 @@ from torch import nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from agents.config import AgentConfig, AgentError
-from agents.metrics import NonFiniteError
 from agents.replay import Batch
 from agents.sac import SACLearner
 from benchmarks.variants import all_labels
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import find_method, make_method
+from mtrl_surgery.tensors import NonFiniteError
 from tests.agents.conftest import Build, transitions
 
 

@@ -16,7 +16,7 @@ from mtrl_surgery.jacobian.shared_missing import task_axes
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.famo import FamoConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
-from mtrl_surgery.surgery import NonFiniteError
+from mtrl_surgery.tensors import NonFiniteError
 from tests.library.models import Shared, grads, loop_jacobian
 
 OURS = sorted(name for name, entry in METHODS.items() if entry.origin == "ours")

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.metrics import NonFiniteError
 from cluster.config import ClusterConfig, ClusterError
 from cluster.training.driver import LOOK
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder, read_rows
 from mtrl_surgery.runs.signals import Interrupted
+from mtrl_surgery.tensors import NonFiniteError
 from tests.cluster import interruptible
 from tests.cluster.parts import classic_suite, factory_suite
 from tests.cluster.runs import SCHEDULE, TINY, Setup, build, resume, rows_of, train

@@ -22,7 +22,7 @@ from mtrl_surgery.runs.config import LoggerConfig
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
 from mtrl_surgery.runs.signals import Interrupted
-from mtrl_surgery.surgery import NonFiniteError
+from mtrl_surgery.tensors import NonFiniteError
 from tests.vision.training.runs import digits, new_run, resume, train
 
 FILES = ("metrics.jsonl", "evaluations.jsonl", "conflicts.jsonl")
