@@ -40,7 +40,7 @@ class MetricSums:
     def _accumulate(self, kind: str, values: Mapping[str, Tensor]) -> None:
         sums = self._sums[kind]
         for key, value in values.items():
-            # What a checkpoint gave back lies on the CPU.
+            # A checkpoint's tensors lie on the CPU.
             sums[key] = sums[key].to(value.device) + value if key in sums else value.detach().clone()
         self._counts[kind] += 1
 

@@ -33,7 +33,7 @@ class Policy:
     weights are loaded.
 
     Between two calls simulators take their steps and leave none of this code and few of the weights in the caches, so
-    what counts is how little a call touches: layers write into buffers that stay, the rest is done in place, and no
+    a call should touch little memory: layers write into buffers that stay, the rest is done in place, and no
     gradient is recorded, since nothing here asks for one.
     """
 
@@ -163,7 +163,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _index(numbers: list[int]) -> _Index:
-    """What picks these from an array; a slice, which copies nothing, where they follow each other."""
+    """The index of these tasks in an array; a slice, which copies nothing, where they follow each other."""
     together = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     return slice(numbers[0], numbers[0] + len(numbers)) if together else np.array(numbers)
 

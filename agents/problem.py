@@ -1,4 +1,4 @@
-"""What an agent must know of the tasks that it learns."""
+"""The tasks that an agent learns, as it must know them."""
 
 from __future__ import annotations
 

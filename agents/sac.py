@@ -29,7 +29,7 @@ from mtrl_surgery.methods.base import AnyMethod
 from mtrl_surgery.tensors import NonFiniteError
 
 OWN = ("sampling", "noise", "replay")
-"""What each of several learners has a state of its own of."""
+"""Keys of the state that differ between learners."""
 METRICS_EVERY = 10  # updates between two that are counted in the metrics: summing them costs as much as a small layer
 
 
@@ -59,7 +59,7 @@ class SACLearner:
             seed: seed of the run; the learner's streams are spawned from it by name.
             device: where networks and replay live.
             diagnostics: when to look at the task gradients; the defaults when not given.
-            sharding: what several learners tell each other, all built alike but for it; None: this is the only one.
+            sharding: the exchange between several learners, all built alike but for it; None: this is the only one.
 
         Raises:
             AgentError: an option makes no sense, or the batch can't be shared out to so many learners.
@@ -270,13 +270,13 @@ class SACLearner:
         return self._sums.rows(self.updates)
 
     def conflict_maps(self) -> list[dict[str, Any]]:
-        """Who fought whom, a row a network, where there were looks; to be asked for after `metrics`."""
+        """Which tasks' gradients conflicted, a row a network, where there were looks; call it after `metrics`."""
         return self._sums.maps(self.updates)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that future updates depend on, but for the replay's segments.
 
-        Of several learners, who must all ask, each has the same but for `OWN`.
+        Several learners must all call it; each has the same but for `OWN`.
         """
         return {
             "updates": self.updates,

@@ -1,1 +1,1 @@
-"""What measures us: `python -m benchmarks NAME`. Outside of the wheel."""
+"""Benchmarks of this project: `python -m benchmarks NAME`. Outside of the wheel."""

@@ -82,7 +82,7 @@ def main(words: Sequence[str]) -> int:
         trips[name] = measure_round_trips(suite, config, agent, lengths, arguments.rounds, say)
     print(
         f"{tasks} tasks, one copy each, 3x{arguments.width} policy; medians of {arguments.rounds} chunks. "
-        "Rest: what of a round trip the slowest worker did not spend on stepping"
+        "Rest: the part of a round trip that the slowest worker did not spend on stepping"
     )
     cells = [
         (name, str(trip.chunk_steps), f"{trip.wall_ms:.1f}", f"{trip.worker_ms:.1f}", f"{100 * trip.share:.1f} %")
@@ -116,7 +116,7 @@ class RoundTrip:
 
     @property
     def share(self) -> float:
-        """What isn't stepping: Ray's part of the wall time, and the driver's."""
+        """The part that is no stepping: Ray's and the driver's."""
         return 1 - self.worker_ms / self.wall_ms
 
 

@@ -153,7 +153,7 @@ def _compare(sharding: Whole, asked: tuple[Arguments, list[str]]) -> dict[str, D
 
 
 class Sizes(Protocol):
-    """What decides an agent's and a batch's shapes."""
+    """The sizes of an agent and a batch."""
 
     tasks: int
     batch: int

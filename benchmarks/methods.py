@@ -64,7 +64,7 @@ class Arguments:
 
 @dataclass
 class Cost:
-    """What a method's update costs, by number of tasks."""
+    """The cost of a method's update, by number of tasks."""
 
     needs: str
     origin: str

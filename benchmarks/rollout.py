@@ -158,7 +158,7 @@ _RANDOM, _ACTING = "this process, random actions", "this process, policy"
 
 
 class Laps(NamedTuple):
-    """What one way of collecting took, round by round.
+    """The time that one way of collecting took, round by round.
 
     Attributes:
         wall_ms: Until all its processes were done.
@@ -292,7 +292,7 @@ class _Reference:
 
 
 def _references_at_once(suite: TaskSuite, processes: int, steps: int, name: str) -> _Turn:
-    """What the machine leaves of the reference where each core has one of its own."""
+    """The reference's rate where each core runs one of its own."""
     actor_class: Any = ray.remote(num_cpus=1)(_Reference)
     actors = [actor_class.remote(suite, steps) for _ in range(processes)]
     pids: list[int] = ray.get([actor.run.remote() for actor in actors])
@@ -306,7 +306,7 @@ def _references_at_once(suite: TaskSuite, processes: int, steps: int, name: str)
 def _in_this_process(
     opened: ExitStack, spec: CollectSpec, policy: Policy, steps: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
-    """A rollout without Ray, random and with the policy: what the simulators cost, and what the policy adds."""
+    """A rollout without Ray, random and with the policy: the simulators' cost, and the policy's."""
     rollout = Rollout(spec.suite, range(len(spec.suite.tasks)), spec.copies, spec.seed)
     opened.callback(rollout.close)
     index = count()
@@ -342,8 +342,8 @@ class Part:
     """A part of a vector step.
 
     Attributes:
-        part: What takes the time.
-        of: What it is a part of.
+        part: It takes the time.
+        of: It is a part of this.
         microseconds: A vector step.
         share: Of that vector step; None for what is timed alone.
     """
@@ -364,7 +364,7 @@ def measure_parts(
     """Time physics and the policy inside of what collects, and the policy alone; medians of three chunks.
 
     Args:
-        random: What collects a chunk with random actions, by name.
+        random: They collect a chunk with random actions, by name.
         acting: Name of what collects a chunk with the policy, and what does it.
         policy: The one that acts there.
         suite: Its tasks, one copy each.

@@ -1,4 +1,4 @@
-"""What the benchmarks share: checks, taking turns, and the file of results."""
+"""Shared by the benchmarks: checks, taking turns, and the file of results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def take_turns(
     Turns, not blocks: a machine that slows down in between slows every step alike.
 
     Args:
-        steps: What to time, by name.
+        steps: Each is timed, by name.
         rounds: Timed rounds, at most.
         warmup: Rounds before them: the first steps allocate, and compile kernels.
         device: Waited for at the end of each step.
@@ -110,8 +110,8 @@ def beside(
     with it.
 
     Args:
-        reference: What all are compared with.
-        steps: What to time, by name.
+        reference: All are compared with it.
+        steps: Each is timed, by name.
         rounds: As of `take_turns`.
         warmup: As of `take_turns`.
         device: As of `take_turns`.

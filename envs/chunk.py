@@ -1,4 +1,4 @@
-"""What a rollout hands over: T vector steps of some tasks, and the episodes that ended in them."""
+"""A chunk: T vector steps of some tasks, and the episodes that ended in them."""
 
 from __future__ import annotations
 

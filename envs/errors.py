@@ -1,4 +1,4 @@
-"""What can go wrong while environments run; every error crosses process borders whole."""
+"""Errors of environments that run; every error crosses process borders whole."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EnvironmentFailure(RuntimeError):
         copy: Environment copy of the task.
         episode: Number of the episode in its stream.
         step: Steps taken in that episode before the failure.
-        cause: What the simulator said.
+        cause: The simulator's own error.
     """
 
     def __init__(self, task: str, copy: int, episode: int, step: int, cause: str) -> None:

@@ -53,7 +53,7 @@ PROTOCOLS: Final[Mapping[str, EvaluationProtocol]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class TaskEvaluation:
-    """What the episodes of one task came to, as counts and lists, never only as a rate.
+    """The results of one task's episodes, as counts and lists, never only as a rate.
 
     Attributes:
         task: Index of the task in its suite.

@@ -219,7 +219,7 @@ def _limit(env: gymnasium.Env[Any, Any]) -> int | None:
 
 
 def _number(what: str, value: Any) -> float:
-    """What an environment gave as a number: of any real type, alone or the only one of an array."""
+    """An environment's value as a number: of any real type, alone or the only one of an array."""
     if type(value) is float:
         return value
     own = np.asarray(value)
@@ -229,7 +229,7 @@ def _number(what: str, value: Any) -> float:
 
 
 def _flag(what: str, value: Any) -> bool:
-    """What an environment gave as yes or no. Python takes NaN and "False" for yes: they are refused."""
+    """An environment's value as yes or no. Python takes NaN and "False" for yes: they are refused."""
     if value is True or value is False:
         return value
     number = _number(what, value)

@@ -90,7 +90,7 @@ class Rollout:
         return collect_together([self], policy, index, steps)[0]
 
     def positions(self) -> dict[tuple[int, int], Position]:
-        """Where every stream stands now, by (task, copy); what `restore` needs to stand there again."""
+        """The position of every stream now, by (task, copy); `restore` goes back to it."""
         self._start()
         return {
             key: Position(
@@ -224,7 +224,7 @@ class _Lane:
         rollout: Whose task it is.
         task: Its index.
         streams: Its copies.
-        noise_TNA: What acts, or what the policy's actions are made with.
+        noise_TNA: The actions, or the noise of the policy's actions.
         chunk: Where everything is written.
         row: The task's index in the chunk.
         seconds: Time that the task has taken.

@@ -40,7 +40,7 @@ class Position:
     Attributes:
         episode: Number of the current episode, from 0.
         actions_TA: Actions since the reset, float32, [t, action] with 0 <= t < horizon.
-        last_obs_O: Observation the next action answers, float32; what a replay must arrive at.
+        last_obs_O: Observation the next action answers, float32; a replay must arrive at it.
         return_: Sum of the current episode's rewards so far.
         success_any: Whether any step of the current episode so far was a success.
         success_last: Whether its latest step was a success.

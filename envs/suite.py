@@ -1,4 +1,4 @@
-"""What a task suite is, and what it may give and take."""
+"""Task suites: their contract, and checks of the values that go in and out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Step(NamedTuple):
-    """What one environment step gives back.
+    """The result of one environment step.
 
     `obs_O` is float32 and, at an episode's end, the true terminal observation; `terminated` means that the
     task's own dynamics ended (bootstrapping stops), `truncated` that the horizon cut it; `success` is this step's.

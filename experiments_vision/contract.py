@@ -1,4 +1,4 @@
-"""What the rooms of this package promise each other: data, models, objectives."""
+"""The contracts between data, models and objectives."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Targets = dict[str, Tensor]
-"""What a batch's labels are, by name: `{"label": [B, H, W], "depth": [B, 1, H, W], ...}`."""
+"""A batch's labels by name: `{"label": [B, H, W], "depth": [B, 1, H, W], ...}`."""
 
 MODES = ("batches", "pooled")
 """How a metric is averaged: over batches, as the papers' code does, or over all pixels or examples at once."""
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a model says of a batch.
+    """A model's output for a batch.
 
     Attributes:
         tasks: A tensor a task, in the order of the model's `tasks`.
@@ -72,8 +72,8 @@ class MetricSpec:
         name: Unique within a benchmark, such as `miou`.
         task: The task that it judges.
         higher_is_better: Its direction.
-        label: What a table's column is called.
-        scale: What a table multiplies it with (100 for per cent).
+        label: Heading of a table's column.
+        scale: A table multiplies the value by it (100 for per cent).
         digits: After the point, in a table.
     """
 
@@ -98,7 +98,7 @@ class Meter(ABC):
 
 
 class Objective(ABC):
-    """What a benchmark asks of a model: losses to train by, metrics to judge by."""
+    """A benchmark's losses to train by, and metrics to judge by."""
 
     tasks: tuple[str, ...]
     metrics: tuple[MetricSpec, ...]

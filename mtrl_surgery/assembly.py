@@ -91,7 +91,7 @@ def check_room(settings: TrainSettings) -> None:
     transition = 4 * (2 * problem.observation_dim + problem.action_dim + 2)
     # Weights, targets, two moments of Adam, the direction, and the gradients of every task.
     networks = 4 * (5 + tasks) * (actor + agent.critics * critic)
-    # What the backward pass keeps of one network at a time.
+    # The backward pass keeps these of one network at a time.
     activations = 4 * tasks * agent.batch_size * sum(agent.hidden_sizes) * agent.critics
     chunk = 2 * transition * tasks * env.copies * settings.cluster.chunk_steps
     check_memory(
@@ -218,7 +218,7 @@ def build_problem(suite: TaskSuite) -> Problem:
 
 
 def made_with(settings: TrainSettings, suite: TaskSuite) -> dict[str, Any]:
-    """What every checkpoint says of its run: all settings, and the spaces, which only the environments know."""
+    """The facts of a run in each of its checkpoints: all settings, and the spaces, which only the environments know."""
     sizes = [int(size) for size in suite.action_mask_KA.sum(axis=1)]
     spaces = {"tasks": list(suite.tasks), "observation": suite.observation_dim, "actions": sizes}
     return {"config": settings.to_mapping(), "spaces": spaces}
@@ -266,6 +266,6 @@ def agent_config(settings: TrainSettings) -> AgentConfig:
 
 
 def build_collect_spec(settings: TrainSettings, suite: TaskSuite) -> CollectSpec:
-    """What rollout workers are told; it is pickled to them."""
+    """The order that rollout workers get; it is pickled to them."""
     policy_factory = partial(Policy, build_problem(suite), agent_config(settings))
     return CollectSpec(suite, settings.env.copies, settings.seed, policy_factory)

@@ -186,7 +186,7 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Trai
     """Rebuild typed settings from the nested dictionaries of a config.yaml.
 
     Args:
-        mapping: what `TrainSettings.to_mapping` gave.
+        mapping: the result of `TrainSettings.to_mapping`.
         where: the file it was read from, for the message.
 
     Raises:

@@ -43,7 +43,7 @@ def typed(path: str | Path) -> str:
 
 
 def activate() -> str:
-    """`source .venv/bin/activate, or `: what is better than an installation in a checkout; else nothing."""
+    """`source .venv/bin/activate, or ` in a checkout, where it is better than an installation; else nothing."""
     script = _ROOT / ".venv" / "bin" / "activate"
     if not (_ROOT / "pyproject.toml").is_file() or Path(sys.prefix) == script.parents[1]:
         return ""
@@ -56,7 +56,7 @@ def install(extra: str = "") -> str:
     """The command that installs this package's dependencies, or those of one of its extras.
 
     Args:
-        extra: Such as `report`; left out, what every command needs.
+        extra: Such as `report`; left out, the dependencies of every command.
     """
     brackets = f"[{extra}]" if extra else ""
     if (_ROOT / "pyproject.toml").is_file():
@@ -66,7 +66,7 @@ def install(extra: str = "") -> str:
 
 
 def _packages(extra: str) -> list[str]:
-    """What the installed package's own description asks for: it is on no index by its own name."""
+    """The dependencies in the installed package's own description: it is on no index by its own name."""
     try:
         wanted = requires("mtrl-surgery") or []
     except PackageNotFoundError:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Annotated
 
 from benchmarks.chaos.counts import Counts, count
-from benchmarks.chaos.faults import LEARNER, VICTIMS, Blow, Victim
+from benchmarks.chaos.faults import LEARNER, TARGETS, Fault, FaultTarget
 from benchmarks.chaos.nodes import LocalNodes
 from benchmarks.timing import at_least_one, write_results
 from cluster.workers.session import keep_to_this_machine
@@ -36,8 +36,8 @@ from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import read_rows
 
-CHUNK = 200  # vector steps of a chunk: long enough that blows fall into the middle of one
-SLOW = 300.0  # seconds that a run may take to begin, to recover from one blow, or to stop
+CHUNK = 200  # vector steps of a chunk: long enough that faults fall into the middle of one
+SLOW = 300.0  # seconds that a run may take to begin, to recover from one fault, or to stop
 WORDS = (
     "method=pcgrad", "agent.hidden_sizes=[32,32]", "agent.batch_size=16", "agent.warmup_steps=400",
     "agent.updates_per_step=0.05", "agent.replay_capacity=500000", "device=cpu", "threads=1", "log_every=400",
@@ -50,24 +50,24 @@ WORDS = (
 class Arguments:
     """Options of `chaos`."""
 
-    duration: Annotated[float, "seconds of blows, for each mode"] = 60.0
-    every: Annotated[float, "seconds between two blows, on average"] = 5.0
+    duration: Annotated[float, "seconds of faults, for each mode"] = 60.0
+    every: Annotated[float, "seconds between two faults, on average"] = 5.0
     nodes: Annotated[int, "one CPU each; the head is never lost"] = 3
     mode: Annotated[str, "sync | async | both"] = "both"
-    learners: Annotated[int, "from 2 on they are processes of the cluster, and are struck too"] = 1
+    learners: Annotated[int, "from 2 on they are processes of the cluster, and are targets too"] = 1
     env: Annotated[str, "a choice of the train command's env group"] = "easy3"
-    seed: Annotated[int, "of the blows and of the run"] = 0
+    seed: Annotated[int, "of the faults and of the run"] = 0
     json: Annotated[str | None, PATH, "also write the results to this file"] = None
 
 
 @dataclass
 class Outcome:
-    """What one mode's run went through.
+    """The course of one mode's run.
 
     Attributes:
         mode: sync or async.
         steps: Vector steps of the run.
-        blows: What was done, seconds into the run, and the seconds until the run had got over it; None: it hadn't.
+        faults: Each fault, seconds into the run, and the seconds until the run had recovered from it; None: it has not.
         counts: Of its replay.
         equal: Sync: whether its rows are an undisturbed run's to the bit.
         dropped: Chunks ordered again, by reason.
@@ -75,7 +75,7 @@ class Outcome:
 
     mode: str
     steps: int
-    blows: list[tuple[str, float, float | None]]
+    faults: list[tuple[str, float, float | None]]
     counts: Counts
     equal: bool | None
     dropped: dict[str, int] = field(default_factory=dict)
@@ -83,16 +83,16 @@ class Outcome:
     @property
     def sound(self) -> bool:
         """Whether the run is what it would have been."""
-        return self.counts.exact and self.equal is not False and all(seconds is not None for *_, seconds in self.blows)
+        return self.counts.exact and self.equal is not False and all(seconds is not None for *_, seconds in self.faults)
 
     @property
     def recoveries(self) -> list[float]:
         """Seconds of every recovery."""
-        return [seconds for *_, seconds in self.blows if seconds is not None]
+        return [seconds for *_, seconds in self.faults if seconds is not None]
 
 
 def main(words: Sequence[str]) -> int:
-    """Strike, recover, count; 1 if a transition was lost or is there twice, or a sync run's rows differ."""
+    """Inject faults, recover, count; 1 if a transition was lost or is there twice, or a sync run's rows differ."""
     if wants_help(words):
         print(usage(__doc__, Arguments))
         return 0
@@ -114,17 +114,17 @@ def main(words: Sequence[str]) -> int:
 
 
 def report(outcomes: list[Outcome]) -> str:
-    """A table of the blows, and one of what they did to the runs."""
-    blows = [
+    """A table of the faults, and one of what they did to the runs."""
+    faults = [
         (one.mode, f"{at:.1f}", what, "never" if seconds is None else f"{seconds:.1f}")
         for one in outcomes
-        for what, at, seconds in one.blows
+        for what, at, seconds in one.faults
     ]
     sums = [
         (
             one.mode,
             f"{one.steps:,}",
-            f"{len(one.blows)}",
+            f"{len(one.faults)}",
             f"{statistics.median(one.recoveries):.1f}" if one.recoveries else "-",
             f"{max(one.recoveries):.1f}" if one.recoveries else "-",
             f"{sum(one.dropped.values())}",
@@ -134,17 +134,17 @@ def report(outcomes: list[Outcome]) -> str:
         )
         for one in outcomes
     ]
-    header = ("mode", "steps", "blows", "median s", "max s", "chunks redone", "lost", "duplicated", "equal to the bit")
+    header = ("mode", "steps", "faults", "median s", "max s", "chunks redone", "lost", "duplicated", "equal to the bit")
     return "\n\n".join(
         [
-            table(("mode", "at, s", "what", "recovered in, s"), blows, numbers=(1, 3)),
+            table(("mode", "at, s", "what", "recovered in, s"), faults, numbers=(1, 3)),
             table(header, sums, numbers=(1, 2, 3, 4, 5, 6, 7)),
         ]
     )
 
 
 def _disturb(arguments: Arguments, mode: str, folder: Path) -> Outcome:
-    """One run: disturbed for as long as asked, stopped by a signal, finished without blows, and counted."""
+    """One run: disturbed for as long as asked, stopped by a signal, finished without faults, and counted."""
     out = folder / mode
     with _nodes(arguments.nodes) as nodes:
         words = [f"env={arguments.env}", f"seed={arguments.seed}", *WORDS, f"out={out}", f"cluster.mode={mode}"]
@@ -158,7 +158,7 @@ def _disturb(arguments: Arguments, mode: str, folder: Path) -> Outcome:
         driver = _train([*words, *joins, "total_steps=100000000"])
         try:
             run = _begun(driver, out)
-            blows = _strike_for(arguments, nodes, driver, run)
+            faults = _inject_for(arguments, nodes, driver, run)
             driver.terminate()
             _ended(driver, 143, "the disturbed run")
         finally:
@@ -175,41 +175,41 @@ def _disturb(arguments: Arguments, mode: str, folder: Path) -> Outcome:
         equal = all(
             (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.jsonl", "evaluations.jsonl")
         )
-    return Outcome(mode, steps, blows, count(run, steps, copies=1), equal, _dropped(run))
+    return Outcome(mode, steps, faults, count(run, steps, copies=1), equal, _dropped(run))
 
 
-def _strike_for(
+def _inject_for(
     arguments: Arguments, nodes: LocalNodes, driver: subprocess.Popen[str], run: Path
 ) -> list[tuple[str, float, float | None]]:
-    """Blows at random times, then time to get over the last ones."""
+    """Faults at random times, then time to get over the last ones."""
     rng, started = random.Random(arguments.seed), time.time()
-    done: list[tuple[Victim, Blow]] = []
-    victims = [*VICTIMS, LEARNER] if arguments.learners > 1 else VICTIMS
-    turns: list[Victim] = []  # every kind once before any comes twice
+    done: list[tuple[FaultTarget, Fault]] = []
+    targets = [*TARGETS, LEARNER] if arguments.learners > 1 else TARGETS
+    turns: list[FaultTarget] = []  # every kind once before any comes twice
     while time.time() - started < arguments.duration:
         time.sleep(rng.uniform(0.5, 1.5) * arguments.every)
         _check_alive(driver)
-        turns += rng.sample(victims, len(victims))
-        for victim in turns:
-            blow = victim.attack(nodes, rng)
-            if blow is not None:
-                print(f"{blow.at - started:6.1f} s  {blow.what}", file=sys.stderr)
-                done.append((victim, blow))
-                turns.remove(victim)
+        turns += rng.sample(targets, len(targets))
+        for target in turns:
+            fault = target.inject(nodes, rng)
+            if fault is not None:
+                print(f"{fault.at - started:6.1f} s  {fault.what}", file=sys.stderr)
+                done.append((target, fault))
+                turns.remove(target)
                 break
     if len(nodes.nodes) < nodes.wanted:
         nodes.add()  # whoever waits for a CPU gets one
     last = time.time()
     while True:
         rows, late = read_rows(run / "health.jsonl"), time.time() > last + SLOW
-        ends = [victim.recovered(blow, rows) for victim, blow in done]
+        ends = [target.recovered(fault, rows) for target, fault in done]
         goes_on = any(row["time"] > last and "updates_per_s" in row for row in rows)  # all learners have answered since
         if late and not goes_on:
-            raise SettingsError(f"the run did not go on within {SLOW:.0f} s of the last blow")
+            raise SettingsError(f"the run did not go on within {SLOW:.0f} s of the last fault")
         if (goes_on and None not in ends) or late:
             return [
-                (blow.what, blow.at - started, None if end is None else max(0.0, end - blow.at))
-                for (_, blow), end in zip(done, ends, strict=True)
+                (fault.what, fault.at - started, None if end is None else max(0.0, end - fault.at))
+                for (_, fault), end in zip(done, ends, strict=True)
             ]
         _check_alive(driver)
         time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What a disturbed run has in its replay, against what its schedule says."""
+"""Transitions in the replay of a disturbed run, against its schedule."""
 
 from __future__ import annotations
 

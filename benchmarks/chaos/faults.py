@@ -1,4 +1,4 @@
-"""What `bench chaos` strikes, and how it's seen in health.jsonl that the run has got over it."""
+"""Faults that `chaos` injects, and when health.jsonl says that the run has recovered from one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Blow:
-    """What was done.
+class Fault:
+    """A fault that was done.
 
     Attributes:
         what: For the table.
@@ -30,39 +30,39 @@ class Blow:
 
 
 @dataclass(frozen=True)
-class Victim:
-    """One kind of trouble. Others may be added to `VICTIMS`.
+class FaultTarget:
+    """One kind of fault, and the parts that it hits. Others may be added to `TARGETS`.
 
     Attributes:
         name: A word for it.
-        attack: Does it, and says what it did; None if there is nothing to strike now.
-        recovered: When the run had got over a blow, by the rows of health.jsonl; None if it hasn't yet.
+        inject: Does it, and returns it; None if there is no target now.
+        recovered: When the run had recovered from a fault, by the rows of health.jsonl; None if it has not yet.
     """
 
     name: str
-    attack: Callable[[LocalNodes, random.Random], Blow | None]
-    recovered: Callable[[Blow, Sequence[dict[str, Any]]], float | None]
+    inject: Callable[[LocalNodes, random.Random], Fault | None]
+    recovered: Callable[[Fault, Sequence[dict[str, Any]]], float | None]
 
 
-def workers_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
-    """When every task of every struck worker had delivered a chunk again."""
+def workers_recovered(fault: Fault, rows: Sequence[dict[str, Any]]) -> float | None:
+    """When every task of every hit worker had delivered a chunk again."""
     at_work = {row["pid"] for row in rows if row.get("event") == "worker joined"}  # the others were still starting
-    ends = [_worker_recovered(pid, rows) for pid in blow.processes if pid in at_work]
+    ends = [_worker_recovered(pid, rows) for pid in fault.processes if pid in at_work]
     known = [end for end in ends if end is not None]
-    return max(known, default=blow.at) if len(known) == len(ends) else learners_recovered(blow, rows)
+    return max(known, default=fault.at) if len(known) == len(ends) else learners_recovered(fault, rows)
 
 
-def learners_recovered(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
+def learners_recovered(fault: Fault, rows: Sequence[dict[str, Any]]) -> float | None:
     """When a run that a new group of learners goes on with, and new workers, had written its next row of health."""
     begun = _first(
-        i for i, row in enumerate(rows) if row.get("event") == "learners restarted" and row["time"] > blow.at
+        i for i, row in enumerate(rows) if row.get("event") == "learners restarted" and row["time"] > fault.at
     )
     return None if begun is None else _first(row["time"] for row in rows[begun:] if "updates_per_s" in row)
 
 
-def worker_joined(blow: Blow, rows: Sequence[dict[str, Any]]) -> float | None:
-    """When the first worker after the blow was ready, or when no worker waited for room."""
-    after = [row for row in rows if row["time"] > blow.at]
+def worker_joined(fault: Fault, rows: Sequence[dict[str, Any]]) -> float | None:
+    """When the first worker after the fault was ready, or when no worker waited for room."""
+    after = [row for row in rows if row["time"] > fault.at]
     served = (
         row["time"]
         for row in after
@@ -91,19 +91,19 @@ def _first(values: Iterable[T]) -> T | None:
 
 def _signal(
     number: signal.Signals, what: str, title: str = "ray::RolloutWorker"
-) -> Callable[[LocalNodes, random.Random], Blow | None]:
-    def attack(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+) -> Callable[[LocalNodes, random.Random], Fault | None]:
+    def inject(nodes: LocalNodes, rng: random.Random) -> Fault | None:
         workers = nodes.all_workers(title)
         if not workers:
             return None
         pid = rng.choice(workers)
         at = time.time()
-        return Blow(f"{what} ({pid})", at, (pid,)) if strike(pid, number) else None
+        return Fault(f"{what} ({pid})", at, (pid,)) if strike(pid, number) else None
 
-    return attack
+    return inject
 
 
-def _remove_node(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+def _remove_node(nodes: LocalNodes, rng: random.Random) -> Fault | None:
     others = nodes.nodes[1:]
     if not others:
         return None
@@ -111,23 +111,25 @@ def _remove_node(nodes: LocalNodes, rng: random.Random) -> Blow | None:
     workers = tuple(nodes.workers(node))
     at = time.time()
     nodes.remove(node)
-    return Blow(f"node lost, with {len(workers)} workers", at, workers)
+    return Fault(f"node lost, with {len(workers)} workers", at, workers)
 
 
-def _add_node(nodes: LocalNodes, rng: random.Random) -> Blow | None:
+def _add_node(nodes: LocalNodes, rng: random.Random) -> Fault | None:
     if len(nodes.nodes) >= nodes.wanted:
         return None
     at = time.time()
     nodes.add()
-    return Blow("node added", at)
+    return Fault("node added", at)
 
 
-VICTIMS: list[Victim] = [
-    Victim("worker killed", _signal(signal.SIGKILL, "worker killed"), workers_recovered),
-    Victim("worker hung", _signal(signal.SIGSTOP, "worker stopped"), workers_recovered),
-    Victim("node lost", _remove_node, workers_recovered),
-    Victim("node added", _add_node, worker_joined),
+TARGETS: list[FaultTarget] = [
+    FaultTarget("worker killed", _signal(signal.SIGKILL, "worker killed"), workers_recovered),
+    FaultTarget("worker hung", _signal(signal.SIGSTOP, "worker stopped"), workers_recovered),
+    FaultTarget("node lost", _remove_node, workers_recovered),
+    FaultTarget("node added", _add_node, worker_joined),
 ]
-"""What may be struck; a blow is drawn from those that find something to strike."""
-LEARNER = Victim("learner killed", _signal(signal.SIGKILL, "learner killed", "ray::LearnerActor"), learners_recovered)
+"""A fault is drawn from those that have a target now."""
+LEARNER = FaultTarget(
+    "learner killed", _signal(signal.SIGKILL, "learner killed", "ray::LearnerActor"), learners_recovered
+)
 """Where there are several; the run goes on from its newest checkpoint."""

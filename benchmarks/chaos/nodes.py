@@ -57,7 +57,7 @@ class LocalNodes:
 
     def drain(self, node: Any, seconds: float) -> None:
         """Tell a node that it goes in so many seconds, as a cloud tells of a preemption."""
-        raylet: Any = ray._raylet  # what these two hold has no types
+        raylet: Any = ray._raylet  # these two have no types
         reasons: Any = autoscaler_pb2
         reason = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline = int(1000 * (time.time() + seconds))

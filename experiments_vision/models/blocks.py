@@ -1,4 +1,4 @@
-"""What the convolutional networks are built of."""
+"""Building blocks of the convolutional networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINISH: dict[str, Callable[[Tensor], Tensor]] = {
     "depth": lambda depth: depth,
     "normal": lambda normal: F.normalize(normal, dim=1),
 }
-"""What a dense task's head ends with: log-probabilities, a plain number, a unit vector."""
+"""The last layer of a dense task's head: log-probabilities, a plain number, a unit vector."""
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:

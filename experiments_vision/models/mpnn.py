@@ -25,7 +25,7 @@ MAX_ATOMS = 29  # QM9's largest molecules
 
 
 class MoleculeBatch(Protocol):
-    """What is used of a torch-geometric `Batch` of B graphs with N atoms and E edges in all.
+    """The used part of a torch-geometric `Batch` of B graphs with N atoms and E edges in all.
 
     Attributes:
         x: Atom features [N, A].
@@ -102,7 +102,7 @@ class EdgeConv(nn.Module):
         nn.init.zeros_(self.root.bias)
 
     def hidden(self, edges_BnnF: Tensor, linked_Bnn: Tensor) -> tuple[Tensor, Tensor]:
-        """What the messages need of the edges, the same in all rounds.
+        """The edges' part of the messages, the same in all rounds.
 
         Args:
             edges_BnnF: Edge features, [graph, receiver, sender, feature].

@@ -14,7 +14,7 @@ from experiments_vision.models.segnet import FILTERS, Maps, Trunk, decoder_chann
 
 
 class Branch(nn.Module):
-    """What one task has of its own beside its head: a mask for every level of the trunk."""
+    """One task's own part beside its head: a mask for every level of the trunk."""
 
     def __init__(self, filters: Sequence[int]) -> None:
         super().__init__()

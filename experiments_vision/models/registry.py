@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What to know of a network before it is made.
+    """The facts of a network before it is made.
 
     Attributes:
         summary: In one line.

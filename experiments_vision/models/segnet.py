@@ -26,8 +26,8 @@ class Maps(NamedTuple):
     Attributes:
         early: After a level's first convolution.
         encoded: After its last one, before it is pooled.
-        unpooled: What a level of the decoder reads.
-        decoded: What it makes of that.
+        unpooled: A level of the decoder reads them.
+        decoded: The level's output.
     """
 
     early: list[Tensor]

@@ -55,7 +55,7 @@ class Histogram:
         return (self.high - self.low) / self.bins / 2
 
     def add(self, values_N: Tensor, valid_N: Tensor) -> None:
-        """Takes values [N] and which of them count [N]; what is outside goes to the first or last bin."""
+        """Takes values [N] and which of them count [N]; values outside go to the first or last bin."""
         place_N = (values_N - self.low) * (self.bins / (self.high - self.low))
         bin_N = place_N.nan_to_num(0.0).clamp(0, self.bins - 1).long()
         bin_N = bin_N.masked_fill(values_N.isnan(), self.bins).masked_fill(~valid_N, self.bins + 1)

@@ -27,7 +27,7 @@ def make_objective(dataset: str, facts: Mapping[str, Any] | None = None) -> Obje
 
     Args:
         dataset: Its name.
-        facts: What the data source knows: `classes` of nyuv2 and cityscapes (left out: the published 13 and 7), and
+        facts: Facts of the data source: `classes` of nyuv2 and cityscapes (left out: the published 13 and 7), and
             `target_std`, 11 standard deviations, which qm9 needs.
 
     Raises:

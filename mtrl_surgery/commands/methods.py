@@ -104,7 +104,7 @@ def write_page(arguments: PageArguments) -> int:
 
 
 def read_ratios(path: Path) -> Ratios:
-    """What `python -m benchmarks methods csv=` wrote."""
+    """The ratios that `python -m benchmarks methods csv=` wrote."""
     ratios: dict[str, dict[int, str]] = {}
     try:
         with path.open(newline="") as file:

@@ -4,7 +4,7 @@
     checkpoints/replay/segment-<start>-<stop>.safetensors
 
 The manifest names every file and replay segment with size and sha256, says what the run was made with, and carries a
-sha256 of itself. What is being written has a `.tmp-` name until it is on disk.
+sha256 of itself. An unfinished file has a `.tmp-` name until it is on disk.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Checkpoint:
 
     Attributes:
         step: The vector step after which it was taken.
-        state: What was given to `CheckpointStore.save`.
+        state: As given to `CheckpointStore.save`.
         segments: The replay's segments, in order; their arrays come from `CheckpointStore.read_segment`.
         path: Its folder.
-        about: What its run was made with, as the store was told.
+        about: The run's settings, as the store was told.
     """
 
     step: int
@@ -83,7 +83,7 @@ class CheckpointStore:
         Args:
             folder: Where; made by the first save.
             keep: How many.
-            about: What the run is made with, of plain values; every checkpoint holds it.
+            about: The run's settings, of plain values; every checkpoint holds them.
 
         Raises:
             CheckpointError: `keep` is below 1.
@@ -168,7 +168,7 @@ class CheckpointStore:
         """Forgets every later checkpoint (None: every one), and every segment that is in no checkpoint left.
 
         A resumed run calls it before it writes, with the checkpoint it resumes from, which stays whatever its folder
-        is called: what is newer is torn, or belongs to a future that the run is about to leave.
+        is called: newer ones are torn, or belong to a future that the run is about to leave.
         """
         with disk_errors(self.folder):
             self._tidy()
@@ -179,7 +179,7 @@ class CheckpointStore:
         self._drop_segments(kept, pending=False)
 
     def _put(self, temporary: Path, target: Path) -> None:
-        """Renames a finished folder to its name; what had the name steps aside and is found till then."""
+        """Renames a finished folder to its name; the folder that had the name steps aside and is found till then."""
         aside = target.with_name(_REPLACED + target.name)
         if target.exists():
             os.replace(target, aside)
@@ -238,7 +238,7 @@ def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
 
     Args:
         path: A `step-...` folder.
-        replay: Whether its replay segments must be whole too; who only wants the policy says False.
+        replay: Whether its replay segments must be whole too; False where only the policy is wanted.
 
     Raises:
         CheckpointError: It is not whole; says which files are missing or corrupt.

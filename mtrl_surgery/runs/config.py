@@ -1,4 +1,4 @@
-"""What the user chooses about a run's records."""
+"""The user's choices about a run's records."""
 
 from __future__ import annotations
 

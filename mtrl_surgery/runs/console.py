@@ -58,11 +58,11 @@ class Progress:
             updates: Updates done already; None where a step is an update.
             stream: stderr unless told.
             clock: Seconds.
-            unit: What is counted.
-            measure: What an evaluation is told by; None where there is none.
+            unit: Of the count.
+            measure: The name of an evaluation's result; None where there is none.
             warmup: Steps before the first update; they are quick, and tell nothing of how long the others take.
             name: Comes before the numbers.
-            silent_s: Seconds in which nothing is shown: what takes no longer needs no line.
+            silent_s: Seconds in which nothing is shown: quick work needs no line.
         """
         self._name = f"{name}: " if name else ""
         self._warmup, self._last = warmup, ""
@@ -177,8 +177,8 @@ def learning_curve(points: Sequence[tuple[int, float]], measure: str = "success"
 
     Args:
         points: Steps and the value there, 0 to 1, by step; `*` marks them, `.` goes between.
-        measure: What the values are.
-        unit: What is counted.
+        measure: Name of the values.
+        unit: Of the count.
     """
     first, last = points[0][0], points[-1][0]
     grid = [[" "] * _PLOT_WIDTH for _ in range(_PLOT_HEIGHT)]

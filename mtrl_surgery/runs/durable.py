@@ -125,7 +125,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def fault(path: Path, size: int, sha256: str) -> str | None:
-    """What is wrong with a file of known size and hash, None if it is whole."""
+    """The fault of a file of known size and hash; None if it is whole."""
     try:
         found = path.stat().st_size
         if found != size:
@@ -164,7 +164,7 @@ def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
     Args:
         needed: Bytes about to be written.
         target: The name that the message gives; its folder is made, and leftovers in it are removed.
-        temporary: What is removed if the writing fails, whatever the reason (Ctrl-C too).
+        temporary: Removed if the writing fails for any reason (Ctrl-C too).
 
     Raises:
         CheckpointError: The disk is too full, or says so half-way (disk full, quota, file size limit,

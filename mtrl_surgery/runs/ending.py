@@ -13,7 +13,7 @@ def end(run: RunFolder, error: BaseException | None) -> None:
 
     Args:
         run: Open for writing.
-        error: What ended it, where it did not finish.
+        error: The error that ended it; None if it finished.
     """
     if error is None or asked_to_end(error):
         run.finish("finished" if error is None else "interrupted")
@@ -27,8 +27,8 @@ def finish(run: RunFolder | None, error: BaseException | None, steps: Sequence[C
 
     Args:
         run: Open for writing; None where another process writes.
-        error: What ended the run, if that was no success; what goes wrong here is then only its consequence.
-        steps: What saves and closes.
+        error: The error that ended the run, if one did; a further error here is only its consequence.
+        steps: They save and close.
 
     Raises:
         BaseException: nothing was wrong before, and a step or the manifest was the first thing to fail.

@@ -32,7 +32,7 @@ from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, MAPPING, TEXT, Sha
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
 
 LOG = "log.txt"
-"""What the processes of a sweep's run said."""
+"""The output of a sweep's run."""
 
 _CUT_BACK = ("metrics", "evaluations", "conflicts")
 """Files whose rows after a checkpoint are forgotten by a resume."""
@@ -75,7 +75,7 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """Makes a run in exactly this folder, open for writing; what died there before it was a run is forgotten.
+        """Makes a run in exactly this folder, open for writing; an attempt that died before it was a run is forgotten.
 
         Args:
             path: The folder; made if it is not there.
@@ -170,7 +170,7 @@ class RunFolder:
         write_text(self.path / CONFIG, _yaml(config))
 
     def manifest(self) -> dict[str, Any]:
-        """What the run was made with, and how it stands.
+        """The facts of the run's start, and its status.
 
         Raises:
             RunError: It cannot be read, or lacks a key.

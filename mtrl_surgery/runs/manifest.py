@@ -1,4 +1,4 @@
-"""What a run was made with: versions, revision, machine, seed, command line."""
+"""The facts of a run's start: versions, revision, machine, seed, command line."""
 
 from __future__ import annotations
 

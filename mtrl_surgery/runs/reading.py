@@ -1,7 +1,7 @@
-"""Files of a run folder, read as if a stranger had written them: what is none of ours is refused in one sentence.
+"""Files of a run folder, read as if a stranger had written them: a file that is none of ours is refused.
 
 Everything that reads a run folder comes through here: no other file is opened than a regular one, so that nothing ever
-waits for the other end of a pipe; what is read is limited in size and depth, and is plain: texts, numbers, lists and
+waits for the other end of a pipe; content is limited in size and depth, and is plain: texts, numbers, lists and
 mappings. `shapes` says what has to be in it.
 """
 

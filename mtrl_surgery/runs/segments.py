@@ -73,7 +73,7 @@ class SegmentStore:
         return read_arrays(self.folder / segment.name)
 
     def problem(self, segment: Segment) -> str | None:
-        """What is wrong with a segment, None if it is whole. A file is hashed once unless it changes."""
+        """The fault of a segment; None if it is whole. A file is hashed once unless it changes."""
         path = self.folder / segment.name
         known = self._sound.get((segment.name, segment.sha256))
         if known is not None and path.is_file() and path.stat().st_mtime_ns == known:
@@ -87,7 +87,7 @@ class SegmentStore:
         """Deletes the segments that are not `needed`.
 
         Args:
-            needed: What stays.
+            needed: The segments that stay.
             below: Segments that stop after this transition count stay too: they are written but in no
                 checkpoint yet. None: there are no such ones.
         """

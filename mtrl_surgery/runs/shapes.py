@@ -1,4 +1,4 @@
-"""What the files of a run folder hold, key by key, as far as anybody relies on it; checked when they are read."""
+"""The content of a run folder's files, key by key, as far as a reader relies on it; checked when they are read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EXACT = 2**53
 
 
 class Kind(NamedTuple):
-    """What a value may be.
+    """The values that a key may have.
 
     Attributes:
         holds: Whether it is.
-        said: What it should be, for the message.
+        said: The same in words, for the message.
     """
 
     holds: Callable[[Any], bool]

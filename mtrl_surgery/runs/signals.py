@@ -18,7 +18,7 @@ _ACTING: Mapping[signal.Signals, Any] = {
 
 
 class _Told:
-    """An exception that a signal raised: what the same exception from somebody else's code is not.
+    """An exception that a signal raised; the same exception from somebody else's code has no signal.
 
     Attributes:
         signal_number: The signal.
@@ -61,7 +61,7 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """What the shell expects: 130 for Ctrl-C, 143 for SIGTERM."""
+        """As the shell expects it: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signal
 
 
@@ -93,7 +93,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = number
         for other, handler in self._before.items():
-            # A shell starts background jobs with SIGINT ignored; who asks twice is to be heard all the same.
+            # A shell starts background jobs with SIGINT ignored; a second request counts all the same.
             ignored = handler is signal.SIG_IGN
             signal.signal(other, _ACTING[signal.Signals(other)] if ignored else handler)
 
@@ -128,7 +128,7 @@ def exit_when_told() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if told:  # what was cut off may have hidden why: within a call of Ray it becomes a SystemExit(1)
+    if told:  # the interrupted code may have hidden why: within a call of Ray it becomes a SystemExit(1)
         if told[-1] == signal.SIGINT:
             raise InterruptedBySignal(signal_number=told[-1])
         raise TerminatedBySignal(128 + told[-1], signal_number=told[-1])

@@ -18,7 +18,7 @@ from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
 
 WHOLE_RUN = "run"
-"""What the task part of a scalar's name is for rows about no single task."""
+"""Takes the task's place in a scalar's name, for rows about no single task."""
 
 
 class Sink(Protocol):

@@ -40,7 +40,7 @@ class RenderingError(RuntimeError):
 
 
 class MissingError(RenderingError, ValueError):
-    """What drawing or encoding needs is not installed: there is nothing wrong with the run."""
+    """A library for drawing or encoding is not installed: there is nothing wrong with the run."""
 
 
 def find_backend(backends: Sequence[str] = BACKENDS) -> str:

@@ -19,7 +19,7 @@ from mtrl_surgery.videos.encoding import VideoFile
 
 @dataclasses.dataclass(frozen=True)
 class Shooting:
-    """What is filmed and how; it is pickled to the processes that film.
+    """A recording to make; it is pickled to the processes that film.
 
     Attributes:
         suite: The tasks, drawable.
@@ -65,7 +65,7 @@ def film_task(shooting: Shooting, task: int, count_frame: Callable[[], None]) ->
     """Plays one task's episodes and writes its video and its tiles.
 
     Args:
-        shooting: What and how.
+        shooting: The recording.
         task: Index of the task.
         count_frame: Called at each frame.
 

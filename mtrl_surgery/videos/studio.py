@@ -29,7 +29,7 @@ def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | 
     """Films the tasks, with progress on stderr.
 
     Args:
-        shooting: What and how.
+        shooting: The recording.
         tasks: Indices of the tasks.
         workers: Processes.
         backend: MUJOCO_GL in them; None leaves theirs as it is here.

@@ -1,4 +1,4 @@
-"""`chaos`: when a run has recovered, which transitions are lost or there twice; and a run with blows."""
+"""`chaos`: when a run has recovered, which transitions are lost or there twice; and a run with faults."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from benchmarks.chaos import Outcome, report
 from benchmarks.chaos.counts import Counts, count
 from benchmarks.chaos.faults import (
-    VICTIMS,
-    Blow,
+    TARGETS,
+    Fault,
     learners_recovered,
     worker_joined,
     workers_recovered,
@@ -35,32 +35,32 @@ def row(event: str, time: float, worker: int = 0, pid: int | None = None, tasks:
 
 
 def test_a_worker_has_recovered_when_its_tasks_have_delivered_again() -> None:
-    blow = Blow("two workers, and one that still starts", 10.0, (100, 200, 400))
+    fault = Fault("two workers, and one that still starts", 10.0, (100, 200, 400))
     joined = [row("worker joined", 5.0, worker, pid) for worker, pid in enumerate((300, 100, 200))]
     rows = [*joined, row("recovered", 9.0, 1), row("worker replaced", 11.0, 1, 100), row("recovered", 12.5, 1)]
-    assert workers_recovered(blow, rows) is None, "nothing is known of the other one"
+    assert workers_recovered(fault, rows) is None, "nothing is known of the other one"
     rows += [row("worker late", 13.0, 2, 200), row("recovered", 13.5, 1)]
-    assert workers_recovered(blow, rows) is None
+    assert workers_recovered(fault, rows) is None
     rows += [row("recovered", 14.0, 2), row("worker replaced", 15.0, 2, 200)]
-    assert workers_recovered(blow, rows) == 14.0
+    assert workers_recovered(fault, rows) == 14.0
     anew = [*rows[:4], row("learners restarted", 16.0), row("checkpoint", 17.0)]
-    assert workers_recovered(blow, anew) is None and learners_recovered(blow, anew) is None
+    assert workers_recovered(fault, anew) is None and learners_recovered(fault, anew) is None
     anew.append({"time": 18.0, "updates_per_s": 3.0})
-    assert workers_recovered(blow, anew) == learners_recovered(blow, anew) == 18.0, "all workers are new"
-    assert learners_recovered(Blow("a learner", 16.5), anew) is None, "that was before"
+    assert workers_recovered(fault, anew) == learners_recovered(fault, anew) == 18.0, "all workers are new"
+    assert learners_recovered(Fault("a learner", 16.5), anew) is None, "that was before"
     idle = [*joined, row("worker replaced", 11.0, 0, 300, tasks=[])]
-    assert workers_recovered(Blow("a worker without tasks", 10.0, (300,)), idle) == 11.0
-    assert workers_recovered(Blow("a node without workers", 10.0), []) == 10.0
+    assert workers_recovered(Fault("a worker without tasks", 10.0, (300,)), idle) == 11.0
+    assert workers_recovered(Fault("a node without workers", 10.0), []) == 10.0
 
 
 def test_a_node_was_added_when_a_worker_joined_after_it() -> None:
     rows = [row("worker joined", 9.0, 1, 1), row("worker joined", 12.0, 2, 2)]
-    assert worker_joined(Blow("node added", 10.0), rows[:1]) is None
-    assert worker_joined(Blow("node added", 10.0), rows) == 12.0
+    assert worker_joined(Fault("node added", 10.0), rows[:1]) is None
+    assert worker_joined(Fault("node added", 10.0), rows) == 12.0
     states = [{"time": at, "rollout_workers": [{"state": "ready"}, {"state": state}]} for at, state in
               ((9.5, "ready"), (10.5, "starting"), (11.0, "ready"))]  # fmt: skip
-    assert worker_joined(Blow("node added", 10.0), states[:2]) is None
-    assert worker_joined(Blow("a node that nobody waited for", 10.0), states) == 11.0
+    assert worker_joined(Fault("node added", 10.0), states[:2]) is None
+    assert worker_joined(Fault("a node that nobody waited for", 10.0), states) == 11.0
 
 
 def saved(path: Path, rows_KRD: np.ndarray, updates: int) -> Path:
@@ -109,7 +109,7 @@ def test_the_report_says_what_was_not_recovered_from() -> None:
 
 def test_help_and_bad_words(run: Run) -> None:
     assert "  chaos " in run("--help").out
-    assert {victim.name for victim in VICTIMS} >= {"worker killed", "worker hung", "node lost", "node added"}
+    assert {target.name for target in TARGETS} >= {"worker killed", "worker hung", "node lost", "node added"}
     for word, message in {
         "mode=fast": "unknown mode 'fast'; choices: sync, async, both",
         "duration=0": "duration=0.0 must be positive",
@@ -122,12 +122,12 @@ def test_help_and_bad_words(run: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize("learners", [1, 2])
-def test_a_run_with_blows_is_sound(run: Run, learners: int) -> None:
+def test_a_run_with_faults_is_sound(run: Run, learners: int) -> None:
     words = ["duration=12", "every=4", "mode=sync", "env=easy3", f"learners={learners}", "json=chaos.json"]
     said = run("chaos", *words)
     assert said.code == 0, said.err
     result = json.loads(Path("chaos.json").read_text())["results"]["sync"]
-    assert result["equal"] is True and result["sound"] is True and result["blows"]
+    assert result["equal"] is True and result["sound"] is True and result["faults"]
     assert result["counts"]["lost"] == result["counts"]["duplicated"] == 0
 
 
