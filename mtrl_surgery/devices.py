@@ -1,4 +1,4 @@
-"""Turning `device=auto` and `threads=null` into what this machine has."""
+"""The device, cores and memory of this machine. Only what asks torch imports it, which takes a second."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 
 class DeviceError(ValueError):
@@ -20,6 +18,8 @@ def resolve_device(device: str) -> str:
     Raises:
         DeviceError: CUDA is asked for and not there, or the name is no device.
     """
+    import torch
+
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = device.partition(":")
@@ -58,6 +58,8 @@ def count_cores() -> int:
 def free_memory(device: str) -> int:
     """Bytes that a process can still take: of the GPU, or of this machine and the group that the process is in."""
     if device.startswith("cuda"):
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     free = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, StopIteration):

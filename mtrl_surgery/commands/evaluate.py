@@ -30,6 +30,7 @@ from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.program import TRAIN, compose, plain
+from mtrl_surgery.devices import count_cores
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
@@ -157,7 +158,7 @@ def evaluate(
     spec = build_collect_spec(settings, suite)
     if arguments.seed is not None:
         spec = dataclasses.replace(spec, seed=arguments.seed)
-    cluster = ClusterConfig(kind="local", workers=arguments.workers or _cores())
+    cluster = ClusterConfig(kind="local", workers=arguments.workers or count_cores())
     if count_workers(cluster, len(suite.tasks)) == 1:
         return _evaluate_here(spec, checkpoint, arguments)
     return _evaluate_on_ray(spec, cluster, checkpoint, arguments)
@@ -247,9 +248,3 @@ def _spaces(problem: Problem) -> tuple[Any, ...]:
 
 def _describe(problem: Problem) -> str:
     return f"{', '.join(problem.tasks)} ({problem.observation_dim} observations, {problem.action_dim} actions)"
-
-
-def _cores() -> int:
-    from mtrl_surgery.devices import count_cores
-
-    return count_cores()

@@ -24,6 +24,7 @@ from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
+from mtrl_surgery.devices import count_cores
 from mtrl_surgery.runs.durable import remove, write_text
 from mtrl_surgery.settings import TrainSettings, check_made_with, env_imports, settings_from_mapping
 from mtrl_surgery.videos.backends import RenderingError, find_backend
@@ -83,7 +84,7 @@ def main(words: Sequence[str]) -> int:
     shooting, tasks = _plan(settings, checkpoint, arguments, unfinished)
     unfinished.mkdir(parents=True)
     try:
-        rows = film(shooting, tasks, arguments.workers or _cores(), backend)
+        rows = film(shooting, tasks, arguments.workers or count_cores(), backend)
         if arguments.mosaic and len(tasks) > 1:
             write_mosaic(shooting, tasks)
         for task in tasks:
@@ -193,9 +194,3 @@ def _plan(
         **options,
     )
     return shooting, tasks
-
-
-def _cores() -> int:
-    from mtrl_surgery.devices import count_cores
-
-    return count_cores()
