@@ -73,8 +73,8 @@ def worker_joined(fault: Fault, rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _worker_recovered(pid: int, rows: Sequence[dict[str, Any]]) -> float | None:
-    """A worker's tasks go to others when it's late or lost, whichever is noticed first."""
-    noticed = ("worker late", "worker replaced", "worker left")
+    """A worker's tasks go to others when it's lost or its node is drained, whichever is noticed first."""
+    noticed = ("worker replaced", "worker left")
     found = _first(i for i, row in enumerate(rows) if row.get("pid") == pid and row.get("event") in noticed)
     if found is None:
         return None

@@ -101,7 +101,7 @@ class WorkerInfo:
 
     Attributes:
         number: Its number; a worker that replaces another one takes over its number.
-        state: starting | ready | late (another worker does what it should have done) | leaving (its node is drained).
+        state: starting | ready | leaving (its node is drained).
         node: Address of its node, once it has started.
         pid: Its process.
         tasks: Indices of the tasks that it'll collect next.

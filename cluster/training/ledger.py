@@ -7,10 +7,9 @@ from typing import Any
 
 DIED = "worker died"
 HUNG = "worker hung"
-LATE = "worker late"
 FAILED = "environment failed"
 ENDED = "run ended"
-REASONS = (DIED, HUNG, LATE, FAILED, ENDED)
+REASONS = (DIED, HUNG, FAILED, ENDED)
 """Why a chunk is dropped. It's ordered again at once, or by the run that goes on."""
 
 

@@ -97,10 +97,6 @@ class Speeds:
         for task, value in measured.items():
             self._cost[task] = _mean(self._cost.get(task), value / slowness)
 
-    def late(self, worker: int, factor: float) -> None:
-        """A worker has taken `factor` times the expected time for a chunk and isn't done."""
-        self._slowness[worker] = self.slowness(worker) * factor
-
     def restart(self) -> None:
         """What tasks cost has changed, for all of them; how slow the workers are has not."""
         self._cost.clear()

@@ -1,7 +1,7 @@
 """The collector that shares out tasks over Ray workers, which come, go, hang and die while a run goes on.
 
-An order is cut into pieces, one a worker. A piece whose worker is lost, or late, is ordered again from the positions of
-the last chunk received: in sync mode by the collector, the same chunk with the same weights, hence the same bits; in
+An order is cut into pieces, one a worker. A piece whose worker is lost is ordered again from the positions of the last
+chunk received: in sync mode by the collector, the same chunk with the same weights, hence the same bits; in
 async mode the driver is told and orders anew. Which worker does which task is `cluster.workers.assignment`'s matter.
 """
 
@@ -30,7 +30,7 @@ from cluster.training.collect import (
     check_ordered,
 )
 from cluster.training.contracts import Positions
-from cluster.training.ledger import DIED, FAILED, LATE, Ledger
+from cluster.training.ledger import DIED, FAILED, HUNG, Ledger
 from cluster.workers.events import Happenings
 from cluster.workers.object_store import check_store, most_bytes
 from cluster.workers.pieces import Evaluation, Piece
@@ -247,11 +247,6 @@ class RayCollector:
             self._placement.speeds.observe(
                 member.number, dict(zip(piece.tasks, answer.seconds, strict=True)), piece.work.steps
             )
-        if piece.withdrawn:
-            if not any(one.withdrawn for one in member.pieces):
-                member.late = False
-                self._balance()
-            return
         for task in piece.tasks:
             self._losses.pop((piece.kind, task), None)
             self._raised.discard((piece.kind, self._spec.suite.tasks[task]))
@@ -284,7 +279,7 @@ class RayCollector:
         if not isinstance(cause, EnvironmentFailure):
             raise ClusterFailure(f"a rollout worker failed: {text}") from error
         key = piece.kind, cause.task
-        if self._sync and not piece.withdrawn and (key in self._raised or self._config.max_restarts == 0):
+        if self._sync and (key in self._raised or self._config.max_restarts == 0):
             raise cause from None  # it was tried on another worker: it would raise again
         self._raised.add(key)
         return FAILED, text
@@ -296,7 +291,7 @@ class RayCollector:
             ClusterFailure: a task lost its worker too often.
         """
         self._session.check()  # it may have died with its node, which may be the driver's
-        owed = [piece for piece in member.pieces if not piece.withdrawn]
+        owed = list(member.pieces)
         self._answers = {ref: pair for ref, pair in self._answers.items() if pair[0] is not member}
         tasks = self._placement.tasks_of(member.number)
         name = f"rollout worker {member.number} ({self._name(tasks)})"
@@ -312,22 +307,7 @@ class RayCollector:
                 )
         self._placement.speeds.forget(member.number)
         self.pool.replace(member)
-        self._give_again(member.number, tasks, owed, reason, text)
-
-    def _withdraw(self, member: Member, waited: float, expected: float) -> None:
-        """Have others do what a worker should have done long ago; it isn't lost, and comes back when it answers."""
-        member.late = True
-        self._placement.speeds.late(member.number, waited / expected)
-        tasks, owed = self._placement.tasks_of(member.number), [replace(piece) for piece in member.pieces]
-        for piece in member.pieces:
-            piece.withdrawn = True
-        member.holds.difference_update(*(piece.tasks for piece in member.pieces))
-        text = f"{waited:.1f} s for a chunk that should take {expected:.1f} s"
-        self._happenings.note("worker late", member, tasks, reason=LATE, text=text)
-        self._give_again(member.number, tasks, owed, LATE, text)
-
-    def _give_again(self, number: int, tasks: Sequence[int], owed: Sequence[Piece], reason: str, text: str) -> None:
-        self._happenings.lost(number, tasks)
+        self._happenings.lost(member.number, tasks)
         self._balance()
         for piece in owed:
             if isinstance(piece.work, ChunkOrder):
@@ -347,9 +327,10 @@ class RayCollector:
                 self.pool.replace(member)
         for member in joined:
             self._happenings.note("worker joined", member, self._placement.tasks_of(member.number))
-        late = self._placement.late()
-        if late is not None:
-            self._withdraw(*late)
+        overdue = self._placement.overdue(self.pool.hang_limit())
+        if overdue is not None:
+            member, text = overdue
+            self._lose(member, HUNG, text)
         if self._built and (joined or self._placement.broken):
             self._balance()
         if self._waiting and self.pool.able:

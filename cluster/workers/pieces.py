@@ -27,7 +27,6 @@ class Piece:
     work: ChunkOrder | Evaluation | None
     weights: Any = None  # ObjectRef of a chunk's weights
     moves: bool = False  # it begins with building environments
-    withdrawn: bool = False  # another worker does it: the answer isn't wanted any more
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,4 @@
-"""Which worker does each task's next piece, by measured speed; and which worker is late."""
+"""Which worker does each task's next piece, by measured speed; and whose chunk has passed its time limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cluster.workers.assignment import Speeds, assign
 from cluster.workers.pool import Member, WorkerPool
 
 _EVERY = 10.0  # seconds between two looks at how evenly tasks are shared out
-_LATE, _LATE_LEAST = 4.0, 5.0  # a chunk is late after so many times its expected time, and seconds
+_OVERDUE = 4.0  # times its expected time
 
 
 class Placement:
@@ -66,19 +66,19 @@ class Placement:
         together = self.speeds.expected(-1, range(self._tasks), steps)
         return None if together is None else together / max(1, len(self._pool.able))
 
-    def late(self) -> tuple[Member, float, float] | None:
-        """A worker that should have answered long ago, and the seconds waited and expected; None without another one.
+    def overdue(self, limit: float) -> tuple[Member, str] | None:
+        """A worker whose chunk takes more than `limit` seconds and much more than expected, and a text that says so.
 
-        Never more than half of the workers: if all seem late it's the expectation that is wrong.
+        Never more than half of the workers: if all seem slow it's the expectation that is wrong.
         """
-        members, now = list(self._pool.members.values()), time.monotonic()
-        if 2 * (sum(one.late for one in members) + 1) > len(members) or len(self._pool.able) < 2:
+        able, now = self._pool.able, time.monotonic()
+        if len(able) < 2 or 2 * len(able) <= len(self._pool.members):
             return None
-        for member in self._pool.able:
-            piece = member.pieces[0] if member.pieces else None
-            if piece is None or piece.moves or not isinstance(piece.work, ChunkOrder):
+        for member in able:
+            piece, waited = next(iter(member.pieces), None), now - member.since
+            if piece is None or piece.moves or not isinstance(piece.work, ChunkOrder) or waited <= limit:
                 continue
             expected = self.speeds.expected(member.number, piece.tasks, piece.work.steps)
-            if expected is not None and now - member.since > max(_LATE * expected, _LATE_LEAST):
-                return member, now - member.since, expected
+            if expected is not None and waited > _OVERDUE * expected:
+                return member, f"{waited:.1f} s for a chunk that should take {expected:.1f} s (cluster.hang_timeout)"
         return None

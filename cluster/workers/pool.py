@@ -96,7 +96,6 @@ class Member:
     pid: int = 0
     ready: bool = False
     leaving: bool = False
-    late: bool = False  # another worker does what it should have done
     holds: set[int] = field(default_factory=set)  # tasks whose streams stand, on it, where the driver has them
     pieces: deque[Any] = field(default_factory=deque)  # work it hasn't answered, in the order that it does it
     since: float = 0.0  # when the first of them became the first
@@ -106,14 +105,14 @@ class Member:
     @property
     def able(self) -> bool:
         """Whether it may be given work."""
-        return self.ready and not (self.leaving or self.late)
+        return self.ready and not self.leaving
 
     @property
     def state(self) -> str:
         """See `WorkerInfo.state`."""
         if not self.ready:
             return "starting"
-        return "leaving" if self.leaving else "late" if self.late else "ready"
+        return "leaving" if self.leaving else "ready"
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +203,7 @@ class WorkerPool:
         return joined, gone
 
     def _read_answers(self, now: float) -> tuple[list[Member], list[Gone]]:
-        limit, joined, gone = self._hang_limit(), [], []
+        limit, joined, gone = self.hang_limit(), [], []
         greetings = {member.greeting: member for member in self.members.values() if not member.ready}
         beats = {member.beat: member for member in self.members.values() if member.beat is not None}
         asked = [*greetings, *beats]
@@ -282,7 +281,8 @@ class WorkerPool:
             room -= 1
         self._room = room
 
-    def _hang_limit(self) -> float:
+    def hang_limit(self) -> float:
+        """Seconds that a worker may be silent, and that a chunk may take that should take much less."""
         if self._config.hang_timeout is not None:
             return self._config.hang_timeout
         mean = self.mean_chunk()

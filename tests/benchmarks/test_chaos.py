@@ -39,7 +39,7 @@ def test_a_worker_has_recovered_when_its_tasks_have_delivered_again() -> None:
     joined = [row("worker joined", 5.0, worker, pid) for worker, pid in enumerate((300, 100, 200))]
     rows = [*joined, row("recovered", 9.0, 1), row("worker replaced", 11.0, 1, 100), row("recovered", 12.5, 1)]
     assert workers_recovered(fault, rows) is None, "nothing is known of the other one"
-    rows += [row("worker late", 13.0, 2, 200), row("recovered", 13.5, 1)]
+    rows += [row("worker left", 13.0, 2, 200), row("recovered", 13.5, 1)]
     assert workers_recovered(fault, rows) is None
     rows += [row("recovered", 14.0, 2), row("worker replaced", 15.0, 2, 200)]
     assert workers_recovered(fault, rows) == 14.0
