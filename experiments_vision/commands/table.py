@@ -23,7 +23,6 @@ from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.cli.words import PATH, split_paths
 
 if TYPE_CHECKING:
-    from experiments_vision.tables.runs import Run
     from mtrl_surgery.reports.tables import Table
 
 BASELINES = ("published", "runs")
@@ -60,18 +59,15 @@ def main(words: Sequence[str]) -> int:
     if not paths:
         raise VisionError("name run folders, or a folder of run folders: table runs/vision")
     from experiments_vision.tables.collect import Wanted, tables
+    from experiments_vision.tables.groups import find_runs
     from experiments_vision.tables.modes import MODES
-    from experiments_vision.tables.runs import find_runs
 
     check_choice("mode", arguments.mode, (*MODES, "both"))
     if arguments.baseline:
         check_choice("baseline", arguments.baseline, BASELINES)
     runs, said = find_runs(paths)
-    by_kind: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        by_kind.setdefault((run.dataset, run.model), []).append(run)
     made: dict[str, Table] = {}
-    for (dataset, model), own in sorted(by_kind.items()):
+    for (dataset, model), own in runs.items():
         for mode in MODES if arguments.mode == "both" else [mode for mode in MODES if mode == arguments.mode]:
             wanted = Wanted(mode, arguments.baseline, arguments.sort, arguments.published)
             found = tables(own, wanted)

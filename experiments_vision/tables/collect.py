@@ -11,9 +11,9 @@ from experiments_vision.delta import BASELINES, delta_m_by_task, mean, metric_de
 from experiments_vision.errors import VisionError
 from experiments_vision.objectives.registry import judge
 from experiments_vision.tables.groups import Group, baseline_of, group, time_ratio
-from experiments_vision.tables.modes import Mode
+from experiments_vision.tables.modes import Mode, Values
 from experiments_vision.tables.published import DEFAULT_PAPER, PublishedRow, corrected, papers
-from experiments_vision.tables.runs import Run, Values
+from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.statistics import mean_ranks, spread
 from mtrl_surgery.reports.tables import Cell, Column, Section, Table
 
@@ -45,13 +45,13 @@ class Wanted:
     paper: str = ""
 
 
-def tables(runs: Sequence[Run], wanted: Wanted) -> dict[str, Table]:
+def tables(runs: Sequence[Record], wanted: Wanted) -> dict[str, Table]:
     """The tables of one data set and model, by what they show: `results`, `delta`, and `metrics` if there are many.
 
     Raises:
         VisionError: A sort or a paper that this data set does not have.
     """
-    dataset, model = runs[0].dataset, runs[0].model
+    dataset, model = str(runs[0].config["dataset"]["name"]), runs[0].config.get("model")
     objective = judge(dataset)
     _check(wanted, objective, dataset)
     groups, said = group(runs, objective, wanted.mode)
@@ -106,7 +106,7 @@ class _Sheet:
         columns += [Column("seeds"), Column("time/ls", 2)]
         rows = []
         for own in self.order:
-            row = [Cell(own.label, notes=tuple(own.notes)), *(self._metrics(own) if narrow else ())]
+            row = [Cell(str(own.label), notes=tuple(own.notes)), *(self._metrics(own) if narrow else ())]
             row += [self._summary(own)] if summary else []
             row += [Cell(self.rank.get(id(own))), *self._delta(own)]
             ratio = math.nan if own.single else time_ratio(own, self.groups)
@@ -121,7 +121,7 @@ class _Sheet:
 
     def metrics(self) -> Table:
         """All metrics and nothing else."""
-        rows = tuple((Cell(own.label, notes=tuple(own.notes)), *self._metrics(own)) for own in self.order)
+        rows = tuple((Cell(str(own.label), notes=tuple(own.notes)), *self._metrics(own)) for own in self.order)
         return Table("", (Column("metric"), *map(_column, self.specs)), (Section("", rows, self.apart),))
 
     def deltas(self) -> Table:
@@ -134,7 +134,7 @@ class _Sheet:
             cells = [_over([found[name] for found in seeds]) for name in self.names]
             tasks = [task_deltas(found, self.specs) for found in seeds] if self.by_task else []
             cells += [_over([f[task] for f in tasks]) for task in self.objective.tasks] if self.by_task else []
-            rows.append((Cell(own.label), *cells))
+            rows.append((Cell(str(own.label)), *cells))
         sections = [Section("our runs", tuple(rows), self.apart)]
         theirs = [row for row in self.published if all(name in row.numbers for name in self.names)]
         for paper in dict.fromkeys(row.paper for row in theirs):
@@ -190,7 +190,7 @@ class _Sheet:
         elif sort != "method":
             spec = next(spec for spec in self.specs if spec.name == sort)
             key = own.metric(sort).mean * (-1 if spec.higher_is_better else 1)
-        return not own.single, math.inf if math.isnan(key) else key, own.label
+        return not own.single, math.inf if math.isnan(key) else key, str(own.label)
 
 
 def _check(wanted: Wanted, objective: Objective, dataset: str) -> None:

@@ -11,14 +11,16 @@ validation split. A run without one is not chosen on the test split: its last ep
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from experiments_vision.contract import Objective
 from experiments_vision.delta import mean
-from experiments_vision.tables.runs import Run, Values
+from mtrl_surgery.reports.labels import single_task
+from mtrl_surgery.reports.records import Record
 
+Values = dict[str, float]
+"""By metric."""
 Mode = Literal["paper", "correct"]
 MODES: tuple[Mode, ...] = ("paper", "correct")
 LAST = 10
@@ -42,50 +44,49 @@ class Result:
     notes: tuple[str, ...]
 
 
-def result(run: Run, objective: Objective, mode: Mode) -> Result | str:
+def result(run: Record, objective: Objective, mode: Mode) -> Result | str:
     """The run's numbers, or why there are none."""
-    if not run.finished:
+    dataset, task = str(run.config["dataset"]["name"]), single_task(run.config)
+    if run.status != "finished":
         return "is not finished"
-    names = [spec.name for spec in objective.metrics if run.task is None or spec.task == _task(run, objective)]
+    names = [spec.name for spec in objective.metrics if task is None or spec.task == _task(task, objective)]
     if not names:
-        return f"method.task={run.task}: {run.dataset} has tasks 0 to {len(objective.tasks) - 1}"
+        return f"method.task={task}: {dataset} has tasks 0 to {len(objective.tasks) - 1}"
     kind = "batches" if mode == "paper" else "pooled"
-    tested = sorted(run.found.get("test", {}))
+    rows = run.frames["evaluations"].reindex(columns=["split", "epoch", "average", "metric", "value"])
+    tested = rows.loc[rows["split"] == "test", "epoch"].nunique()
     if not tested:
         return "has no evaluation of the test split"
-    missing = sorted({name for epoch in tested for name in names if name not in run.found["test"][epoch].get(kind, {})})
+    own = rows[(rows["average"] == kind) & rows["metric"].isin(names)]
+    there = own[own["split"] == "test"].groupby("metric")["epoch"].nunique()
+    missing = sorted(name for name in names if there.get(name, 0) < tested)
     if missing:
         return f"lacks rows of the test split: {kind}/{missing[0]}" + (" and more" if missing[1:] else "")
-    if mode == "paper" and run.dataset not in BY_VALIDATION:
-        last = tested[-LAST:]
-        values = {name: mean(run.found["test"][epoch][kind][name] for epoch in last) for name in names}
+    own = own.drop_duplicates(["split", "epoch", "metric"], keep="last")
+    values = own.pivot(index=["split", "epoch"], columns="metric", values="value").astype(float)[names]
+    by_split: dict[Any, Any] = {split: found.droplevel(0).to_dict("index") for split, found in values.groupby("split")}
+    test: dict[Any, Values] = by_split["test"]
+    if mode == "paper" and dataset not in BY_VALIDATION:
+        last = list(test.values())[-LAST:]
         notes = () if len(last) == LAST else (f"the mean of {len(last)} evaluated epochs: there are no {LAST}",)
-        return Result(values, _with_nan(values, notes))
-    best = best_epoch(run, objective, kind, names)
-    diverged = best is None and "val" in run.found
-    if best is None and mode == "paper" and not diverged:
-        return "has no validation split to choose an epoch by"
-    if best is not None and best not in run.found["test"]:
-        return f"was best on the validation split at epoch {best}, which was not tested"
-    values = run.values("test", tested[-1] if best is None else best, kind, names)
-    note = (NO_SCORE,) if diverged else (NO_VALIDATION,) if best is None else ()
-    return Result(values, _with_nan(values, note))
-
-
-def best_epoch(run: Run, objective: Objective, kind: str, names: list[str]) -> int | None:
-    """The first epoch of the best score on the validation split; None if there is no split or no score but NaN."""
-    scores = {
-        epoch: objective.score(run.values("val", epoch, kind, names)) for epoch in sorted(run.found.get("val", {}))
-    }
+        return _result({name: mean(epoch[name] for epoch in last) for name in names}, notes)
+    validated = bool((rows["split"] == "val").any())
+    scores = {epoch: objective.score(found) for epoch, found in by_split.get("val", {}).items()}
     valid = [epoch for epoch, score in scores.items() if not math.isnan(score)]
-    return max(valid, key=lambda epoch: scores[epoch], default=None)
+    if not valid and mode == "paper" and not validated:
+        return "has no validation split to choose an epoch by"
+    if not valid:
+        return _result(list(test.values())[-1], (NO_SCORE if validated else NO_VALIDATION,))
+    best = max(valid, key=lambda epoch: scores[epoch])  # the first of equals
+    if best not in test:
+        return f"was best on the validation split at epoch {best}, which was not tested"
+    return _result(test[best], ())
 
 
-def _task(run: Run, objective: Objective) -> str | None:
-    index = run.task or 0
-    return objective.tasks[index] if index < len(objective.tasks) else None
+def _task(task: int, objective: Objective) -> str | None:
+    return objective.tasks[task] if task < len(objective.tasks) else None
 
 
-def _with_nan(values: Mapping[str, float], notes: tuple[str, ...]) -> tuple[str, ...]:
+def _result(values: Values, notes: tuple[str, ...]) -> Result:
     broken = [name for name, value in values.items() if math.isnan(value)]
-    return (*notes, f"nan: no valid value of {', '.join(broken[:3])}") if broken else notes
+    return Result(values, (*notes, f"nan: no valid value of {', '.join(broken[:3])}") if broken else notes)

@@ -61,10 +61,10 @@ def main(words: Sequence[str]) -> int:
         raise SettingsError(
             f"the dashboard needs {error.name}, which is not installed: {install('dashboard')}"
         ) from error
-    from mtrl_surgery.commands.report_vision import judge
+    from mtrl_surgery.commands.report_vision import scoring_of
 
     listening = listen(arguments.host, arguments.port)
-    follower = Follower(roots, judge, arguments.every)
+    follower = Follower(roots, scoring_of, arguments.every)
     shown, local = address_of(listening)
     app = make_app(follower, host=shown if local else None)
     port = listening.getsockname()[1]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mtrl_surgery.reports.report import Chapter
 
 _MOST_STEPS = 240
-"""Rows of metrics over time that figures can show."""
+"""Of metrics over time that figures can show."""
 
 
 @dataclass
@@ -56,10 +56,10 @@ def main(words: Sequence[str]) -> int:
         return 0
     paths, rest = split_paths(words, Arguments)
     arguments = parse(rest, Arguments)
-    from mtrl_surgery.commands.report_vision import judge, paper_tables
+    from mtrl_surgery.commands.report_vision import paper_tables, scoring_of
     from mtrl_surgery.reports.benchmarks import SUCCESSES, benchmarks
-    from mtrl_surgery.reports.page import page
-    from mtrl_surgery.reports.records import open_runs
+    from mtrl_surgery.reports.html_report import page
+    from mtrl_surgery.reports.records import Reading, open_runs
     from mtrl_surgery.reports.report import Options, chapter, remarks
     from mtrl_surgery.reports.writing import write_parts
 
@@ -68,8 +68,9 @@ def main(words: Sequence[str]) -> int:
     if out.suffix not in (".html", ".htm"):
         raise SettingsError(f"out={out}: must end in .html")
     options = Options(arguments.aggregate, arguments.last, arguments.confidence, arguments.published)
-    records, said = open_runs(paths, most_steps=_MOST_STEPS)
-    found, left_out = benchmarks(records, arguments.success, judge)  # type: ignore[arg-type]  # checked above
+    readings = dict.fromkeys(("metrics", "health", "conflicts"), Reading(_MOST_STEPS))
+    records, said = open_runs(paths, readings=readings)
+    found, left_out = benchmarks(records, arguments.success, scoring_of)  # type: ignore[arg-type]  # checked above
     chapters = [chapter(own, options, paper_tables(own)) for own in found]
     title = arguments.title or f"Report on {', '.join(paths)}"
     text = page(title, _facts(chapters), chapters, remarks(chapters, [*said, *left_out]))

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import cache
 from typing import Literal
 
-from mtrl_surgery.reports.benchmarks import Benchmark
+from mtrl_surgery.reports.benchmarks import Benchmark, Metric, Scoring
 from mtrl_surgery.reports.records import Record
-from mtrl_surgery.reports.scores import Metric, Yardstick
 from mtrl_surgery.reports.tables import Table
 
 _MODE: Literal["correct"] = "correct"
 """As the figures count: pooled over the split."""
 
 
-def judge(record: Record) -> Yardstick:
+def scoring_of(record: Record) -> Scoring:
     """The metrics of a supervised run's data set.
 
     Raises:
         VisionError: An unknown data set.
     """
+    return _scoring(str(record.config["dataset"].get("name")))
+
+
+@cache  # a dashboard asks again and again
+def _scoring(dataset: str) -> Scoring:
     from experiments_vision.objectives.registry import judge as objective_of
 
-    objective = objective_of(str(record.config["dataset"].get("name")))
+    objective = objective_of(dataset)
     each = len(objective.metrics) == len(objective.tasks)
     metrics = tuple(
         Metric(
@@ -32,7 +36,7 @@ def judge(record: Record) -> Yardstick:
     )
     kinds = dict.fromkeys(spec.name.removesuffix(f"_{spec.task}") for spec in objective.metrics)
     label = next(iter(kinds)).replace("_", " ") if len(kinds) == 1 else "metrics"
-    return Yardstick(metrics, f"{label} (test split, pooled)", tuple(objective.tasks))
+    return Scoring(metrics, f"{label} (test split, pooled)", tuple(objective.tasks))
 
 
 def paper_tables(benchmark: Benchmark) -> dict[str, Table]:
@@ -40,15 +44,5 @@ def paper_tables(benchmark: Benchmark) -> dict[str, Table]:
     if benchmark.kind != "supervised":
         return {}
     from experiments_vision.tables.collect import Wanted, tables
-    from experiments_vision.tables.runs import read_run
 
-    runs, said = [], []
-    for record in benchmark.records:
-        try:
-            run = read_run(record.path)
-        except ValueError as error:
-            said.append(f"left out: {error}")
-        else:
-            runs += [] if run is None else [run]
-    made = tables(runs, Wanted(_MODE)) if runs else {}
-    return {f"paper_{name}": replace(own, remarks=(*own.remarks, *said)) for name, own in made.items()}
+    return {f"paper_{name}": own for name, own in tables(benchmark.records, Wanted(_MODE)).items()}

@@ -13,7 +13,7 @@ from flask import abort, request
 from mtrl_surgery.dashboard.callbacks import register
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.layout import layout
-from mtrl_surgery.dashboard.views import Desk
+from mtrl_surgery.dashboard.views import Views
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -53,11 +53,12 @@ def make_app(follower: Follower, host: str | None) -> Dash:
         assets_ignore=r"theme\.js",
         serve_locally=True,
         add_log_handler=False,
+        suppress_callback_exceptions=True,  # a view's sections come and go
     )
     style = files("mtrl_surgery.reports").joinpath("assets", "page.css").read_text(encoding="utf-8")
     app.index_string = _PAGE.format(style=style, theme=app.get_asset_url("theme.js"))
     app.layout = layout(str(follower.roots))
-    register(app, Desk(follower))
+    register(app, Views(follower))
     policy = _policy(app)
 
     @app.server.before_request  # type: ignore[untyped-decorator]

@@ -14,23 +14,19 @@ OWN = ("status", "folder", "run")
 _NEVER = ("out", "resume")
 
 
-def facts(seen: Seen) -> Mapping[str, str]:
+def facts(seen: Seen) -> dict[str, str]:
     """Every configuration key with its value as the command line takes it, and a run's own facts."""
-    record = seen.record
-
-    def read() -> Mapping[str, str]:
-        folder, _, name = seen.name.rpartition("/")
-        keys = {key: shown(value) for key, value in flat(record.config).items() if key not in _NEVER}
-        return {**keys, "status": record.status, "folder": folder or ".", "run": name}
-
-    return record.derived(("config", "manifest"), "facts", read)
+    folder, _, name = seen.name.rpartition("/")
+    keys = {key: shown(value) for key, value in flat(seen.record.config).items() if key not in _NEVER}
+    return {**keys, "status": seen.record.status, "folder": folder or ".", "run": name}
 
 
 def matching(runs: Sequence[Seen], where: Mapping[str, Sequence[str]]) -> list[Seen]:
     """The runs that have one of the values of every key."""
     if not where:
         return list(runs)
-    return [seen for seen in runs if all(facts(seen).get(key, MISSING) in values for key, values in where.items())]
+    found = [(seen, facts(seen)) for seen in runs]
+    return [seen for seen, own in found if all(own.get(key, MISSING) in values for key, values in where.items())]
 
 
 def choices(runs: Sequence[Seen]) -> dict[str, dict[str, int]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
 from mtrl_surgery.dashboard.state import State
-from mtrl_surgery.dashboard.views import VIEWS, Section
-from mtrl_surgery.reports.figures.base import Figure, Part
+from mtrl_surgery.dashboard.views import VIEWS
+from mtrl_surgery.reports.figures.base import Part
 from mtrl_surgery.reports.tables import Table
 
 _AXIS = {
@@ -41,51 +40,55 @@ _CONFIG: Any = {
 }
 
 
-def section(own: Section, state: State) -> Component:
-    """A part with its title, its caption and the choice of its figures; hidden where there is nothing."""
-    return html.Section(id=f"part-{own.name}", **_inside(own, state))
+class Drawn(NamedTuple):
+    """A part on the page.
+
+    Attributes:
+        frame: The same as long as only its numbers change: then the page keeps it, zoom and all.
+        inside: Its components.
+        place: The one that shows the numbers.
+        numbers: That one's properties.
+    """
+
+    frame: str
+    inside: list[Component]
+    place: str
+    numbers: dict[str, Any]
 
 
-def replaced(own: Section, state: State) -> tuple[str, dict[str, Any]]:
-    """The section's component and its new properties. Its neighbours stay: Dash would draw a whole list anew."""
-    return f"part-{own.name}", _inside(own, state)
+def sections(view: str) -> list[Component]:
+    """Places for a view's parts, each with a clock and a memory of its own."""
+    return [
+        html.Div(
+            [
+                html.Section(html.P("being made …", className="caption"), id=f"part-{name}"),
+                dcc.Interval(id=f"tick-{name}"),
+                dcc.Store(id=f"stamp-{name}"),
+            ]
+        )
+        for name in VIEWS[view].parts
+    ]
 
 
-def _inside(own: Section, state: State) -> dict[str, Any]:
-    if own.content is None:
-        waits = [html.P("being made …", className="caption")] if own.pending else []
-        return {"children": waits, "hidden": not own.pending}
-    if isinstance(own.content, Table):
-        place = html.Div(id=f"table-{own.name}", **{"data-table": _table(own.content)})  # type: ignore[arg-type]
-        return {"children": [html.H3(_title(own.content.title)), place], "hidden": False}
-    part = own.content
-    children: list[Component] = [html.H3(part.title), html.P(part.caption, className="caption")]
-    if len(part.figures) > 1:
-        children.append(_tabs(part, own, state))
-    return {"children": [*children, _graph(own, part)], "hidden": False}
-
-
-def frame(own: Section) -> str:
-    """What of a section stays when its numbers change: the same as long as `renewed` is enough; empty for none."""
-    if isinstance(own.content, Part):
-        part = own.content
-        height = part.figures[own.figure]["layout"]["height"]
-        return repr((part.title, part.caption, list(part.figures), own.figure, height))
-    return repr(own.content.title) if own.content is not None else ""
-
-
-def renewed(own: Section) -> tuple[str, dict[str, Any]]:
-    """The component in a section that shows the numbers, and its new properties: the page keeps it, zoom and all."""
-    if isinstance(own.content, Part):
-        return f"figure-{own.name}", {"figure": _drawable(own.content.figures[own.figure])}
-    assert own.content is not None
-    return f"table-{own.name}", {"data-table": _table(own.content)}
-
-
-def _table(own: Table) -> str:
-    """For the page's script: thousands of cells are too many components for Dash."""
-    heads, sections, foot = own.grid()
-    return json.dumps({"heads": heads, "kinds": own.kinds, "sections": sections, "foot": foot}, allow_nan=False)
+def drawn(name: str, content: Part | Table, state: State) -> Drawn:
+    """A part as components: its frame, what stays when its numbers change, and where the numbers are."""
+    if isinstance(content, Table):
+        table = {"data-table": f'<div class="scroll">{content.html()}</div>'}
+        inside: list[Component] = [html.H3(_title(content.title)), html.Div(id=f"table-{name}", **table)]  # type: ignore[arg-type]
+        return Drawn(content.title, inside, f"table-{name}", table)
+    asked = state.show.get(name, "")
+    shown = asked if asked in content.figures else next(iter(content.figures))
+    figure = content.figures[shown]()
+    height = f"{figure['layout']['height']}px"
+    layout = {**figure["layout"], "template": _TEMPLATE, "autosize": True, "uirevision": "kept"}
+    numbers = {"figure": {**figure, "layout": layout}}
+    inside = [html.H3(content.title), html.P(content.caption, className="caption")]
+    if len(content.figures) > 1:
+        inside.append(_tabs(name, list(content.figures), shown, state))
+    graph = dcc.Graph(id=f"figure-{name}", config=_CONFIG, style={"height": height}, figure=numbers["figure"])
+    inside.append(html.Div(graph, className="figure", style={"height": height}))
+    frame = repr((content.title, content.caption, list(content.figures), shown, height))
+    return Drawn(frame, inside, f"figure-{name}", numbers)
 
 
 def links(state: State) -> list[Component]:
@@ -112,25 +115,12 @@ def remarks(said: Sequence[str]) -> Component | None:
     return html.Ul([html.Li(sentence) for sentence in dict.fromkeys(said)], className="remarks") if said else None
 
 
-def _tabs(part: Part, own: Section, state: State) -> Component:
-    return html.Div(
-        [
-            dcc.Link(name, href=state.showing(own.name, name).search(), className="on" if name == own.figure else "")
-            for name in part.figures
-        ],
-        className="tabs",
-    )
-
-
-def _graph(own: Section, part: Part) -> Component:
-    figure = part.figures[own.figure]
-    height = f"{figure['layout']['height']}px"
-    graph = dcc.Graph(id=f"figure-{own.name}", figure=_drawable(figure), config=_CONFIG, style={"height": height})
-    return html.Div(graph, className="figure", style={"height": height})
-
-
-def _drawable(figure: Figure) -> Figure:
-    return {**figure, "layout": {**figure["layout"], "template": _TEMPLATE, "autosize": True, "uirevision": "kept"}}
+def _tabs(name: str, figures: Sequence[str], shown: str, state: State) -> Component:
+    links = [
+        dcc.Link(figure, href=state.showing(name, figure).search(), className="on" if figure == shown else "")
+        for figure in figures
+    ]
+    return html.Div(links, className="tabs")
 
 
 def _title(title: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,11 +13,16 @@ from itertools import count
 from pathlib import Path
 
 from mtrl_surgery.dashboard.roots import READ, Roots
-from mtrl_surgery.dashboard.slimming import READINGS
-from mtrl_surgery.reports.benchmarks import Judge
-from mtrl_surgery.reports.records import Record
-from mtrl_surgery.reports.scores import Yardstick
+from mtrl_surgery.reports.benchmarks import ScoringOf
+from mtrl_surgery.reports.records import Reading, Record
 
+READINGS = {
+    "evaluations": Reading(None, ("returns", "lengths", "goals")),
+    "metrics": Reading(120),
+    "health": Reading(240),
+    "conflicts": Reading(30),
+}
+"""Hundreds of runs lie in memory at once: as many steps as figures show, or as the maps' thirds of training need."""
 _FIRST = ("evaluations", "health")
 """Files that every view needs; the others are read when a view asks for them."""
 _IDLE_S = 60.0
@@ -35,43 +41,43 @@ class Seen:
         record: Its content.
         name: Its path below the root.
         number: Its own, never given twice.
+        stamp: Of its manifest when it was read last.
     """
 
     record: Record
     name: str
     number: int
-    stamp: tuple[int, int] = field(default=(0, 0), repr=False)
+    stamp: tuple[int, int] = field(repr=False)
 
 
 class Follower:
     """All runs below the roots, as they were at the last look.
 
-    The rows of a record are only ever appended to or replaced whole, so requests read them while the thread goes on.
+    A record's frames are replaced whole, so requests read them while the thread goes on.
 
     Attributes:
-        version: Grows with every change.
-        shape: Grows where runs come, go, or change their configuration or status.
+        versions: By file how often any run's changed; of `runs` how often runs came, went, or changed their
+            configuration or status.
         looked: Whether everything has been looked at once.
         broken: What ended the thread, or nothing.
     """
 
-    def __init__(self, roots: Roots, judge: Judge, every: float = 5.0) -> None:
+    def __init__(self, roots: Roots, scoring_of: ScoringOf, every: float = 5.0) -> None:
         """Reads nothing yet.
 
         Args:
             roots: Where runs are looked for.
-            judge: Of supervised runs; asked once a data set.
+            scoring_of: How supervised runs are judged.
             every: Seconds between looks.
         """
-        self.roots, self.every = roots, every
-        self.version = self.shape = 0
+        self.roots, self.scoring_of, self.every = roots, scoring_of, every
+        self.versions: Counter[str] = Counter()
         self.looked, self.broken = False, ""
-        self._judge, self._sticks = judge, dict[str, Yardstick]()
         self._runs: dict[Path, Seen] = {}
         self._left_out: dict[Path, tuple[str, Stamp]] = {}
-        self._outside: list[str] = []
+        self._outside: list[Path] = []
         self._wanted: tuple[str, ...] = _FIRST
-        self._paths: frozenset[Path] = frozenset()
+        self._found: frozenset[Path] = frozenset()
         self._numbers = count()
         self._busy, self._asked_at = 0, time.monotonic()
         self._guard, self._wake, self._stopped = threading.Lock(), threading.Event(), threading.Event()
@@ -113,7 +119,7 @@ class Follower:
 
     def progress(self) -> tuple[int, int]:
         """How many runs have been read with all files that are wanted, and how many there are."""
-        wanted, found = set(self._wanted), len(self._paths - self._left_out.keys())
+        wanted, found = set(self._wanted), len(self._found - self._left_out.keys())
         return sum(wanted <= set(seen.record.followed) for seen in list(self._runs.values())), found
 
     def remarks(self) -> list[str]:
@@ -122,89 +128,55 @@ class Follower:
         said += [f"{link} leads outside of {self.roots}: it is not followed" for link in self._outside]
         return [f"the runs are no longer followed: {self.broken}", *said] if self.broken else said
 
-    def judge(self, record: Record) -> Yardstick:
-        """The yardstick of a supervised run."""
-        name = str(record.config["dataset"].get("name"))
-        if name not in self._sticks:
-            self._sticks[name] = self._judge(record)
-        return self._sticks[name]
-
     def look(self) -> None:
         """One look at everything."""
         found, self._outside = self.roots.find()
-        gone = (self._runs.keys() | self._left_out.keys()) - found.keys()
-        for path in gone:
+        for path in (self._runs.keys() | self._left_out.keys()) - found.keys():
             self._runs.pop(path, None)
             self._left_out.pop(path, None)
-        if gone:
-            self._changed()
-        self._paths = frozenset(found)
+            self.versions["runs"] += 1
+        self._found = frozenset(found)
         for path, name in found.items():
             self._make_way()
             if self._stopped.is_set():
                 return
-            seen = self._runs.get(path)
-            if seen is None:
-                self._open(path, name)
-            else:
-                self._refresh(seen)
-        self.version += not self.looked
+            self._read(path, name)
+        self.versions["runs"] += not self.looked
         self.looked = True
 
-    def _open(self, path: Path, name: str) -> None:
-        """A run that was not there before, or was left out and has changed since."""
-        stamp = _stamp(path)
+    def _read(self, path: Path, name: str) -> None:
+        """A new run, or what was appended to a known one; of one that has ended nothing is until its manifest changes.
+
+        One run that cannot be read must not take the others with it, whatever is wrong with it; it is read again when
+        one of its files changes.
+        """
+        stamp, seen = _stamp(path), self._runs.get(path)
         if self._left_out.get(path, ("", None))[1] == stamp:
             return
+        if seen is not None:
+            ended = seen.stamp == stamp[0] and seen.record.status != "running"
+            if ended and set(self._wanted) <= set(seen.record.followed):
+                return
+        record = seen.record if seen is not None else Record(path, READINGS)
+        before = record.versions.copy()
         try:
             self.roots.check(path)
-            record = Record.open(path, self._wanted, readings=READINGS)
-            self._judged(record)
+            record.follow(self._wanted)
+            if record.kind == "supervised":
+                record.expect(self.scoring_of(record).tasks)
         except Exception as error:
-            self._leave_out(path, error, stamp)
+            said = str(error)
+            if not isinstance(error, ValueError):
+                _log.exception("reading %s failed", path)
+                said = f"{path}: {type(error).__name__}: {error}"
+            self._runs.pop(path, None)
+            self._left_out[path] = said, stamp
+            self.versions["runs"] += 1
             return
         self._left_out.pop(path, None)
-        self._runs[path] = Seen(record, name, next(self._numbers), stamp[0])
-        self._changed()
-
-    def _refresh(self, seen: Seen) -> None:
-        """What was appended; of a run that has ended nothing is, until its manifest changes."""
-        record = seen.record
-        stamp = _stamp(record.path)
-        if stamp[0] == seen.stamp and record.status != "running" and set(self._wanted) <= set(record.followed):
-            return
-        facts = record.versions["config"], record.versions["manifest"]
-        try:
-            self.roots.check(record.path)
-            changed = record.follow(self._wanted)
-            if facts[0] != record.versions["config"]:
-                self._judged(record)
-        except Exception as error:
-            self._leave_out(record.path, error, stamp)
-            return
-        seen.stamp = stamp[0]
-        if facts != (record.versions["config"], record.versions["manifest"]):
-            self._changed()
-        elif changed:
-            self.version += 1
-
-    def _judged(self, record: Record) -> None:
-        if record.kind == "supervised":
-            record.expect(self.judge(record).tasks)
-
-    def _leave_out(self, path: Path, error: Exception, stamp: Stamp) -> None:
-        """One run that cannot be read must not take the others with it, whatever is wrong with it."""
-        said = str(error)
-        if not isinstance(error, ValueError):
-            _log.exception("reading %s failed", path)
-            said = f"{path}: {type(error).__name__}: {error}"
-        self._runs.pop(path, None)
-        self._left_out[path] = said, stamp
-        self._changed()
-
-    def _changed(self) -> None:
-        self.shape += 1
-        self.version += 1
+        self._runs[path] = Seen(record, name, seen.number if seen is not None else next(self._numbers), stamp[0])
+        changed = set(record.versions - before)
+        self.versions.update({"runs" if file in ("config", "manifest") else file for file in changed})
 
     def _make_way(self) -> None:
         """A page is waited for; a look is not."""
@@ -222,7 +194,7 @@ class Follower:
                     self._wake.wait(_IDLE_S)
         except Exception as error:
             self.broken = f"{type(error).__name__}: {error}"
-            self.version += 1
+            self.versions["runs"] += 1
             _log.exception("following the runs failed")
 
 

@@ -8,9 +8,6 @@ from dash.development.base_component import Component
 from mtrl_surgery.reports.benchmarks import SUCCESSES
 from mtrl_surgery.reports.figures.curves import NAMES
 
-_AGAIN_MS = 20_000
-"""A page asks again so long after an answer that never came."""
-
 _SUCCESS = {"any": "at any step", "last": "at the last step"}
 
 
@@ -26,12 +23,18 @@ def layout(title: str) -> Component:
             html.Div(id="status"),
         ]
     )
-    view = [html.H1(id="title"), html.Div(id="remarks"), html.Div(id="runs"), html.Div(id="sections")]
+    view = [
+        html.H1(id="title"),
+        html.Div(id="remarks"),
+        html.Div(id="runs"),
+        html.Div(id="sections"),
+        html.P(id="nothing", className="caption"),
+    ]
     return html.Div(
         [
             dcc.Location(id="url", refresh="callback-nav"),
-            dcc.Interval(id="again", interval=_AGAIN_MS),
-            *(dcc.Store(id=name) for name in ("tick", "stamp", "rows", "drawn", "paced")),
+            dcc.Interval(id="tick"),
+            *(dcc.Store(id=name) for name in ("stamp", "rows", "drawn")),
             side,
             html.Main(view),
         ],

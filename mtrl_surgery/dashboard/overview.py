@@ -8,112 +8,87 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mtrl_surgery.dashboard.following import Seen
-from mtrl_surgery.reports.benchmarks import Benchmark, Group
-from mtrl_surgery.reports.figures.base import look_of
+from mtrl_surgery.reports.benchmarks import Benchmark, Group, evaluated
 from mtrl_surgery.reports.labels import method_name
 from mtrl_surgery.reports.palette import style
-from mtrl_surgery.reports.records import Record
-from mtrl_surgery.reports.scores import Yardstick, run_scores
-from mtrl_surgery.reports.tail import Row
+from mtrl_surgery.reports.records import Record, Row, joined
 
 _SILENT_S = 300.0
 """A run that writes nothing for so long, and for ten times its usual gap, is called silent."""
 
-_FILES = ("config", "manifest", "evaluations", "health")
-
 
 def run_rows(runs: Sequence[Seen], benchmarks: Sequence[Benchmark]) -> list[Row]:
     """A row a run, as the page's script takes them: plain numbers, None where there is none."""
-    place = {
-        record: (benchmark, group) for benchmark in benchmarks for group in benchmark.groups for record in group.records
-    }
-    now = time.time()
-    rows = []
-    for seen in runs:
-        record = seen.record
-        benchmark, group = place.get(record, (None, None))
-        stick = benchmark.yardstick if benchmark is not None else None
-        facts = record.derived(_FILES, ("overview", stick), lambda own=record, by=stick: _facts(own, by))  # type: ignore[misc]
-        state = _state(record, facts["rhythm"], now)
-        rate = facts["rate"]
-        left = facts["todo"] / rate if rate and facts["todo"] is not None and state == "running" else None
-        rows.append(
-            {
-                "run": seen.name,
-                "number": seen.number,
-                "benchmark": benchmark.name if benchmark is not None else "",
-                "method": group.label if group is not None else method_name(record.config),
-                **_look(record, group),
-                "state": state,
-                "left": left,
-                **{key: facts[key] for key in ("seed", "progress", "done", "rate", "score", "started")},
-            }
-        )
-    return rows
+    records = [seen.record for seen in runs]
+    groups = {record: (own, group) for own in benchmarks for group in own.groups for record in group.records}
+    scores = {record: score for own in benchmarks for record, score in _scores(own).items()}
+    health, evaluations = joined(records, "health"), joined(records, "evaluations")
+    columns = health.reindex(columns=["run", "step", "epoch", "time", "steps_per_s", "train_seconds"])
+    last = columns.groupby("run")[["steps_per_s", "train_seconds"]].last()
+    done = pd.concat([columns, evaluations.reindex(columns=["run", "step", "epoch"])]).groupby("run")
+    most = done[["step", "epoch"]].max()
+    recent = columns.dropna(subset="time").groupby("run").tail(40)
+    gaps = recent["time"].groupby(recent["run"]).diff().groupby(recent["run"])
+    usual = gaps.median()[gaps.count() > 1]
+    found = most.join(last, how="outer").join(usual.rename("gap")).reindex(range(len(runs))).itertuples(index=False)
+    return [
+        _row(seen, groups.get(seen.record), scores.get(seen.record), facts)
+        for seen, facts in zip(runs, found, strict=True)
+    ]
 
 
-def _facts(record: Record, stick: Yardstick | None) -> dict[str, Any]:
-    """What follows from the rows alone."""
-    health = record.rows["health"]
+def _row(seen: Seen, place: tuple[Benchmark, Group] | None, score: float | None, facts: Any) -> Row:
+    record = seen.record
+    benchmark, group = place or (None, None)
     epochs = record.config.get("epochs") if record.kind == "supervised" else None
     whole = epochs or record.config.get("total_steps")
-    key = "epoch" if epochs else "step"
-    done = max(
-        (row[key] for rows in (health, record.rows["evaluations"]) for row in rows[-60:] if key in row), default=0
-    )
+    done = _known(facts.epoch if epochs else facts.step) or 0
+    rate = _known(1 / facts.train_seconds if epochs and facts.train_seconds else facts.steps_per_s)
+    state = _state(record, _known(facts.gap) or 0.0)
+    look = group.look if group is not None else style(method_name(record.config))
     return {
+        "run": seen.name,
+        "number": seen.number,
+        "benchmark": benchmark.name if benchmark is not None else "",
+        "method": group.label if group is not None else method_name(record.config),
+        "colour": look.colour,
+        "dash": look.dash,
+        "state": state,
+        "left": (whole - done) / rate if rate and whole and state == "running" else None,
         "seed": record.seed,
         "done": done,
         "progress": min(1.0, done / whole) if whole else None,
-        "todo": whole - done if whole else None,
-        "rate": _rate(health, bool(epochs)),
-        "rhythm": _rhythm(health),
-        "score": _score(record, stick),
+        "rate": rate,
+        "score": score,
         "started": record.manifest.get("started"),
     }
 
 
-def _rate(health: Sequence[Row], by_epoch: bool) -> float | None:
-    """Steps a second, or epochs: the last that was logged."""
-    for row in reversed(health):
-        if by_epoch and row.get("train_seconds"):
-            return 1 / float(row["train_seconds"])
-        if not by_epoch and row.get("steps_per_s") is not None:
-            return float(row["steps_per_s"])
-    return None
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
-def _rhythm(health: Sequence[Row]) -> float:
-    """The usual seconds between two rows."""
-    times = [float(row["time"]) for row in health[-40:] if "time" in row]
-    return float(np.median(np.diff(times))) if len(times) > 2 else 0.0
+def _scores(benchmark: Benchmark) -> dict[Record, float]:
+    """The mean over tasks of the last whole evaluation; nothing where tasks have different units."""
+    if not benchmark.scoring.common:
+        return {}
+    scores = evaluated(benchmark.records, benchmark.scoring).groupby(["run", "step"])["score"].agg(["mean", "count"])
+    whole = scores.loc[scores["count"] == len(benchmark.tasks), "mean"].groupby(level="run").last()
+    found: dict[Any, float] = whole.to_dict()
+    return {benchmark.records[run]: score for run, score in found.items()}
 
 
-def _score(record: Record, stick: Yardstick | None) -> float | None:
-    """The mean over tasks of the last whole evaluation; None where tasks have different units."""
-    if stick is None or not stick.common:
-        return None
-    scores_TK = run_scores(record, stick)[1][0]
-    means = scores_TK.mean(1)[np.isfinite(scores_TK).all(1)]
-    return float(means[-1]) if len(means) else None
-
-
-def _state(record: Record, rhythm: float, now: float) -> str:
+def _state(record: Record, gap: float) -> str:
     """As the manifest says; but a run that was killed still says running, so one that writes nothing is `silent`."""
     if record.status != "running":
         return record.status
-    newest = -math.inf
+    newest = -np.inf
     for file in ("health.jsonl", "metrics.jsonl", "evaluations.jsonl", "manifest.json"):
         try:
             newest = max(newest, (record.path / file).stat().st_mtime)
         except FileNotFoundError:
             continue
-    return "silent" if now - newest > max(_SILENT_S, 10 * rhythm) else "running"
-
-
-def _look(record: Record, group: Group | None) -> dict[str, str]:
-    """The colour of the run's group, and whether its lines are drawn through."""
-    look = look_of(group) if group is not None else style(method_name(record.config))
-    return {"colour": look.colour, "dash": look.dash}
+    return "silent" if time.time() - newest > max(_SILENT_S, 10 * gap) else "running"

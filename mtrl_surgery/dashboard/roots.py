@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.records import FILES, holds_run
+from mtrl_surgery.reports.records import FILES, ReportError, runs_below
 from mtrl_surgery.runs.shapes import CONFIG, MANIFEST
 
 READ = (MANIFEST, CONFIG, *(f"{name}.jsonl" for name in FILES))
@@ -40,24 +39,14 @@ class Roots:
         """As they were named."""
         return ", ".join(self._names)
 
-    def find(self) -> tuple[dict[Path, str], list[str]]:
+    def find(self) -> tuple[dict[Path, str], list[Path]]:
         """The run folders there are now with their names, and the links that lead outside."""
         found: dict[Path, str] = {}
-        outside: list[str] = []
+        links: list[Path] = []
         for root in self.folders:
-            closed: list[OSError] = []
-            for folder, below, names in os.walk(root, onerror=closed.append):
-                path = Path(folder)
-                if holds_run(names, below):
-                    below.clear()  # a run holds no runs
-                    found.setdefault(path, self._name(path, root))
-                for name in below:
-                    if os.path.islink(path / name) and not self.hold(path / name):
-                        outside.append(str(path / name))
-                below[:] = [name for name in below if not name.startswith(".")]
-            for error in closed:  # may be runs; who opens them says why they cannot be
-                found.setdefault(Path(error.filename), self._name(Path(error.filename), root))
-        return found, outside
+            for run in runs_below(root, links):
+                found.setdefault(run, self._name(run, root))
+        return found, [link for link in links if not self.hold(link)]
 
     def check(self, run: Path) -> None:
         """Whether what will be read of a run folder lies inside.

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from mtrl_surgery.reports.errors import ReportError
+from mtrl_surgery.reports.records import ReportError
 
 
 def listen(host: str, port: int) -> socket.socket:

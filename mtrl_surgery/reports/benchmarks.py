@@ -8,25 +8,64 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.intervals import ANYWHERE, RATE, Floats, Limits
-from mtrl_surgery.reports.labels import labels, method_name, single_task
-from mtrl_surgery.reports.palette import Style, value_style
-from mtrl_surgery.reports.records import Record
-from mtrl_surgery.reports.scores import Metric, Yardstick, cube, run_scores
+from mtrl_surgery.reports.labels import Label, grouped, labels, method_name, single_task
+from mtrl_surgery.reports.palette import Style, style, value_style
+from mtrl_surgery.reports.records import Record, ReportError, joined
+from mtrl_surgery.reports.statistics import ANYWHERE, RATE, Floats, Limits
 
 Success = Literal["any", "last"]
-SUCCESSES: tuple[Success, ...] = ("any", "last")
+SUCCESSES: tuple[Success, ...] = get_args(Success)
+Steps = NDArray[np.int64]
 
 
-Judge = Callable[[Record], Yardstick]
-"""The yardstick of a supervised run: only the benchmarks' own package knows its metrics."""
+@dataclass(frozen=True)
+class Metric:
+    """What one place of the task axis is judged by.
+
+    Attributes:
+        label: How it is called in a report.
+        task: Whose it is.
+        name: In the rows of supervised runs; of reinforcement learning, which success counts.
+        higher_is_better: Its direction.
+        scale: What the papers multiply it with; metrics of one scale can be averaged.
+    """
+
+    label: str
+    task: str
+    name: str
+    higher_is_better: bool = True
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the runs of a benchmark are judged.
+
+    Attributes:
+        metrics: In the order of the task axis.
+        label: What a score is.
+        tasks: The benchmark's tasks; each metric is of one of them.
+    """
+
+    metrics: tuple[Metric, ...]
+    label: str
+    tasks: tuple[str, ...]
+
+    @property
+    def common(self) -> bool:
+        """Whether the scores of different tasks can be averaged as they are."""
+        first = self.metrics[0]
+        return all(m.higher_is_better and m.scale == first.scale for m in self.metrics)
+
+
+ScoringOf = Callable[[Record], Scoring]
+"""The scoring of a supervised run: only the benchmarks' own package knows its metrics."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +74,25 @@ class Group:
 
     Attributes:
         label: Its name in every figure and table.
-        method: The method's name, which decides the colour.
-        variant: 0 for the first group of that method in the benchmark, 1 for the second, ...
+        method: The method's name.
+        look: How it is drawn: in its method's colour, or one of its own where it is no method.
         records: Its runs.
         seeds_R: Their seeds, ascending; the same one twice only where groups are made by `label_of`.
         steps_T: Of the evaluations of any of them.
         scores_TRK: Higher is better; NaN where a run has no evaluation.
         successes_TRK: Of reinforcement learning, how many episodes succeeded; else None.
         episodes_TRK: Out of how many.
-        look: How it is drawn, where it is no method; None: in its method's style.
     """
 
     label: str
     method: str
-    variant: int
+    look: Style
     records: tuple[Record, ...]
     seeds_R: tuple[int, ...]
     steps_T: NDArray[np.int64]
     scores_TRK: Floats = field(repr=False)
     successes_TRK: Floats | None = field(default=None, repr=False)
     episodes_TRK: Floats | None = field(default=None, repr=False)
-    look: Style | None = None
 
     @property
     def stratified(self) -> bool:
@@ -70,7 +107,7 @@ class Benchmark:
     Attributes:
         name: Such as `mt10`, or `nyuv2 segnet`.
         kind: `rl` or `supervised`.
-        yardstick: How it is judged.
+        scoring: How it is judged.
         score: What a score is, in words.
         groups: The methods.
         said: What is to be said of runs that are not in it.
@@ -78,15 +115,16 @@ class Benchmark:
 
     name: str
     kind: str
-    yardstick: Yardstick
+    scoring: Scoring
     score: str
     groups: tuple[Group, ...]
     said: tuple[str, ...] = ()
+    _frames: dict[str, pd.DataFrame] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The labels of the task axis."""
-        return tuple(metric.label for metric in self.yardstick.metrics)
+        return tuple(metric.label for metric in self.scoring.metrics)
 
     @property
     def limits(self) -> Limits:
@@ -95,14 +133,25 @@ class Benchmark:
 
     @property
     def records(self) -> tuple[Record, ...]:
-        """All its runs."""
+        """All its runs, group by group."""
         return tuple(record for group in self.groups for record in group.records)
+
+    def frame(self, file: str) -> pd.DataFrame:
+        """All rows of a file of all runs: `run` is a place in `records`, and `group` a label."""
+        if file not in self._frames:
+            whole = joined(self.records, file)
+            names = pd.Index([group.label for group in self.groups])
+            places = np.repeat(np.arange(len(names)), [len(group.records) for group in self.groups])
+            groups: Any = pd.Categorical.from_codes(places[whole["run"].to_numpy()], categories=names)
+            whole.insert(0, "group", groups)
+            self._frames[file] = whole
+        return self._frames[file]
 
 
 def benchmarks(
     records: Sequence[Record],
     success: Success = "any",
-    judge: Judge | None = None,
+    scoring_of: ScoringOf | None = None,
     label_of: Callable[[Record], str] | None = None,
 ) -> tuple[list[Benchmark], list[str]]:
     """The benchmarks that runs belong to, and a sentence for each run that belongs to none.
@@ -110,7 +159,7 @@ def benchmarks(
     Args:
         records: Runs of any kind.
         success: At any step of an episode, or at its last one.
-        judge: For supervised runs.
+        scoring_of: For supervised runs.
         label_of: The group of each run; left out: its method with its options, and seeds apart.
 
     Raises:
@@ -118,111 +167,118 @@ def benchmarks(
     """
     if success not in SUCCESSES:
         raise ReportError(f"success={success}: choices: {', '.join(SUCCESSES)}")
-    by_key: dict[tuple[Any, ...], list[Record]] = {}
-    sticks: dict[tuple[Any, ...], Yardstick] = {}
+    found: dict[tuple[Any, ...], tuple[Scoring, list[Record]]] = {}
     said: list[str] = []
     for record in records:
         try:
-            found = _place(record, success, judge)
-            if not isinstance(found, str):
-                record.expect(found[1].tasks)
-        except ValueError as error:  # the judge's too: an unknown data set
+            key, scoring = _place(record, success, scoring_of)
+            if scoring is None:
+                said.append(f"{record.path} {key[0]}; it is not in the report.")
+                continue
+            record.expect(scoring.tasks)
+        except ValueError as error:  # an unknown data set's too
             said.append(f"left out: {record.path}: {error}")
             continue
-        if isinstance(found, str):
-            said.append(f"{record.path} {found}; it is not in the report.")
-            continue
-        key, stick = found
-        sticks[key] = stick
-        by_key.setdefault(key, []).append(record)
-    if not by_key:
+        found.setdefault(key, (scoring, []))[1].append(record)
+    if not found:
         raise ReportError("; ".join(said))
-    names = [str(key[1]) for key in by_key]
-    made = []
-    for place, (key, own) in enumerate(by_key.items()):
+    made: list[Benchmark] = []
+    names = [str(key[1]) for key in found]
+    for place, (key, (scoring, own)) in enumerate(found.items()):
         twice = names[:place].count(names[place])  # other tasks under the same name
-        made.append(
-            _benchmark(f"{names[place]}-{twice + 1}" if twice else names[place], key[0], own, sticks[key], label_of)
-        )
+        name = f"{names[place]}-{twice + 1}" if twice else names[place]
+        made.append(_benchmark(name, key[0], own, scoring, label_of))
     return made, said
 
 
-def _place(record: Record, success: Success, judge: Judge | None) -> tuple[tuple[Any, ...], Yardstick] | str:
+def _place(
+    record: Record, success: Success, scoring_of: ScoringOf | None
+) -> tuple[tuple[Any, ...], Scoring] | tuple[tuple[str], None]:
+    """What runs that are compared have in common, and how they are judged; or why a run is compared with none."""
     if record.kind == "rl":
-        env = record.config["env"]
-        tasks = tuple(env.get("tasks") or ()) or tuple(dict.fromkeys(row["task"] for row in record.rows["evaluations"]))
+        env, frame = record.config["env"], record.frames["evaluations"]
+        tasks = tuple(env.get("tasks") or ()) or (tuple(frame["task"].unique()) if len(frame) else ())
         if not tasks:
-            return "names no tasks and has no evaluation yet"
-        metrics = tuple(Metric(_short(task), task, f"successes_{success}") for task in tasks)
-        stick = Yardstick(metrics, f"success rate ({'at any step' if success == 'any' else 'at the last step'})", tasks)
-        return ("rl", env.get("name"), env.get("kind"), tasks), stick
-    if record.kind == "supervised" and judge is not None:
-        stick = judge(record)
-        return (
-            "supervised",
-            f"{record.config['dataset'].get('name')} {record.config.get('model')}",
-            stick.tasks,
-        ), stick
-    return "is no run that a report can judge"
+            return ("names no tasks and has no evaluation yet",), None
+        metrics = tuple(Metric(short_task(task), task, f"successes_{success}") for task in tasks)
+        said = f"success rate ({'at any step' if success == 'any' else 'at the last step'})"
+        return ("rl", env.get("name"), env.get("kind"), tasks), Scoring(metrics, said, tasks)
+    if record.kind == "supervised" and scoring_of is not None:
+        scoring = scoring_of(record)
+        name = f"{record.config['dataset'].get('name')} {record.config.get('model')}"
+        return ("supervised", name, scoring.tasks), scoring
+    return ("is no run that a report can judge",), None
 
 
 def _benchmark(
-    name: str, kind: str, records: Sequence[Record], stick: Yardstick, label_of: Callable[[Record], str] | None
+    name: str, kind: str, records: Sequence[Record], scoring: Scoring, label_of: Callable[[Record], str] | None
 ) -> Benchmark:
-    own: Sequence[str] = (
-        [label_of(record) for record in records]
-        if label_of
-        else _labels(tuple((record, record.versions["config"]) for record in records))
-    )
-    by_label: dict[str, list[Record]] = {}
-    for record, label in zip(records, own, strict=True):
-        by_label.setdefault(label, []).append(record)
+    names = [Label(label_of(r)) for r in records] if label_of else labels([record.config for record in records])
+    found, left_out = grouped(records, names, twins=label_of is not None)
+    by_label = {str(label): own for label, own in found.items()}
     methods = {
-        label: " + ".join(dict.fromkeys(method_name(record.config) for record in own))
+        label: " + ".join(dict.fromkeys(method_name(record.config) for record in own.values()))
         for label, own in by_label.items()
     }
-    order = sorted(by_label, key=(lambda label: _natural(label)) if label_of else lambda label: (methods[label], label))
+    order = sorted(by_label, key=_natural if label_of else lambda label: (methods[label], label))
     variants: dict[str, int] = {}
-    said: list[str] = []
-    groups = []
+    looks = {}
     for label in order:
-        variant = variants[methods[label]] = variants.get(methods[label], -1) + 1
-        groups.append(_group(label, methods[label], variant, by_label[label], stick, said, twins=label_of is not None))
+        variants[methods[label]] = variants.get(methods[label], -1) + 1
+        looks[label] = style(methods[label], variants[methods[label]])
     if label_of and (max(variants.values()) > 2 or any(" + " in method for method in variants)):
         # No longer a method each: colours of their own, in the order of the values.
-        groups = [replace(group, look=value_style(place, len(groups))) for place, group in enumerate(groups)]
-    score = stick.label
-    if not stick.common:
-        groups, score = _relative(groups, stick)
-    return Benchmark(name, kind, stick, score, tuple(groups), tuple(said))
+        looks = {label: value_style(place, len(order)) for place, label in enumerate(order)}
+    scores = evaluated(records, scoring)
+    place_of = {record.path: place for place, record in enumerate(records)}
+    groups = []
+    for label in order:
+        runs = {place_of[record.path]: key for key, record in by_label[label].items()}
+        own = scores[scores["run"].isin(runs)]
+        # The runs of single-task learning, a task each, share a seed's place.
+        seeds = sorted({(seed, path if task is None else "") for seed, task, path in runs.values()})
+        seat = {run: seeds.index((seed, path if task is None else "")) for run, (seed, task, path) in runs.items()}
+        steps_T, at_N = np.unique(own["step"], return_inverse=True)
+        cube_3TRK = np.full((3, len(steps_T), len(seeds), len(scoring.metrics)), np.nan)
+        cube_3TRK[:, at_N, own["run"].map(seat), own["place"]] = own[["score", "successes", "episodes"]].to_numpy().T
+        counts = cube_3TRK[1:] if np.isfinite(cube_3TRK[2]).any() else (None, None)
+        kept = tuple(sorted(by_label[label].values(), key=lambda record: (record.seed, str(record.path))))
+        seeds_R = tuple(seed for seed, _ in seeds)
+        groups.append(Group(label, methods[label], looks[label], kept, seeds_R, steps_T, cube_3TRK[0], *counts))
+    score = scoring.label
+    if not scoring.common:
+        groups, score = _relative(groups, scoring)
+    said = [f"{r.path} has the configuration and seed of {t.path}; it is not in the figures." for r, t in left_out]
+    return Benchmark(name, kind, scoring, score, tuple(groups), tuple(said))
 
 
-@lru_cache(maxsize=16)
-def _labels(of: tuple[tuple[Record, int], ...]) -> list[str]:
-    """Of records and their configurations' versions: a dashboard asks again whenever an evaluation is done."""
-    return labels([record.config for record, _ in of])
+def evaluated(records: Sequence[Record], scoring: Scoring) -> pd.DataFrame:
+    """Runs' evaluations, a row each: `run` (a place in `records`), `step`, `place` on the task axis and its `score`.
 
-
-def _group(
-    label: str, method: str, variant: int, records: Sequence[Record], stick: Yardstick, said: list[str], twins: bool
-) -> Group:
-    """A group's runs side by side; where `twins` are welcome, runs of one seed each have a place of their own."""
-    places: dict[tuple[int, str], list[Record]] = {}
-    taken: dict[tuple[int, int | None], Record] = {}
-    for record in sorted(records, key=lambda record: record.status != "finished"):
-        task = single_task(record.config)
-        twin = taken.setdefault((record.seed, task), record)
-        if twin is not record and not twins:
-            said.append(f"{record.path} has the configuration and seed of {twin.path}; it is not in the figures.")
-            continue
-        own = str(record.path) if twins and task is None else ""
-        places.setdefault((record.seed, own), []).append(record)
-    order = sorted(places)
-    steps_T, cube_3TRK = cube([[run_scores(r, stick) for r in places[place]] for place in order], len(stick.metrics))
-    scores, successes, episodes = cube_3TRK
-    counts = (successes, episodes) if bool(np.isfinite(episodes).any()) else (None, None)
-    kept = sorted((r for own in places.values() for r in own), key=lambda record: (record.seed, str(record.path)))
-    return Group(label, method, variant, tuple(kept), tuple(seed for seed, _ in order), steps_T, scores, *counts)
+    And `successes` and `episodes`; NaN in supervised runs, as is the score where there was no episode.
+    """
+    frame = joined(records, "evaluations")
+    columns = ["run", "step", "place", "score", "successes", "episodes"]
+    if "task" not in frame:
+        return pd.DataFrame(columns=columns, dtype=np.int64)
+    single = {place: task for place, record in enumerate(records) if (task := single_task(record.config)) is not None}
+    trained = {place: scoring.tasks[task] for place, task in single.items() if task < len(scoring.tasks)}
+    if trained:
+        only = frame["run"].map(trained)
+        frame = frame[only.isna() | (only == frame["task"])]
+    if records[0].kind == "rl":
+        places = {metric.task: place for place, metric in enumerate(scoring.metrics)}
+        frame = frame.reindex(columns=["run", "step", "task", scoring.metrics[0].name, "episodes"])
+        frame.columns = pd.Index(["run", "step", "place", "successes", "episodes"])
+        frame = frame.assign(place=frame["place"].map(places), score=frame["successes"] / frame["episodes"])
+    else:
+        frame = frame.reindex(columns=["run", "step", "split", "average", "task", "metric", "value"])
+        frame = frame[(frame["split"] == "test") & (frame["average"] == "pooled")]
+        places = {f"{metric.task} {metric.name}": place for place, metric in enumerate(scoring.metrics)}
+        own = (frame["task"] + " " + frame["metric"]).map(places)
+        frame = frame.assign(place=own, score=frame["value"], successes=np.nan, episodes=np.nan)
+    numbers = dict.fromkeys(("score", "successes", "episodes"), np.float64) | {"step": np.int64, "place": np.int64}
+    return frame.loc[frame["place"].notna(), columns].astype(numbers)
 
 
 def _natural(label: str) -> list[Any]:
@@ -231,28 +287,22 @@ def _natural(label: str) -> list[Any]:
     return [(place % 2, float(part) if place % 2 else part) for place, part in enumerate(parts)]
 
 
-def _relative(groups: Sequence[Group], stick: Yardstick) -> tuple[list[Group], str]:
+def _relative(groups: Sequence[Group], scoring: Scoring) -> tuple[list[Group], str]:
     """Scores of different units as per cent better than the plain mean of losses, or than the mean of all methods."""
     plain = next((group for group in groups if group.label == "ls"), None)
-    base = [plain] if plain is not None else list(groups)
-    last_GK = [_last(group) for group in base]
-    base_K = np.nanmean(np.stack(last_GK), 0) if last_GK else np.full(len(stick.metrics), np.nan)
-    sign_K = np.array([100.0 if metric.higher_is_better else -100.0 for metric in stick.metrics])
+    base_K = pd.DataFrame([_last(group) for group in ([plain] if plain else groups)]).mean().to_numpy()
+    sign_K = np.array([100.0 if metric.higher_is_better else -100.0 for metric in scoring.metrics])
     with np.errstate(invalid="ignore", divide="ignore"):
         made = [replace(g, scores_TRK=sign_K * (g.scores_TRK - base_K) / np.abs(base_K)) for g in groups]
-    return made, f"{stick.label}, per cent better than {'ls' if plain else 'the mean of all methods'} at its end"
+    return made, f"{scoring.label}, per cent better than {'ls' if plain else 'the mean of all methods'} at its end"
 
 
 def _last(group: Group) -> Floats:
     """Mean over seeds of each metric's last value."""
-    result_K = np.full(group.scores_TRK.shape[2], np.nan)
-    for task in range(len(result_K)):
-        last = [own[np.isfinite(own)][-1] for own in group.scores_TRK[:, :, task].T if np.isfinite(own).any()]
-        if last:
-            result_K[task] = np.mean(last)
-    return result_K
+    runs = [pd.DataFrame(own_TK).ffill().tail(1) for own_TK in np.moveaxis(group.scores_TRK, 1, 0)]
+    return pd.concat(runs).mean().to_numpy()
 
 
-def _short(task: str) -> str:
+def short_task(task: str) -> str:
     """Meta-World's names without their version."""
     return task.removesuffix("-v3").removesuffix("-v2")

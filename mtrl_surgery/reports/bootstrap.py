@@ -10,8 +10,8 @@ the interquartile mean, performance profiles and the probability of improvement.
    the draws. Those of 3, 5 and 10 runs that are nominally 95 % cover 0.73, 0.83 and 0.90; Student's 0.94 to 0.96.
 
 Scores are arrays [run, task] (`R` runs, `S` those of a second method, `D` draws of the bootstrap). Everything random
-comes from a seed and is the same whatever was asked before, so results are kept: a report that is made again, as the
-dashboard's are, computes what has changed.
+comes from a seed and is the same whatever was asked before, so draws are kept by the scores that they were made from: a
+dashboard's next figure draws for the methods that have changed, and a method is drawn once for all its comparisons.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mtrl_surgery.reports.intervals import ANYWHERE, NOTHING, RATE, Floats, Interval, Limits, student
-from mtrl_surgery.reports.memory import remembered
+from mtrl_surgery.reports.statistics import ANYWHERE, NOTHING, RATE, Floats, Interval, Limits, student
 
 Indices = NDArray[np.intp]
 Statistic = Callable[[Floats], Floats]
@@ -37,6 +36,8 @@ DRAWS = 2000
 CURVE_DRAWS = 500
 _BLOCK = 4_000_000
 """Numbers of a block of draws: a few tens of megabytes, whatever is asked for."""
+_KEPT = 500
+"""Results of draws that are kept: 16 KB each, and of a curve a quarter of a megabyte."""
 
 
 def iqm(scores_RK: Floats) -> Floats:
@@ -69,7 +70,6 @@ def resamples(runs: int, tasks: int = 1, draws: int = DRAWS, seed: int = 0) -> I
     return chosen_DRK
 
 
-@remembered(2000)
 def interval(
     scores_RK: Floats,
     statistic: Statistic = iqm,
@@ -132,22 +132,11 @@ def curve(
             continue
         value_T[times] = statistic(scores)
         if runs > 1 and draws:
-            error_T = _errors(scores, statistic, draws, seed, stratified)
+            error_T = _error(_drawn(scores, statistic, draws, seed, stratified), runs)
             low_T[times], high_T[times] = student(value_T[times], error_T, runs - 1, confidence, limits)
     return value_T, low_T, high_T
 
 
-@remembered(500)
-def _errors(scores_TRK: Floats, statistic: Statistic, draws: int, seed: int, stratified: bool) -> Floats:
-    """The standard error at each time."""
-    _, runs, tasks = scores_TRK.shape
-    chosen_DRK = resamples(runs, tasks if stratified else 1, draws, seed)
-    several = max(1, _BLOCK // (draws * runs * tasks))
-    parts = [scores_TRK[first : first + several] for first in range(0, len(scores_TRK), several)]
-    return np.concatenate([_error(statistic(_take(part, chosen_DRK)), runs) for part in parts])
-
-
-@remembered(500)
 def performance_profile(
     scores_RK: Floats,
     thresholds_N: Floats,
@@ -158,7 +147,7 @@ def performance_profile(
 ) -> tuple[Floats, Floats, Floats]:
     """The share of runs x tasks whose score is above each threshold, with a pointwise band: [threshold] each.
 
-    The band is NaN for one run. See `interval` for the other arguments.
+    The band is NaN for one run, or without draws. See `interval` for the other arguments.
 
     Raises:
         ValueError: Thresholds that fall.
@@ -169,7 +158,7 @@ def performance_profile(
     above_NRK = scores_RK > thresholds_N[:, None, None]
     share_N = np.asarray(above_NRK.mean((1, 2)))
     runs, tasks = scores_RK.shape
-    if runs < 2:
+    if runs < 2 or not draws:
         return share_N, np.full_like(share_N, np.nan), np.full_like(share_N, np.nan)
     # All that a draw needs of a score is how many thresholds it is above.
     passed_RK = above_NRK.sum(0)
@@ -182,7 +171,6 @@ def performance_profile(
     return share_N, *student(share_N, _error(shares_DN.T, runs), runs - 1, confidence, RATE)
 
 
-@remembered(8000)
 def probability_of_improvement(
     ours_RK: Floats,
     theirs_SK: Floats,
@@ -202,13 +190,12 @@ def probability_of_improvement(
     value = float(order_RSK.mean())
     # How each run of ours fares against all of theirs, and the other way round: two samples, each with its own error.
     drawn = [
-        _drawn(won_RK, mean, draws, place, stratified)
+        mean(_take(won_RK, resamples(*won_RK.shape if stratified else (len(won_RK), 1), draws, place)))
         for place, won_RK in ((seed, order_RSK.mean(1)), (seed + 1, order_RSK.mean(0)))
     ]
     return _of_two(value, drawn, (len(ours_RK), len(theirs_SK)), confidence, RATE)
 
 
-@remembered(8000)
 def difference(
     ours_RK: Floats,
     theirs_SK: Floats,
@@ -276,13 +263,24 @@ def _error(drawn: Floats, runs: int) -> Floats:
     return np.asarray(drawn.std(-1) * math.sqrt(runs / max(1, runs - 1)))
 
 
-def _drawn(scores_RK: Floats, statistic: Statistic, draws: int, seed: int, stratified: bool) -> Floats:
-    """The statistic of every draw, a block of draws at a time."""
-    runs, tasks = scores_RK.shape
+def _drawn(scores: Floats, statistic: Statistic, draws: int, seed: int, stratified: bool) -> Floats:
+    """The statistic of every draw of scores [..., run, task]: [..., draw]."""
+    return _drawn_once(np.asarray(scores, np.float64).tobytes(), scores.shape, statistic, draws, seed, stratified)
+
+
+@lru_cache(_KEPT)
+def _drawn_once(
+    content: bytes, shape: tuple[int, ...], statistic: Statistic, draws: int, seed: int, stratified: bool
+) -> Floats:
+    """By the content of the scores; a block of draws at a time."""
+    scores = np.frombuffer(content).reshape(shape)
+    *_, runs, tasks = shape
     chosen_DRK = resamples(runs, tasks if stratified else 1, draws, seed)
-    several = max(1, _BLOCK // max(1, scores_RK.size))
+    several = max(1, _BLOCK // max(1, scores.size))
     parts = (chosen_DRK[first : first + several] for first in range(0, draws, several))
-    return np.concatenate([statistic(_take(scores_RK, part)) for part in parts])
+    drawn = np.concatenate([statistic(_take(scores, part)) for part in parts], -1)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _take(scores_RK: NDArray[N], chosen_DRK: Indices) -> NDArray[N]:

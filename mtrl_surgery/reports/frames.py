@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import combinations
+from typing import Any
 
-from mtrl_surgery.reports.errors import ReportError
+import numpy as np
+import pandas as pd
+
 from mtrl_surgery.reports.labels import flat, method_name
-from mtrl_surgery.reports.records import FILES, Patterns, Record, open_runs
-from mtrl_surgery.reports.tail import Row
-from mtrl_surgery.shell import install
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-_NOT_LONG = ("step", "epoch", "split", "task", "examples")
+from mtrl_surgery.reports.records import FILES, Patterns, Record, ReportError, Row, joined, open_runs
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,44 +55,22 @@ def load_runs(patterns: Patterns, files: Sequence[str] = FILES) -> RunFrames:
         files: Which of `FILES` to read; the others' frames are empty.
 
     Raises:
-        ReportError: pandas is not installed, there is no run, or a file is asked for that runs do not have.
+        ReportError: There is no run, or a file is asked for that runs do not have.
     """
-    pandas = _pandas()
     unknown = [name for name in files if name not in FILES]
     if unknown:
         raise ReportError(f"files={unknown[0]}: choices: {', '.join(FILES)}")
     records, said = open_runs(patterns, files)
-    evaluations = {kind: [r for r in records if (r.kind == "supervised") == (kind == "supervised")] for kind in _KINDS}
+    supervised = [record for record in records if record.kind == "supervised"]
     return RunFrames(
-        runs=pandas.DataFrame([_facts(record) for record in records]),
-        evaluations=_frame(pandas, evaluations["rl"], "evaluations"),
-        measurements=_frame(pandas, evaluations["supervised"], "evaluations", _long),
-        metrics=_frame(pandas, records, "metrics"),
-        health=_frame(pandas, records, "health"),
-        conflicts=_frame(pandas, records, "conflicts", pair_rows),
+        runs=pd.DataFrame([_facts(record) for record in records]),
+        evaluations=_named([record for record in records if record.kind != "supervised"], "evaluations"),
+        measurements=_named(supervised, "evaluations"),
+        metrics=_named(records, "metrics"),
+        health=_named(records, "health"),
+        conflicts=_pairs(_named(records, "conflicts")),
         said=tuple(said),
     )
-
-
-_KINDS = ("rl", "supervised")
-
-
-def pair_rows(row: Row) -> Iterable[Row]:
-    """A map's row as one row a pair of tasks."""
-    tasks = row["tasks"]
-    head = {key: value for key, value in row.items() if key != "tasks" and not isinstance(value, list)}
-    maps = {key: value for key, value in row.items() if key != "tasks" and isinstance(value, list)}
-    pairs = ((one, other) for place, one in enumerate(tasks) for other in tasks[place + 1 :])
-    for place, (one, other) in enumerate(pairs):
-        yield {**head, "task": one, "other": other, **{key: values[place] for key, values in maps.items()}}
-
-
-def _long(row: Row) -> Iterable[Row]:
-    head = {key: row.get(key) for key in _NOT_LONG}
-    for key, value in row.items():
-        average, slash, metric = key.partition("/")
-        if slash:
-            yield {**head, "average": average, "metric": metric, "value": value}
 
 
 def _facts(record: Record) -> Row:
@@ -113,31 +87,24 @@ def _facts(record: Record) -> Row:
     }
 
 
-def _frame(pandas: Any, records: Sequence[Record], name: str, spread: Any = None) -> Any:
-    """A frame of one file's rows; columns appear in the order in which runs first have them."""
-    columns: dict[str, list[Any]] = {}
-    lengths: list[int] = []
-    for record in records:
-        rows: list[Row] = record.rows.get(name, [])
-        if spread is not None:
-            rows = [one for row in rows for one in spread(row)]
-        before = sum(lengths)
-        for key in dict.fromkeys(key for row in rows for key in row):
-            column = columns.setdefault(key, [])
-            column += [None] * (before - len(column))
-            column += [row.get(key) for row in rows]
-        lengths.append(len(rows))
-    total = sum(lengths)
-    frame = pandas.DataFrame({key: column + [None] * (total - len(column)) for key, column in columns.items()})
-    paths = [str(record.path) for record in records]
-    codes = [place for place, length in enumerate(lengths) for _ in range(length)]
-    frame.insert(0, "run", pandas.Categorical.from_codes(codes, categories=paths))
-    return frame
+def _named(records: Sequence[Record], name: str) -> pd.DataFrame:
+    """One file's rows of all runs, each with its run's path."""
+    whole = joined(records, name)
+    paths = pd.Index([str(record.path) for record in records])
+    return whole.assign(run=pd.Categorical.from_codes(whole["run"].to_numpy(), categories=paths))
 
 
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise ReportError(f"load_runs gives pandas frames, and pandas is not installed: {install('report')}") from error
-    return pandas
+def _pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Maps with one row a pair of tasks."""
+    if "tasks" not in frame:
+        return frame
+    pairs = [list(combinations(tasks, 2)) for tasks in frame["tasks"]]
+    long: dict[Any, list[Any]] = {
+        name: [[pair[end] for pair in own] for own in pairs] for end, name in enumerate(("task", "other"))
+    }
+    measures = [key for key in frame if any(isinstance(value, np.ndarray) for value in frame[key])]
+    for key in measures:
+        values = zip(frame[key], pairs, strict=True)
+        long[key] = [own if isinstance(own, np.ndarray) else [np.nan] * len(of) for own, of in values]
+    whole = pd.concat([frame.drop(columns=["tasks", *measures]), pd.DataFrame(long, index=frame.index)], axis=1)
+    return whole.explode(list(long), ignore_index=True).dropna(subset=["task"]).infer_objects()

@@ -1,10 +1,12 @@
-"""What runs are called in a report: the method, and the options in which its runs differ."""
+"""Which runs are one group, and what a group is called: its method, and the options in which the runs differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
+
+from mtrl_surgery.reports.records import Record
 
 NOT_OPTIONS = (
     "seed", "dataset.seed", "dataset.data_dir", "out", "resume", "logger", "checkpoint", "diagnostics",
@@ -14,7 +16,71 @@ NOT_OPTIONS = (
 """Keys, and all below them, in which runs of one group may differ: they change where, when, how long or how often a run
 computes and tells something, not what is trained. What the tasks are decides the benchmark, see `benchmarks`."""
 
-_NETWORKS = {"actor": "actor_method", "critic": "critic_method"}
+_NAMES = ("method", "actor_method", "critic_method", "method.name", "actor_method.name", "critic_method.name")
+
+Place = tuple[int, int | None, str]
+"""A run's seed, of single-task learning its task, and its path where twins have a place each."""
+
+
+class Label(NamedTuple):
+    """What a group of runs is called.
+
+    Attributes:
+        method: The method's name.
+        own: The method's options in which its runs differ, as `key=value`.
+        others: The same of all other keys in which any runs differ.
+    """
+
+    method: str
+    own: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """`samgs`, or `samgs (beta=0.9, epochs=50)`."""
+        said = ", ".join(text.removeprefix("method.") for text in (*self.own, *self.others))
+        return f"{self.method} ({said})" if said else self.method
+
+
+def labels(configs: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """Each run's group: its method, and the options to name, which are those that tell the groups apart.
+
+    A method's own options are named where its runs differ, all others where any runs do. A key that some runs lack (an
+    older version wrote them) tells nothing apart.
+    """
+    names = [method_name(config) for config in configs]
+    every = [_options(config) for config in configs]
+    outside = [key for key in _differing(every) if not _is_methods(key)]
+    inside = {
+        name: [k for k in _differing([o for n, o in zip(names, every, strict=True) if n == name]) if _is_methods(k)]
+        for name in dict.fromkeys(names)
+    }
+    return [
+        Label(name, *(tuple(f"{k}={shown(own.get(k))}" for k in keys) for keys in (inside[name], outside)))
+        for name, own in zip(names, every, strict=True)
+    ]
+
+
+def grouped(
+    records: Sequence[Record], names: Sequence[Label], twins: bool = False
+) -> tuple[dict[Label, dict[Place, Record]], list[tuple[Record, Record]]]:
+    """Runs by their group's name, and in it by their place.
+
+    Args:
+        records: The runs; of two with one configuration and seed the first that is finished counts.
+        names: Of each run's group.
+        twins: Whether both count, each by its path.
+
+    Returns:
+        The groups; and the runs that are in none, each with its twin.
+    """
+    groups: dict[Label, dict[Place, Record]] = {}
+    left_out: list[tuple[Record, Record]] = []
+    for record, name in sorted(zip(records, names, strict=True), key=lambda pair: pair[0].status != "finished"):
+        key = record.seed, single_task(record.config), str(record.path) if twins else ""
+        twin = groups.setdefault(name, {}).setdefault(key, record)
+        if twin is not record:
+            left_out.append((record, twin))
+    return groups, left_out
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -30,40 +96,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def method_name(config: Mapping[str, Any]) -> str:
     """`samgs`, or `ls actor, famo critic` where the networks differ."""
-    actor, critic = (_name(config.get(key) or config.get("method")) for key in _NETWORKS.values())
+    actor, critic = (_name(config.get(key) or config.get("method")) for key in ("actor_method", "critic_method"))
     return actor if actor == critic else f"{actor} actor, {critic} critic"
-
-
-def options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides what is trained, flat, without the method's name."""
-    found = {key: value for key, value in flat(config).items() if not _is_no_option(key)}
-    if _name(config.get("method")) == "stl":
-        found.pop("method.task", None)  # single-task learning: its runs are one method's, a task each
-    return {key: value for key, value in found.items() if key not in _NAMES}
 
 
 def single_task(config: Mapping[str, Any]) -> int | None:
     """Of `method=stl` the index of the only task that was trained, else None."""
     method = config.get("method")
     return int(method.get("task") or 0) if isinstance(method, Mapping) and _name(method) == "stl" else None
-
-
-def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each run's group: its method, and the options to name, which are those that tell the groups apart.
-
-    A method's own options are named where its runs differ, all others where any runs do. A key that some runs lack (an
-    older version wrote them) tells nothing apart.
-    """
-    names = [method_name(config) for config in configs]
-    every = [options(config) for config in configs]
-    outside = [key for key in _differing(every) if not _is_methods(key)]
-    inside = {
-        name: [k for k in _differing([o for n, o in zip(names, every, strict=True) if n == name]) if _is_methods(k)]
-        for name in dict.fromkeys(names)
-    }
-    return [
-        _label(name, {k: own.get(k) for k in inside[name] + outside}) for name, own in zip(names, every, strict=True)
-    ]
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -82,16 +122,16 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_NAMES = ("method", "actor_method", "critic_method", "method.name", "actor_method.name", "critic_method.name")
+def _options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides what is trained, flat, without the method's name."""
+    found = {key: value for key, value in flat(config).items() if key not in _NAMES and not _is_no_option(key)}
+    if _name(config.get("method")) == "stl":
+        found.pop("method.task", None)  # single-task learning: its runs are one method's, a task each
+    return found
 
 
 def _name(method: Any) -> str:
     return str(method.get("name")) if isinstance(method, Mapping) else str(method)
-
-
-def _label(name: str, own: Mapping[str, Any]) -> str:
-    said = ", ".join(f"{key.removeprefix('method.')}={shown(value)}" for key, value in own.items())
-    return f"{name} ({said})" if said else name
 
 
 def _is_methods(key: str) -> bool:

@@ -189,41 +189,14 @@ class Table:
         lines += [r"\par\smallskip\footnotesize", *(rf"{line}\par" for line in foot)] if foot else []
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
-    def grid(self) -> tuple[list[str], list[tuple[str, list[list[tuple[str, bool, tuple[int, ...]]]]]], list[str]]:
-        """For any other way to show it: the heads, the sections and the foot.
-
-        Returns:
-            Heads; sections as title and rows, a cell being its text, whether it is the best, and its notes' numbers;
-            the notes in the order of their numbers, and after them the remarks.
-        """
-        notes = self._notes()
-        sections = []
-        for section in self.sections:
-            rows = [
-                [
-                    (_number(cell, column, " ± "), cell.best, tuple(notes[note] for note in cell.notes))
-                    for cell, column in zip(row, self.columns, strict=True)
-                ]
-                for row in section.rows
-            ]
-            sections.append((section.title, rows))
-        return list(map(_head, self.columns)), sections, self._foot(notes, lambda number: f"{number} ", str)
-
-    @property
-    def kinds(self) -> list[str]:
-        """What each column is to a style sheet: `number`, `wide` (texts to break into lines), or nothing."""
-        rows = [row for section in self.sections for row in section.rows]
-        places = range(len(self.columns))
-        long = [max((len(text) for row in rows if isinstance(text := row[at].value, str)), default=0) for at in places]
-        return [
-            "number" if right else "wide" if own > _LONG else ""
-            for right, own in zip(self._numeric(), long, strict=True)
-        ]
-
     def html(self) -> str:
         """An HTML table without classes of its own but `number`, `wide`, `interval` and `section`."""
         notes = self._notes()
-        style = [f' class="{kind}"' if kind else "" for kind in self.kinds]
+        rows = [row for section in self.sections for row in section.rows]
+        style = [' class="number"' if number else "" for number in self._numeric()]
+        for at in range(len(self.columns)):
+            if any(isinstance(text := row[at].value, str) and len(text) > _LONG for row in rows):
+                style[at] = ' class="wide"'
         lines = ["<table>", "<thead><tr>"]
         heads = [
             escape(_head(column)).replace(" \u2191", "\u00a0\u2191").replace(" \u2193", "\u00a0\u2193")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mtrl_surgery.reports.figures.base import Part
 from mtrl_surgery.reports.png import png
 from mtrl_surgery.reports.report import Chapter
 
@@ -26,30 +21,17 @@ def write_parts(chapters: Sequence[Chapter], folder: Path, pictures: bool = True
         own = folder / _name(chapter.benchmark.name) if len(chapters) > 1 else folder
         own.mkdir(parents=True, exist_ok=True)
         for name, part in chapter.parts.items():
-            (own / f"{name}.csv").write_text(part_csv(part), encoding="utf-8")
+            part.numbers().to_csv(own / f"{name}.csv", index=False, lineterminator="\n")
             shown = part.figures.items() if pictures else ()
             for variant, figure in shown:
                 stem = f"{name}_{_name(variant)}" if variant else name
-                (own / f"{stem}.png").write_bytes(png(figure))
+                (own / f"{stem}.png").write_bytes(png(figure()))
             files += 1 + len(shown)
         for name, table in chapter.tables.items():
             for suffix, text in (("csv", table.csv()), ("tex", table.latex()), ("md", table.markdown())):
                 (own / f"{name}.{suffix}").write_text(text, encoding="utf-8")
                 files += 1
     return files
-
-
-def part_csv(part: Part) -> str:
-    """The numbers behind a figure."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(part.columns)
-    writer.writerows([_cell(value) for value in row] for row in part.rows)
-    return buffer.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def _name(text: str) -> str:

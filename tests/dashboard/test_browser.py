@@ -54,9 +54,13 @@ class Opened:
         self.asked: list[str] = []
         page.on("console", lambda said: self.said.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: self.said.append(str(error)))
-        page.on("requestfailed", lambda request: self.said.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._failed)
         page.on("request", lambda request: self.asked.append(request.url))
         page.set_default_timeout(20_000)
+
+    def _failed(self, request: Any) -> None:
+        if "ERR_ABORTED" not in request.failure:  # by the page itself, when it goes elsewhere
+            self.said.append(f"failed: {request.url}")
 
     def go(self, query: str = "") -> Any:
         self.page.goto(self.url + query)

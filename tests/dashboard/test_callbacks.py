@@ -1,38 +1,64 @@
-"""What an answer brings of a view's sections."""
+"""What an answer brings of a view's part."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.dashboard import callbacks
-from mtrl_surgery.dashboard.components import frame
-from mtrl_surgery.dashboard.state import State
-from mtrl_surgery.dashboard.views import Section
-from mtrl_surgery.reports.figures.base import Part
+from mtrl_surgery.dashboard.following import Follower
+from mtrl_surgery.dashboard.roots import Roots
+from mtrl_surgery.dashboard.views import Views
+from tests.reports.folders import TASKS, make_run
 
 
-def figure(name: str, version: int) -> Section:
-    part = Part(name, name, "", {"": {"data": [], "layout": {"height": 300}}})
-    return Section(name, part, "", f"{name}{version}", False)
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    found: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(callbacks, "set_props", lambda place, numbers: found.append((place, numbers)))
+    return found
 
 
-def test_an_answer_brings_one_figure_and_who_waited_is_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[str] = []
-    late: list[str] = []
+def test_a_part_is_drawn_once_and_then_given_new_numbers(
+    tmp_path: Path, sent: list[tuple[str, dict[str, Any]]]
+) -> None:
+    run = make_run(tmp_path, status="running")
+    follower = Follower(Roots([tmp_path]), scoring_of)
+    follower.look()
+    views, search = Views(follower), "?view=curves"
+    inside, hidden, stamp, _ = callbacks._part(views, "score_curves", search, {})
+    assert not hidden and len(inside) == 3 and not sent
+    same = callbacks._part(views, "score_curves", search, stamp)[:3]
+    assert set(same) == {callbacks.no_update}, "nothing has changed"
+    with (run / "health.jsonl").open("a") as file:
+        file.write('{"step":300,"steps_per_s":1.0}\n')
+    follower.look()
+    assert set(callbacks._part(views, "score_curves", search, stamp)[:3]) == {callbacks.no_update}, "not its file"
+    with (run / "evaluations.jsonl").open("a") as file:
+        rows = ({"step": 300, "task": task, "episodes": 4, "successes_any": 4, "successes_last": 1} for task in TASKS)
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    follower.look()
+    inside, _, after, _ = callbacks._part(views, "score_curves", search, stamp)
+    ((place, numbers),) = sent
+    assert inside is callbacks.no_update and place == "figure-score_curves" and after["frame"] == stamp["frame"]
+    assert numbers["figure"]["data"][0]["x"] == [100, 200, 300]
+    assert callbacks._part(views, "profiles", "?view=tasks", {})[0] is callbacks.no_update, "no part of this view"
 
-    def send(name: str, properties: dict[str, Any]) -> None:
-        sent.append(name.removeprefix("figure-"))
 
-    monkeypatch.setattr(callbacks, "set_props", send)
-    names = ["above", "middle", "below"]
-    before = [[name, f"{name}0", frame(figure(name, 0))] for name in names]
-    for version in range(1, 7):  # all of them change all the time
-        sections = [figure(name, version) for name in names]
-        prints = [[own.name, own.print, frame(own)] for own in sections]
-        _, late = callbacks._sections(sections, State("curves"), before, prints, late)
-        assert len(late) == 2 and sent[-1] not in late
-        assert {name for (name, new, _), (_, old, _) in zip(prints, before, strict=True) if new == old} == set(late)
-        before = prints
-    assert {name: sent.count(name) for name in names} == dict.fromkeys(names, 2), sent
+def test_what_there_is_nothing_of_is_hidden_and_what_fails_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_run(tmp_path, maps=False)
+    follower = Follower(Roots([tmp_path]), scoring_of)
+    follower.want(("metrics", "conflicts"))
+    follower.look()
+    views = Views(follower)
+    assert callbacks._part(views, "conflict_map", "?view=conflicts", {})[:2] == (None, True)
+    monkeypatch.setattr(views, "part", lambda *_: 1 / 0)
+    inside, hidden, _, _ = callbacks._part(views, "conflict_map", "?view=conflicts", {})
+    assert not hidden and inside.children == "conflict_map cannot be drawn: ZeroDivisionError: division by zero"
+    assert "making conflict_map failed" in caplog.text

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_surgery.commands.report_vision import judge
+from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.roots import Roots
-from mtrl_surgery.reports.errors import ReportError
+from mtrl_surgery.reports.records import ReportError
 from tests.reports.folders import TASKS, make_run
 from tests.vision.tables.folders import make_run as make_vision_run
 
 
 def follower(*roots: Path) -> Follower:
-    own = Follower(Roots(roots), judge, every=0.05)
+    own = Follower(Roots(roots), scoring_of, every=0.05)
     own.look()
     return own
 
@@ -41,28 +41,17 @@ def test_runs_come_grow_and_go(tmp_path: Path) -> None:
     make_run(tmp_path / "deep", "samgs")
     own = follower(tmp_path)
     assert names(own) == ["deep/three_samgs_s0", "three_ls_s0"] and own.progress() == (2, 2)
-    version, shape = own.version, own.shape
+    versions = own.versions.copy()
     own.look()
-    assert (own.version, own.shape) == (version, shape), "nothing has changed"
+    assert own.versions == versions, "nothing has changed"
     append(first, 300)
     own.look()
-    assert own.version == version + 1 and own.shape == shape
-    assert own.runs()[1].record.rows["evaluations"][-1]["step"] == 300
+    assert own.versions - versions == {"evaluations": 1}
+    assert own.runs()[1].record.frames["evaluations"]["step"].iloc[-1] == 300
     new = make_run(tmp_path, seed=5)
     shutil.rmtree(first)
     own.look()
-    assert names(own) == ["deep/three_samgs_s0", new.name] and own.shape > shape
-
-
-def test_only_what_was_appended_is_read(tmp_path: Path) -> None:
-    run = make_run(tmp_path, status="running")
-    own = follower(tmp_path)
-    before = own.runs()[0].record.bytes_read
-    size = append(run, 300)
-    own.look()
-    assert own.runs()[0].record.bytes_read == before + size
-    own.look()
-    assert own.runs()[0].record.bytes_read == before + size
+    assert names(own) == ["deep/three_samgs_s0", new.name] and own.versions["runs"] > versions["runs"]
 
 
 def test_an_ended_run_is_left_alone_until_it_is_resumed(tmp_path: Path) -> None:
@@ -71,23 +60,23 @@ def test_an_ended_run_is_left_alone_until_it_is_resumed(tmp_path: Path) -> None:
     append(run, 300)
     own.look()
     record = own.runs()[0].record
-    assert record.rows["evaluations"][-1]["step"] == 200, "its manifest says that it has ended"
+    assert record.frames["evaluations"]["step"].iloc[-1] == 200, "its manifest says that it has ended"
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(manifest | {"status": "running", "finished": None, "resumed": [{}]}))
     own.look()
-    assert record.rows["evaluations"][-1]["step"] == 300 and record.status == "running"
+    assert record.frames["evaluations"]["step"].iloc[-1] == 300 and record.status == "running"
 
 
 def test_more_files_are_read_when_a_view_wants_them(tmp_path: Path) -> None:
     make_run(tmp_path)
     own = follower(tmp_path)
     record = own.runs()[0].record
-    assert not record.rows["metrics"] and record.rows["evaluations"]
+    assert record.frames["metrics"].empty and len(record.frames["evaluations"])
     own.want(("metrics", "conflicts"))
     assert own.progress() == (0, 1)
     own.look()
-    assert record.rows["metrics"] and record.rows["conflicts"] and own.progress() == (1, 1)
-    assert "returns" not in record.rows["evaluations"][0], "lists that nothing shows are not kept"
+    assert len(record.frames["metrics"]) and len(record.frames["conflicts"]) and own.progress() == (1, 1)
+    assert "returns" not in record.frames["evaluations"], "lists that nothing shows are not kept"
 
 
 def test_a_long_run_that_is_followed_stays_thin(tmp_path: Path) -> None:
@@ -98,7 +87,7 @@ def test_a_long_run_that_is_followed_stays_thin(tmp_path: Path) -> None:
         with (run / "health.jsonl").open("a") as file:
             file.writelines(f'{{"step":{1000 + 100 * look + row},"steps_per_s":1.0}}\n' for row in range(100))
         own.look()
-    steps = [row["step"] for row in record.rows["health"]]
+    steps = record.frames["health"]["step"].tolist()
     assert len(steps) <= 2 * 240 + 100 and steps[-1] == 3999 and steps == sorted(steps)
     gaps = [after - before for before, after in pairwise(steps) if before >= 1000]
     assert len([step for step in steps if step < 2500]) > 50, "the beginning is not forgotten"
@@ -107,18 +96,18 @@ def test_a_long_run_that_is_followed_stays_thin(tmp_path: Path) -> None:
 
 def test_a_thread_follows_by_itself(tmp_path: Path) -> None:
     run = make_run(tmp_path, status="running")
-    own = Follower(Roots([tmp_path]), judge, every=0.02)
+    own = Follower(Roots([tmp_path]), scoring_of, every=0.02)
     own.start()
     try:
         for step in (0, 300):
             until = time.monotonic() + 20
             while time.monotonic() < until and not (
-                own.runs() and own.runs()[0].record.rows["evaluations"][-1]["step"] >= step
+                own.runs() and own.runs()[0].record.frames["evaluations"]["step"].iloc[-1] >= step
             ):
                 time.sleep(0.01)
             if not step:
                 append(run, 300)
-        assert own.runs()[0].record.rows["evaluations"][-1]["step"] == 300 and not own.broken
+        assert own.runs()[0].record.frames["evaluations"]["step"].iloc[-1] == 300 and not own.broken
     finally:
         own.stop()
 
@@ -140,9 +129,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     assert [seen.record.path for seen in own.runs()] == [own.roots.folders[0] / "multidigits_ls_s0", bad]
     (said,) = own.remarks()
     assert said.startswith(f"left out: {good / 'metrics.jsonl'}") and "is no JSON" in said
-    before = own.version
+    before = own.versions.copy()
     own.look()
-    assert own.version == before, "what has not changed is not read again"
+    assert own.versions == before, "what has not changed is not read again"
     lines = (good / "metrics.jsonl").read_text().splitlines(keepends=True)
     (good / "metrics.jsonl").write_text("".join(lines[:-1]))
     own.look()

@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from mtrl_surgery.commands.report_vision import judge
+from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.reports.benchmarks import benchmarks
-from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.figures.tasks import pooled
-from mtrl_surgery.reports.intervals import wilson
-from mtrl_surgery.reports.records import open_runs
-from mtrl_surgery.reports.series import networks, of_health, of_maps, of_run, of_tasks
+from mtrl_surgery.reports.records import ReportError, open_runs
+from mtrl_surgery.reports.series import networks, of_pairs, of_run, of_tasks, square
+from mtrl_surgery.reports.statistics import wilson
 from tests.reports.folders import TASKS, make_run
 from tests.vision.tables.folders import make_run as make_vision_run
 
@@ -73,8 +73,8 @@ def test_supervised_accuracies_are_scores_as_they_are(tmp_path: Path) -> None:
     for seed in (0, 1):
         values = lambda split, epoch, mode, name, seed=seed: 0.5 + 0.1 * epoch + 0.05 * seed + (mode == "batches")  # noqa: E731
         make_vision_run(tmp_path, "multidigits", "ls", values, seed=seed, epochs=3)
-    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
-    assert found.kind == "supervised" and found.yardstick.common and found.tasks == ("left", "right")
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], scoring_of=scoring_of)
+    assert found.kind == "supervised" and found.scoring.common and found.tasks == ("left", "right")
     np.testing.assert_allclose(found.groups[0].scores_TRK[:, 1, 0], [0.55, 0.65, 0.75])
     assert found.groups[0].successes_TRK is None
     own = pooled(found.groups[0])
@@ -86,7 +86,7 @@ def test_single_task_runs_are_one_method_a_task_each(tmp_path: Path) -> None:
         own = f"accuracy_{('left', 'right')[task]}"
         of = lambda split, epoch, mode, name, own=own: 0.9 if name == own else 0.1  # noqa: E731
         make_vision_run(tmp_path / str(task), "multidigits", {"name": "stl", "task": task}, of, epochs=1)
-    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], scoring_of=scoring_of)
     (group,) = found.groups
     assert group.label == "stl" and group.seeds_R == (0,)
     np.testing.assert_allclose(group.scores_TRK[0, 0], [0.9, 0.9])
@@ -98,8 +98,8 @@ def test_metrics_of_different_units_are_shown_against_ls(tmp_path: Path) -> None
     make_vision_run(
         tmp_path, "nyuv2", "famo", lambda split, epoch, mode, name: 0.55 if name in higher else 0.45, epochs=2
     )
-    (found,), _ = benchmarks(open_runs(tmp_path)[0], judge=judge)
-    assert not found.yardstick.common and "per cent better than ls" in found.score
+    (found,), _ = benchmarks(open_runs(tmp_path)[0], scoring_of=scoring_of)
+    assert not found.scoring.common and "per cent better than ls" in found.score
     by_label = {group.label: group.scores_TRK for group in found.groups}
     np.testing.assert_allclose(by_label["ls"], 0, atol=1e-9)
     np.testing.assert_allclose(by_label["famo"], 10, atol=1e-9)
@@ -109,21 +109,21 @@ def test_series_are_means_over_seeds(tmp_path: Path) -> None:
     for seed in (0, 1):
         make_run(tmp_path, seed=seed)
     (found,), _ = benchmarks(open_runs(tmp_path)[0])
-    (group,) = found.groups
-    assert networks(found.records) == {"critic": "critic/", "actor": "actor/"}
-    rows = [row for record in group.records for row in record.rows["metrics"] if row["step"] == 200]
-    steps, values = of_run(group, "critic/mean_cosine")
-    assert steps.tolist() == [100, 200]
-    assert values[1] == pytest.approx(np.mean([row["critic/mean_cosine"] for row in rows if row["task"] is None]))
-    _, by_task = of_tasks(group, "actor/weights", TASKS)
-    assert by_task[1, 2] == pytest.approx(np.mean([row["actor/weights"] for row in rows if row["task"] == TASKS[2]]))
-    assert len(of_run(group, "no/such")[0]) == 0 and len(of_tasks(group, "no/such", TASKS)[0]) == 0
-    assert of_health(group.records[0], "restarts")[1].tolist() == [0, 1]
-    maps = of_maps(group)["actor"]
-    expected = np.mean([r.rows["conflicts"][-1]["cosine"] for r in group.records], axis=0)
-    np.testing.assert_allclose(maps.values_TKK["cosine"][1][np.triu_indices(3, 1)], expected)
-    np.testing.assert_allclose(maps.values_TKK["cosine"][1], maps.values_TKK["cosine"][1].T)
-    assert math.isnan(maps.values_TKK["similarity"][0, 0, 0])
+    assert networks(found) == {"critic": "critic/", "actor": "actor/"}
+    rows = pd.concat([record.frames["metrics"] for record in found.records])
+    rows = rows[rows["step"] == 200]
+    own = of_run(found, "critic/mean_cosine")["ls"]
+    assert own.index.tolist() == [100, 200]
+    assert own[200] == pytest.approx(rows.loc[rows["task"].isna(), "critic/mean_cosine"].mean())
+    by_task = of_tasks(found, "actor/weights")["ls"]
+    assert by_task.loc[200, TASKS[2]] == pytest.approx(rows.loc[rows["task"] == TASKS[2], "actor/weights"].mean())
+    assert not of_run(found, "no/such") and not of_tasks(found, "no/such")
+    maps = of_pairs(found)["actor"]["ls"]
+    expected = np.mean([record.frames["conflicts"]["cosine"].iloc[-1] for record in found.records], axis=0)
+    np.testing.assert_allclose(maps["cosine"].loc[200], expected)
+    square_KK = square(maps["cosine"].loc[200].to_numpy(), 3)
+    np.testing.assert_allclose(square_KK, square_KK.T)
+    assert math.isnan(square_KK[0, 0])
 
 
 def test_a_map_with_a_nan_counts_where_it_is_known(tmp_path: Path) -> None:
@@ -131,7 +131,6 @@ def test_a_map_with_a_nan_counts_where_it_is_known(tmp_path: Path) -> None:
     text = (path / "conflicts.jsonl").read_text()
     first = re.sub(r'"cosine":\[[^,]*,', '"cosine":[null,', text, count=1)
     (path / "conflicts.jsonl").write_text(first)
-    records, _ = open_runs(tmp_path)
-    (found,), _ = benchmarks(records)
-    cosine_TKK = of_maps(found.groups[0])["critic"].values_TKK["cosine"]
-    assert math.isnan(cosine_TKK[0, 0, 1]) and not math.isnan(cosine_TKK[0, 0, 2])
+    (found,), _ = benchmarks(open_runs(tmp_path)[0])
+    cosines = of_pairs(found)["critic"]["ls"]["cosine"]
+    assert math.isnan(cosines.iloc[0, 0]) and not math.isnan(cosines.iloc[0, 1])

@@ -12,17 +12,16 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from mtrl_surgery.commands.report_vision import judge
+from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.reports.benchmarks import Benchmark, benchmarks
-from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.figures.versus import ordered
 from mtrl_surgery.reports.palette import COLOURS, DASHES, ORDER, style
 from mtrl_surgery.reports.png import png
 from mtrl_surgery.reports.published import metaworld
-from mtrl_surgery.reports.records import open_runs
+from mtrl_surgery.reports.records import ReportError, open_runs
 from mtrl_surgery.reports.report import Chapter, Options, chapter, remarks
-from mtrl_surgery.reports.sheets import published_table
+from mtrl_surgery.reports.report_tables import published_table
 from tests.reports.folders import make_run
 from tests.vision.tables.folders import make_run as make_vision_run
 
@@ -45,7 +44,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Chapter:
 
 
 def benchmark_of(path: Path) -> Benchmark:
-    (found,), _ = benchmarks(open_runs(path)[0], judge=judge)
+    (found,), _ = benchmarks(open_runs(path)[0], scoring_of=scoring_of)
     return found
 
 
@@ -54,12 +53,12 @@ def test_a_curve_is_dotted_where_not_all_seeds_count(tmp_path: Path) -> None:
     make_run(tmp_path, "ls", 0, rates=((0.2, 0.2, 0.2), (0.4, 0.4, 0.4)))
     make_run(tmp_path, "ls", 1, rates=((0.4, 0.4, 0.4), (0.6, 0.6, 0.6), (0.8, 0.8, 0.8)))
     part = chapter(benchmark_of(tmp_path), Options()).parts["score_curves"]
-    lines = [trace for trace in part.figures[""]["data"] if trace.get("fill") is None]
+    lines = [trace for trace in part.figures[""]()["data"] if trace.get("fill") is None]
     assert [trace["y"] for trace in lines] == [[0.3, 0.5, None], [None, 0.5, 0.8]]
     assert [trace["line"]["dash"] for trace in lines] == ["solid", "dot"]
     assert [trace.get("showlegend", True) for trace in lines] == [True, False]
     assert lines[1]["customdata"] == [2, 2, 1] and "dotted" in part.caption.lower()
-    assert png(part.figures[""]).startswith(b"\x89PNG")
+    assert png(part.figures[""]()).startswith(b"\x89PNG")
 
 
 def test_the_conflict_map_of_fifty_tasks_is_square_and_its_tasks_are_listed(tmp_path: Path) -> None:
@@ -67,7 +66,7 @@ def test_the_conflict_map_of_fifty_tasks_is_square_and_its_tasks_are_listed(tmp_
     make_run(tmp_path, tasks=tasks, rates=((0.5,) * 50,))
     part = chapter(benchmark_of(tmp_path), Options()).parts["conflict_map"]
     assert "1 a-task-with-a-long-name-0, 2 a-task-with-a-long-name-1," in part.caption and "50 a-task" in part.caption
-    figure = part.figures["critic: cosine"]
+    figure = part.figures["critic: cosine"]()
     layout, panels = figure["layout"], figure["data"]
     assert layout["height"] < 450, "a third of the page is some 300 pixels wide: higher panels would be white space"
     assert layout["margin"]["l"] <= 40
@@ -79,7 +78,7 @@ def test_the_conflict_map_of_fifty_tasks_is_square_and_its_tasks_are_listed(tmp_
 
 
 def figures(own: Chapter) -> dict[str, dict[str, Any]]:
-    return {f"{name} {label}": fig for name, part in own.parts.items() for label, fig in part.figures.items()}
+    return {f"{name} {label}": fig() for name, part in own.parts.items() for label, fig in part.figures.items()}
 
 
 def test_a_report_of_everything_has_every_part(reported: Chapter) -> None:
@@ -116,7 +115,7 @@ def test_every_registered_method_has_a_look_of_its_own() -> None:
 
 
 def test_every_figure_is_drawn_as_png(reported: Chapter, tmp_path: Path) -> None:
-    shown = {name: next(iter(part.figures.values())) for name, part in reported.parts.items()}
+    shown = {name: next(iter(part.figures.values()))() for name, part in reported.parts.items()}
     for name, figure in shown.items():
         path = tmp_path / "figure.png"
         path.write_bytes(png(figure, scale=0.5))
@@ -127,18 +126,18 @@ def test_every_figure_is_drawn_as_png(reported: Chapter, tmp_path: Path) -> None
 
 def test_the_curves_numbers_are_the_runs_numbers(reported: Chapter) -> None:
     part = reported.parts["score_curves"]
-    rows = {(row[0], int(row[1])): row[2:] for row in part.rows}
-    value, low, high, seeds = rows["samgs (gamma=0.9)", 200]
+    rows = part.numbers().set_index(["method", "step"])
+    value, low, high, seeds = rows.loc[("samgs (gamma=0.9)", 200)]
     assert value == pytest.approx(np.mean([0.6, 0.8, 0.8, 0.8, 1.0, 1.0][1:-1])) and seeds == 2
     assert low <= value <= high
-    assert np.isnan(rows["samgs (gamma=0.1)", 200][1]), "one seed has no band"
-    (trace,) = [t for t in part.figures[""]["data"] if t["name"] == "ls" and t.get("fill") is None]
+    assert np.isnan(rows.loc[("samgs (gamma=0.1)", 200), "low"]), "one seed has no band"
+    (trace,) = [t for t in part.figures[""]()["data"] if t["name"] == "ls" and t.get("fill") is None]
     assert trace["x"] == [100, 200] and trace["y"][1] == pytest.approx(0.6)
 
 
 def test_method_against_method_is_antisymmetric_and_best_first(reported: Chapter) -> None:
     part = reported.parts["method_against_method"]
-    found = {row[:3]: row[3:] for row in part.rows}
+    found = {row[:3]: row[3:] for row in part.numbers().itertuples(index=False, name=None)}
     for (how, one, other), (by, low, high, paired, surely, least, most) in found.items():
         back = found[how, other, one]
         np.testing.assert_allclose(back, (-by, -high, -low, paired, 1 - surely, 1 - most, 1 - least))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,14 @@ from hypothesis import strategies as st
 
 from mtrl_surgery.commands.report import _facts
 from mtrl_surgery.reports.benchmarks import benchmarks
-from mtrl_surgery.reports.figures.base import Drawn, Figure, Panels, numbers
+from mtrl_surgery.reports.figures.base import Panels, plain
 from mtrl_surgery.reports.figures.conflicts import conflict_maps, what_methods_did
 from mtrl_surgery.reports.figures.health import _marks
 from mtrl_surgery.reports.figures.heats import digits_of, written
 from mtrl_surgery.reports.figures.versus import method_against_method, task_differences
 from mtrl_surgery.reports.records import open_runs
 from mtrl_surgery.reports.report import Options, chapter
-from mtrl_surgery.reports.sheets import differences_table, runs_table, summary_table
+from mtrl_surgery.reports.report_tables import differences_table, runs_table, summary_table
 from tests.reports.folders import make_run
 
 
@@ -38,13 +37,13 @@ def test_a_legend_is_no_higher_than_its_panels(methods: int, panels: int, column
 
 @given(st.lists(st.floats(-1e12, 1e12) | st.just(math.nan) | st.floats(-1e-9, 1e-9), max_size=8))
 def test_numbers_have_six_digits_and_no_more(values: list[float]) -> None:
-    found = numbers(np.array(values))
+    found = plain(np.array(values))
     for value, near in zip(values, found, strict=True):
         if math.isnan(value):
             assert near is None
         elif abs(value) > 1e-15:
             assert near == pytest.approx(value, rel=5.1e-6) and len(json.dumps(near).strip("-")) <= 15
-    assert numbers(np.array([3, 4])) == [3, 4] and numbers([math.inf, 0.1 + 0.2]) == [None, 0.3]
+    assert plain(np.array([3, 4])) == [3, 4] and plain([math.inf, 0.1 + 0.2]) == [None, 0.3]
 
 
 def test_small_numbers_are_not_zeros() -> None:
@@ -66,7 +65,7 @@ def test_a_map_of_few_tasks_is_square_with_its_numbers_in_it(tmp_path: Path) -> 
         make_run(tmp_path, method, tasks=tasks, rates=((0.5, 0.5), (0.5, 0.5)))
     part = conflict_maps(benchmarks(open_runs(tmp_path)[0])[0][0])
     assert part is not None
-    figure = part.figures["critic: cosine"]
+    figure = part.figures["critic: cosine"]()
     assert len(figure["data"]) == 9
     for place, trace in enumerate(figure["data"]):
         number = "" if place == 0 else str(place + 1)
@@ -93,17 +92,16 @@ def test_many_methods_go_downwards_with_numbers(many: Path) -> None:
     (found,), _ = benchmarks(open_runs(many)[0])
     part = task_differences(found)
     assert part is not None
-    (trace,) = part.figures["final"]["data"]
+    (trace,) = part.figures["final"]()["data"]
     assert list(trace["x"]) == list(found.tasks) and len(trace["y"]) == 13 and "text" in trace
-    (above, below) = (
-        method_against_method(found).figures["final"]["layout"][f"yaxis{number}"]["domain"] for number in ("", "2")
-    )
+    layout = method_against_method(found).figures["final"]()["layout"]
+    above, below = (layout[f"yaxis{number}"]["domain"] for number in ("", "2"))
     assert above[0] > below[1], "one matrix below the other"
 
 
 def test_baselines_are_no_method(many: Path) -> None:
     (found,), _ = benchmarks(open_runs(many)[0])
-    assert _facts([chapter(found, Options(files=False))]).startswith("15 runs of 14 methods and the single-task")
+    assert _facts([chapter(found, Options())]).startswith("15 runs of 14 methods and the single-task")
 
 
 def test_the_methods_options_are_one_entry(many: Path) -> None:
@@ -135,29 +133,12 @@ def test_times_have_a_unit_that_fits(seconds: float, unit: str, shown: str, tmp_
     assert summary_table(found).columns[-1].name == f"{unit} a run"
 
 
-def test_figures_are_made_when_they_are_asked_for() -> None:
-    asked: list[str] = []
-
-    def maker(name: str) -> Callable[[], Figure]:
-        def make() -> Figure:
-            asked.append(name)
-            return {"data": [], "layout": {"name": name}}
-
-        return make
-
-    drawn = Drawn({name: maker(name) for name in "abc"})
-    assert list(drawn) == ["a", "b", "c"] and len(drawn) == 3 and not asked
-    assert drawn["b"] is drawn["b"] and asked == ["b"]
-    with pytest.raises(KeyError):
-        drawn["d"]
-
-
 def test_a_metric_that_is_null_everywhere_has_no_figure(tmp_path: Path) -> None:
     path = make_run(tmp_path)
     rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
         row.update({key: None for key in row if key.endswith("alignment")})
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    part = what_methods_did(benchmarks(open_runs(tmp_path)[0])[0][0], every_number=False)
-    assert part is not None and not part.rows
+    part = what_methods_did(benchmarks(open_runs(tmp_path)[0])[0][0])
+    assert part is not None
     assert list(part.figures) == [f"{n}: {w}" for n in ("critic", "actor") for w in ("weight", "gradient length")]

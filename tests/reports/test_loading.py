@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 import mtrl_surgery
-from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.labels import differences, labels
-from mtrl_surgery.reports.records import Record, find_runs, open_runs
+from mtrl_surgery.reports.records import Record, ReportError, find_runs, open_runs
 from tests.reports.folders import TASKS, make_run
 from tests.vision.tables.folders import make_run as make_vision_run
 
@@ -55,13 +54,13 @@ def test_a_broken_run_is_left_out_and_named(tmp_path: Path) -> None:
 def test_a_record_follows_its_run(tmp_path: Path) -> None:
     path = make_run(tmp_path, status="running")
     record = Record.open(path)
-    before = len(record.rows["evaluations"])
+    before = len(record.frames["evaluations"])
     assert not record.refresh() and record.status == "running"
     with (path / "evaluations.jsonl").open("a") as file:
         file.write('{"step":300,"task":"reach-v3","episodes":10,"successes_any":1,"successes_last":0}\n')
-    assert record.refresh() and len(record.rows["evaluations"]) == before + 1
+    assert record.refresh() and len(record.frames["evaluations"]) == before + 1
     (path / "evaluations.jsonl").write_text('{"step":100,"task":"reach-v3"}\n')
-    assert record.refresh() and record.rows["evaluations"] == [{"step": 100, "task": "reach-v3"}]
+    assert record.refresh() and record.frames["evaluations"].to_dict("records") == [{"step": 100, "task": "reach-v3"}]
 
 
 def test_frames_of_both_kinds_of_runs(tmp_path: Path) -> None:
@@ -96,17 +95,10 @@ def test_files_can_be_chosen_and_others_are_refused(tmp_path: Path) -> None:
         mtrl_surgery.load_runs(tmp_path, files=("videos",))
 
 
-def test_without_pandas_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_run(tmp_path)
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ReportError, match=r"-m pip install -e '.*\[report\]'"):
-        mtrl_surgery.load_runs(tmp_path)
-
-
-def test_reading_runs_imports_neither_torch_nor_pandas_nor_plotly() -> None:
+def test_reading_runs_imports_neither_torch_nor_plotly() -> None:
     code = (
-        "import sys, mtrl_surgery.reports.report, mtrl_surgery.reports.records, mtrl_surgery.reports.page;"
-        "print([name for name in ('torch', 'pandas', 'plotly', 'matplotlib', 'ray') if name in sys.modules])"
+        "import sys, mtrl_surgery.reports.report, mtrl_surgery.reports.records, mtrl_surgery.reports.html_report;"
+        "print([name for name in ('torch', 'plotly', 'matplotlib', 'ray') if name in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "[]"
@@ -116,22 +108,25 @@ def test_labels_name_what_tells_groups_apart() -> None:
     def config(method: dict[str, object], **more: object) -> dict[str, object]:
         return {"method": method, "seed": 3, "out": "x", "agent": {"tau": 0.1}, **more}
 
+    def named(configs: list[dict[str, object]]) -> list[str]:
+        return list(map(str, labels(configs)))
+
     plain = {"name": "ls"}
-    assert labels([config(plain), config(plain, seed=4), config({"name": "samgs", "gamma": 0.9})]) == [
+    assert named([config(plain), config(plain, seed=4), config({"name": "samgs", "gamma": 0.9})]) == [
         "ls",
         "ls",
         "samgs",
     ]
     two = [config({"name": "samgs", "gamma": 0.9}), config({"name": "samgs", "gamma": 0.5}), config(plain)]
-    assert labels(two) == ["samgs (gamma=0.9)", "samgs (gamma=0.5)", "ls"]
+    assert named(two) == ["samgs (gamma=0.9)", "samgs (gamma=0.5)", "ls"]
     outside = [config(plain), config(plain, agent={"tau": 0.2})]
-    assert labels(outside) == ["ls (agent.tau=0.1)", "ls (agent.tau=0.2)"]
-    assert labels([config(plain), config(plain, total_steps=9)]) == ["ls", "ls"], "how long is no other method"
+    assert named(outside) == ["ls (agent.tau=0.1)", "ls (agent.tau=0.2)"]
+    assert named([config(plain), config(plain, total_steps=9)]) == ["ls", "ls"], "how long is no other method"
     mixed = config(plain, critic_method={"name": "famo", "lr": 1.0})
-    assert labels([mixed, config(plain)]) == ["ls actor, famo critic", "ls"]
+    assert named([mixed, config(plain)]) == ["ls actor, famo critic", "ls"]
     older = config(plain)
     older["agent"] = {}
-    assert labels([older, config(plain)]) == ["ls", "ls"], "a key that an older version lacks tells nothing apart"
+    assert named([older, config(plain)]) == ["ls", "ls"], "a key that an older version lacks tells nothing apart"
     assert differences([config(plain), config({"name": "ls"}, seed=5), config({"name": "mgda"})]) == {
         "method.name": ["ls", "ls", "mgda"]
     }

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from mtrl_surgery import load_runs
-from mtrl_surgery.commands.report_vision import judge
+from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.dashboard.app import make_app
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.roots import Roots
 from mtrl_surgery.dashboard.views import VIEWS
-from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.records import Record, open_runs
+from mtrl_surgery.reports.records import Record, ReportError, open_runs
 from mtrl_surgery.runs.checkpoint import CheckpointError, load_checkpoint
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
@@ -102,7 +102,7 @@ def asked(client: Any, search: str) -> Any:
 
 def test_a_dashboard_answers_and_leaves_them_out(bad: tuple[Path, dict[str, str]]) -> None:
     runs, named = bad
-    follower = Follower(Roots([runs]), judge)
+    follower = Follower(Roots([runs]), scoring_of)
     follower.want(("evaluations", "health", "metrics", "conflicts"))
     follower.look()
     assert [seen.name for seen in follower.runs()] == ["three_ls_s0"]
@@ -117,7 +117,7 @@ def test_a_dashboard_answers_and_leaves_them_out(bad: tuple[Path, dict[str, str]
 
 def test_runs_that_go_bad_while_they_are_followed_take_nobody_along(tmp_path: Path) -> None:
     named = street(tmp_path, dict.fromkeys(FOLDERS, lambda path: None))
-    follower = Follower(Roots([tmp_path / "runs"]), judge)
+    follower = Follower(Roots([tmp_path / "runs"]), scoring_of)
     follower.want(("evaluations", "health", "metrics", "conflicts"))
     for path in (tmp_path / "runs").iterdir():
         text = (path / "manifest.json").read_text()
@@ -141,9 +141,10 @@ def test_lines_without_end_are_refused_without_reading_them(tmp_path: Path) -> N
 
 def test_a_long_file_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_run(tmp_path)
-    whole = Record.open(path).rows
+    whole = Record.open(path).frames
     monkeypatch.setattr("mtrl_surgery.runs.reading.LONGEST_ROW", 600)
-    assert Record.open(path).rows == whole
+    for name, frame in Record.open(path).frames.items():
+        pd.testing.assert_frame_equal(frame, whole[name])
     assert set(whole) == {name.removesuffix(".jsonl") for name in ROWS}
 
 
@@ -194,7 +195,7 @@ def test_folders_and_files_without_permission_are_named() -> None:
         (secret / "evaluations.jsonl").chmod(0)
         with as_nobody():
             records, said = open_runs(root / "runs")
-            follower = Follower(Roots([root / "runs"]), judge)
+            follower = Follower(Roots([root / "runs"]), scoring_of)
             follower.look()
             with pytest.raises(RunError, match=f"cannot look into {closed}: Permission denied"):
                 RunFolder.open(closed)

@@ -6,12 +6,13 @@ import json
 import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.reports.errors import ReportError
-from mtrl_surgery.reports.tail import Tail, thinned
+from mtrl_surgery.reports.records import Reading, Record, ReportError, Tail, thinned, thinned_frame
+from tests.reports.folders import make_run
 
 
 def lines(*numbers: int) -> bytes:
@@ -108,4 +109,37 @@ def test_many_steps_are_thinned_evenly_and_whole_to_the_last() -> None:
 def test_a_thinned_tail(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"".join(b'{"step":%d}\n' % step for step in range(1000)))
-    assert [row["step"] for row in Tail(path, most_steps=4).read()[0]] == [249, 499, 749, 999]
+    assert [row["step"] for row in Tail(path, Reading(4)).read()[0]] == [249, 499, 749, 999]
+
+
+def test_lists_that_are_left_out_are_not_parsed_and_nothing_else_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step":1,"returns":[1.5,null],"text":",\\"returns\\":[1]","goals":[],"hits":2}\n')
+    rows, _ = Tail(path, Reading(without=("returns", "goals"))).read()
+    assert rows == [{"step": 1, "text": ',"returns":[1]', "hits": 2}]
+
+
+def test_a_list_of_another_kind_is_kept_and_a_bad_line_is_still_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"step":1,"goals":[{"a":[1]}],"hits":2}\n')
+    assert Tail(path, Reading(without=("goals",))).read()[0] == [{"step": 1, "goals": [{"a": [1]}], "hits": 2}]
+    path.write_text("".join(f'{{"step":{step}}}\n' for step in range(50)) + "nonsense\n")
+    with pytest.raises(ReportError, match="line 51 is no JSON"):
+        Tail(path, Reading(5, ("goals",))).read()
+
+
+def test_rows_are_thinned_evenly_once_they_are_twice_too_many() -> None:
+    dense = pd.DataFrame({"step": [*range(0, 1000, 100), *range(1000, 1010)]})
+    assert thinned_frame(dense, 10) is dense
+    kept = thinned_frame(pd.concat([pd.DataFrame({"event": [1]}), dense, pd.DataFrame({"step": [1010]})]), 10)
+    assert kept["event"].notna().sum() == 1
+    steps = kept["step"].dropna().tolist()
+    assert steps[-1] == 1010 and len(steps) <= 11 and len([step for step in steps if step < 1000]) >= 9
+
+
+def test_a_configuration_that_a_resume_changed_is_read_again(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    record = Record.open(run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("total_steps: 200", "total_steps: 4000"))
+    assert record.refresh() and record.config["total_steps"] == 4000 and record.versions["config"] == 2

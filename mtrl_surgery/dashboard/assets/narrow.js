@@ -52,7 +52,7 @@
     const choices = document.getElementById("controls");
     if (!choices) return;
     fold.disconnect();
-    if (narrow.matches) choices.open = false;
+    if (matchMedia("(max-width: 860px)").matches) choices.open = false;
   });
   fold.observe(document.documentElement, { subtree: true, childList: true });
 })();

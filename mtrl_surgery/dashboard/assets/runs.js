@@ -155,29 +155,5 @@
     return `${rows.length}`;
   }
 
-  // The next question comes some time after an answer. Dash drops an answer that a newer question overtakes.
-  // It also waits for figures that came with the answer: what is under way is drawn before more arrives.
-  // A question without news would overtake a choice that the server still works on, and the choice be lost.
-  let asked = 0;
-  const fetched = window.fetch;
-  window.fetch = (what, ...more) => {
-    if (!String(what?.url ?? what).includes("_dash-update-component")) return fetched(what, ...more);
-    asked += 1;
-    return fetched(what, ...more).finally(() => (asked -= 1));
-  };
-
-  let timer = null;
-  function ask(latest) {
-    const drawing = [...document.querySelectorAll("#sections .figure")].some((figure) => !figure.querySelector(".main-svg"));
-    if (asked || (drawing && performance.now() < latest)) timer = setTimeout(ask, 50, latest);
-    else window.dash_clientside.set_props("tick", { data: Date.now() });
-  }
-  function pace(stamp) {
-    if (timer === null && stamp && matchMedia("(max-width: 860px)").matches) document.getElementById("controls").open = false;
-    clearTimeout(timer);
-    if (stamp) timer = setTimeout(ask, stamp.wait_ms, performance.now() + 5000);
-    return "";
-  }
-
-  window.dash_clientside = Object.assign({}, window.dash_clientside, { mtrl: { runs, pace } });
+  window.dash_clientside = Object.assign({}, window.dash_clientside, { mtrl: { runs } });
 })();

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from mtrl_surgery.reports.benchmarks import Group
-from mtrl_surgery.reports.palette import Style, faint, style
+from mtrl_surgery.reports.palette import Style, faint
+from mtrl_surgery.reports.records import ReportError
+from mtrl_surgery.shell import install
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -22,24 +25,6 @@ _ENTRY = 20
 """Pixels of a line in the legend; one that is higher than its panels would hide its end."""
 
 
-class Drawn(Mapping[str, Figure]):
-    """Figures that are made when they are asked for first: a page of the dashboard shows one of several."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Figure]]) -> None:
-        self._makers, self._made = makers, dict[str, Figure]()
-
-    def __getitem__(self, name: str) -> Figure:
-        if name not in self._made:
-            self._made[name] = self._makers[name]()
-        return self._made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
 @dataclass(frozen=True)
 class Part:
     """One part of a report: figures of the same thing, and the numbers behind them.
@@ -48,17 +33,15 @@ class Part:
         name: Of its files.
         title: Over it.
         caption: What is seen and how to read it, in a sentence or two.
-        figures: By what a button calls them; a single one needs no name. Of `Drawn` each is made when it is asked for.
-        columns: Of the CSV file.
-        rows: Its cells; None and NaN are left empty.
+        figures: What makes each, by what a button calls it; a single one needs no name.
+        numbers: What makes the frame for the CSV file.
     """
 
     name: str
     title: str
     caption: str
-    figures: Mapping[str, Figure] = field(repr=False)
-    columns: tuple[str, ...] = ()
-    rows: Sequence[Sequence[Any]] = field(default=(), repr=False)
+    figures: Mapping[str, Callable[[], Figure]] = field(repr=False)
+    numbers: Callable[[], pd.DataFrame] = field(repr=False)
 
 
 class Panels:
@@ -90,43 +73,39 @@ class Panels:
         bottom: int = MARGIN["b"],
         legend: Sequence[Group] = (),
     ) -> None:
+        try:
+            from plotly.subplots import make_subplots
+        except ImportError as error:
+            raise ReportError(f"figures need plotly, which is not installed: {install('report')}") from error
         rows = max(1, -(-len(titles) // columns))
         if legend:
-            right = legend_room(legend)
+            right = min(340, 76 + 7 * max(len(group.label) for group in legend))
             height = max(height, -(-(_ENTRY * len(legend) - (rows - 1) * below) // rows))
         inner = rows * height + (rows - 1) * below
+        there: list[dict[str, Any] | None] = [{}] * len(titles) + [None] * (rows * columns - len(titles))
+        layout = make_subplots(
+            rows,
+            columns,
+            specs=[there[row * columns : (row + 1) * columns] for row in range(rows)],
+            subplot_titles=[_bold(title) if title else "" for title in titles],
+            horizontal_spacing=gap if columns > 1 else 0,
+            vertical_spacing=below / inner if rows > 1 else 0,
+        ).to_dict()["layout"]
+        half = (1 - gap * (columns - 1)) / columns / 2
+        left_aligned = {"xanchor": "left", "align": "left", "yshift": 4, "font": {}}
         self.data: list[Trace] = []
         self.layout: dict[str, Any] = {
+            **{name: axis for name, axis in layout.items() if "axis" in name},
             "height": inner + top + bottom,
             "margin": {"l": left, "r": right, "t": top, "b": bottom},
-            "annotations": [],
+            "annotations": [{**own, **left_aligned, "x": own["x"] - half} for own in layout.get("annotations", ())],
             "showlegend": bool(legend),
         }
         if legend:
-            self.layout["legend"] = _legend(len(legend))
-        width = (1 - gap * (columns - 1)) / columns
-        for place, title in enumerate(titles):
-            row, column = divmod(place, columns)
-            above = 1 - row * (height + below) / inner
-            x, y = [column * (width + gap), column * (width + gap) + width], [above - height / inner, above]
-            number = "" if place == 0 else str(place + 1)
-            self.layout[f"xaxis{number}"] = {"domain": [max(0.0, x[0]), min(1.0, x[1])], "anchor": f"y{number}"}
-            self.layout[f"yaxis{number}"] = {"domain": [max(0.0, y[0]), min(1.0, y[1])], "anchor": f"x{number}"}
-            if title:
-                self.layout["annotations"].append(
-                    {
-                        "text": _bold(title),
-                        "x": x[0],
-                        "y": y[1],
-                        "xref": "paper",
-                        "yref": "paper",
-                        "xanchor": "left",
-                        "yanchor": "bottom",
-                        "showarrow": False,
-                        "align": "left",
-                        "yshift": 4,
-                    }
-                )
+            size = 11 if len(legend) > 12 else 12
+            self.layout["legend"] = {
+                "x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": size}, "tracegroupgap": 0
+            }  # fmt: skip
 
     def add(self, place: int, *traces: Trace) -> None:
         """Puts traces into the panel of that number, from 0."""
@@ -156,25 +135,14 @@ def _bold(title: str) -> str:
     return "<br>".join([f"<b>{first}</b>", *more])
 
 
-def _legend(entries: int) -> dict[str, Any]:
-    """Right of the panels, in smaller type for many entries."""
-    size = 11 if entries > 12 else 12
-    return {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": size}, "tracegroupgap": 0}
-
-
-def legend_room(groups: Sequence[Group]) -> int:
-    """Pixels right of the panels for the longest label."""
-    return min(340, 76 + 7 * max((len(group.label) for group in groups), default=0))
-
-
 def line(x: ArrayLike, y: ArrayLike, look: Style, name: str, **options: Any) -> Trace:
     """A line; few points have markers too, since a single one would not be seen."""
     marked = len(np.atleast_1d(np.asarray(x))) <= 12
     return {
         "type": "scatter",
         "mode": "lines+markers" if marked else "lines",
-        "x": numbers(x),
-        "y": numbers(y),
+        "x": plain(x),
+        "y": plain(y),
         "name": name,
         "legendgroup": name,
         "line": {"color": look.colour, "dash": look.dash, "width": 2},
@@ -191,8 +159,8 @@ def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) 
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": numbers(np.concatenate([x, x[::-1]])),
-        "y": numbers(np.concatenate([high, low[::-1]])),
+        "x": plain(np.concatenate([x, x[::-1]])),
+        "y": plain(np.concatenate([high, low[::-1]])),
         "fill": "toself",
         "fillcolor": faint(look.colour),
         "line": {"width": 0, "color": look.colour},
@@ -203,12 +171,7 @@ def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) 
     }
 
 
-def look_of(group: Group) -> Style:
-    """The style of a group: its own, or its method's."""
-    return group.look or style(group.method, group.variant)
-
-
-def numbers(values: ArrayLike) -> list[float | int | None]:
+def plain(values: ArrayLike) -> list[float | int | None]:
     """Plain numbers for JSON, with six significant digits; None for NaN and infinities."""
     flat = np.asarray(values)
     if flat.dtype.kind in "iu":
@@ -223,6 +186,13 @@ def numbers(values: ArrayLike) -> list[float | int | None]:
     return (
         near if there.all() else [value if known else None for value, known in zip(near, there.tolist(), strict=True)]
     )
+
+
+def long(frames: Mapping[Any, pd.DataFrame], names: Sequence[str], columns: str, value: str) -> pd.DataFrame:
+    """Frames as one, a row a number, with their keys, index and columns as columns of these names."""
+    stacked: Any = pd.concat(frames, names=list(names)).rename_axis(columns=columns).stack(future_stack=True)
+    made: pd.DataFrame = stacked.rename(value).reset_index()
+    return made
 
 
 def step_title(kind: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from mtrl_surgery.reports.benchmarks import Benchmark, Group
-from mtrl_surgery.reports.figures.base import Figure, Panels, rows_for, thin_steps
-from mtrl_surgery.reports.figures.heats import colours, heat
-from mtrl_surgery.reports.intervals import Floats
-from mtrl_surgery.reports.scores import Steps
+from mtrl_surgery.reports.benchmarks import Benchmark, short_task
+from mtrl_surgery.reports.figures.base import Figure, Panels, long, rows_for, thin_steps
+from mtrl_surgery.reports.figures.heats import colours, heat, step_label
 from mtrl_surgery.reports.series import of_tasks
 
 _TIMES = 80
@@ -43,51 +42,42 @@ class GridAxis(NamedTuple):
 
 def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> Figure:
     """The figure of a metric that some of the runs have logged."""
-    tasks = benchmark.yardstick.tasks
-    found = _found(benchmark, key)
+    found = _thinned(benchmark, key)
     columns = max(1, min(3, len(found)))
-    short = [task.removesuffix("-v3") for task in tasks]
+    short = list(map(short_task, benchmark.scoring.tasks))
     room = 16 + 7 * max(map(len, short))
-    height = rows_for(len(tasks), least=120)
-    panels = Panels([g.label for g, _, _ in found], columns, height, gap=0.03, below=58, left=room, right=110)
-    low, high = [0.0] * (not found), [0.0] * (not found)
-    for place, (group, steps, values_TK) in enumerate(found):
-        times = thin_steps(len(steps), _TIMES)
-        shown_TK = _formed(values_TK[times], axis.form)
-        finite = shown_TK[np.isfinite(shown_TK)]
-        low.append(float(finite.min()) if len(finite) else 0.0)
-        high.append(float(finite.max()) if len(finite) else 0.0)
-        labels = [f"{step / 1000:.4g}k" if step >= 1000 else str(step) for step in steps[times].tolist()]
-        raw = [[f"{value:.3g}" for value in row] for row in values_TK[times].T]
-        hover = f"%{{y}}, step %{{x}}: %{{customdata}}<extra>{group.label}</extra>"
-        panels.add(place, heat(labels, short, shown_TK.T, customdata=raw, hovertemplate=hover))
+    panels = Panels(list(found), columns, rows_for(len(short), 120), gap=0.03, below=58, left=room, right=110)
+    formed = {label: _formed(values.to_numpy(), axis.form) for label, values in found.items()}
+    for place, (label, values) in enumerate(found.items()):
+        raw = [[f"{value:.3g}" for value in row] for row in values.to_numpy().T]
+        hover = f"%{{y}}, step %{{x}}: %{{customdata}}<extra>{label}</extra>"
+        steps = list(map(step_label, values.index))
+        panels.add(place, heat(steps, short, formed[label].T, customdata=raw, hovertemplate=hover))
         panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0, ticks="")
         panels.axis(place, "x", type="category", nticks=5, showgrid=False, tickangle=0)
-    least = min(low) if axis.low is None else axis.low
-    most = max(high) if axis.high is None else axis.high
+    every = np.concatenate([own[np.isfinite(own)] for own in formed.values()] or [np.zeros(0)])
+    every = every if len(every) else np.zeros(1)
+    least = float(every.min()) if axis.low is None else axis.low
+    most = float(every.max()) if axis.high is None else axis.high
     bar = colours(least, most if most > least else least + 1, axis.title, panels)
     if axis.scale is not None:
         bar["colorscale"] = axis.scale
     if axis.marks:
-        bar["colorbar"] |= {
-            "tickvals": np.linspace(least, most, len(axis.marks)).tolist(), "ticktext": list(axis.marks)
-        }  # fmt: skip
+        places = np.linspace(least, most, len(axis.marks)).tolist()
+        bar["colorbar"] |= {"tickvals": places, "ticktext": list(axis.marks)}
     return panels.figure(coloraxis=bar)
 
 
-def grid_cells(benchmark: Benchmark, key: str) -> list[tuple[Any, ...]]:
+def grid_numbers(benchmark: Benchmark, key: str, name: str = "value") -> pd.DataFrame:
     """The numbers of the figure: method, step, task, value."""
-    cells: list[tuple[Any, ...]] = []
-    for group, steps, values_TK in _found(benchmark, key):
-        times = thin_steps(len(steps), _TIMES)
-        for step, values in zip(steps[times].tolist(), values_TK[times].tolist(), strict=True):
-            cells += [(group.label, step, *pair) for pair in zip(benchmark.yardstick.tasks, values, strict=True)]
-    return cells
+    found = _thinned(benchmark, key)
+    if not found:
+        return pd.DataFrame(columns=["method", "step", "task", name])
+    return long(found, ["method", "step"], "task", name)
 
 
-def _found(benchmark: Benchmark, key: str) -> list[tuple[Group, Steps, Floats]]:
-    found = [(group, *of_tasks(group, key, benchmark.yardstick.tasks)) for group in benchmark.groups]
-    return [(group, steps, values) for group, steps, values in found if np.isfinite(values).any()]
+def _thinned(benchmark: Benchmark, key: str) -> dict[str, pd.DataFrame]:
+    return {label: own.iloc[thin_steps(len(own), _TIMES)] for label, own in of_tasks(benchmark, key).items()}
 
 
 def _formed(values_TK: np.ndarray, form: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mtrl_surgery.reports.figures.base import Panels, Trace, numbers
+from mtrl_surgery.reports.figures.base import Panels, Trace, plain
 
 SEQUENTIAL = "Cividis"
 DIVERGING = [[0.0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#2166ac"]]
@@ -22,7 +22,7 @@ def heat(x: Sequence[Any], y: Sequence[str], z: ArrayLike, **options: Any) -> Tr
         "type": "heatmap",
         "x": list(x),
         "y": list(y),
-        "z": [numbers(row) for row in rows],
+        "z": [plain(row) for row in rows],
         "coloraxis": "coloraxis",
         "xgap": 1 if rows.shape[1] <= 60 else 0,
         "ygap": 1,
@@ -52,6 +52,14 @@ def colours(low: float, high: float, title: str, panels: Panels, diverging: bool
             "nticks": 5,
         },
     }
+
+
+def step_label(step: int) -> str:
+    """2.5k, 1M."""
+    for size, unit in ((1_000_000, "M"), (1_000, "k")):
+        if step >= size:
+            return f"{step / size:.4g}{unit}"
+    return str(step)
 
 
 def extent(values: ArrayLike) -> float:

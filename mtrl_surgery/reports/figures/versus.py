@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.bootstrap import AGGREGATES, difference, probability_of_improvement
-from mtrl_surgery.reports.figures.base import Figure, Panels, Part, rows_for
+from mtrl_surgery.reports.figures.base import Figure, Panels, Part, long, rows_for
 from mtrl_surgery.reports.figures.curves import NAMES, whole
 from mtrl_surgery.reports.figures.heats import colours, extent, heat, slanted_room, written
-from mtrl_surgery.reports.summaries import SUMMARIES, Summary, title
+from mtrl_surgery.reports.statistics import SUMMARIES, Summary, title
 
 _WRITTEN = 12
 """Methods up to which the numbers stand in the cells."""
@@ -20,6 +22,11 @@ _BESIDE = 4
 _MANY = 16
 """Methods from which on fewer draws of the bootstrap must do: their pairs grow with the square."""
 
+_PAIR = [
+    "method", "other", "difference", "difference low", "difference high", "paired seeds",
+    "probability of improvement", "probability low", "probability high",
+]  # fmt: skip
+
 Scored = list[tuple[Group, np.ndarray]]
 
 
@@ -27,50 +34,53 @@ def method_against_method(
     benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", confidence: float = 0.95
 ) -> Part:
     """Two matrices, row against column: the difference of aggregates, and the probability of improvement."""
-    figures: dict[str, Figure] = {}
-    rows: list[tuple[Any, ...]] = []
-    for how in SUMMARIES:
-        scored = ordered(benchmark, how, last, aggregate)
-        if len(scored) < 2:
-            continue
-        found = _pairs(scored, aggregate, confidence)
-        rows += [(how, *row) for row in found]
-        figures[title(how, last)] = _matrices(scored, found, aggregate)
+
+    def pairs(how: Summary) -> pd.DataFrame:
+        return _pairs(ordered(benchmark, how, last, aggregate), aggregate, confidence)
+
+    def figure(how: Summary) -> Figure:
+        labels = [group.label for group, _ in ordered(benchmark, how, last, aggregate)]
+        return _matrices(labels, pairs(how), aggregate)
+
+    def numbers() -> pd.DataFrame:
+        every = pd.concat({how: pairs(how) for how in shown}, names=["summary"]) if shown else pd.DataFrame()
+        return every.reset_index(0)
+
+    shown = [how for how in SUMMARIES if len(ordered(benchmark, how, last, aggregate)) > 1]
     caption = (
         f"Row against column, best first. First by how much the row's {NAMES[aggregate]} is above the column's, then "
         "how likely one run of the row's method beats one of the column's on a task drawn at random. Blue: the row is "
         "better. Intervals (on hovering) pair the seeds that both methods have."
     )
-    named = (
-        "summary", "method", "other", "difference", "difference low", "difference high", "paired seeds",
-        "probability of improvement", "probability low", "probability high",
-    )  # fmt: skip
-    return Part("method_against_method", "Method against method", caption, figures, named, rows)
+    figures = {title(how, last): partial(figure, how) for how in shown}
+    return Part("method_against_method", "Method against method", caption, figures, numbers)
 
 
 def task_differences(benchmark: Benchmark, last: int = 5) -> Part | None:
-    """Task x method: the mean over seeds minus the baseline's, which is `ls`, or else the first method."""
-    figures: dict[str, Figure] = {}
-    rows: list[tuple[Any, ...]] = []
-    base_name = ""
-    for how in SUMMARIES:
-        scored = ordered(benchmark, how, last, "mean")
-        if len(scored) < 2:
-            return None
-        base = next((pair for pair in scored if pair[0].label == "ls"), scored[-1])
-        base_name = base[0].label
-        others = [pair for pair in scored if pair is not base]
-        means_KM = np.stack([scores_RK.mean(0) - base[1].mean(0) for _, scores_RK in others], 1)
-        labels = [group.label for group, _ in others]
-        for task, values in zip(benchmark.tasks, means_KM, strict=True):
-            rows += [(how, base_name, label, task, value) for label, value in zip(labels, values, strict=True)]
-        figures[title(how, last)] = _differences(labels, benchmark.tasks, means_KM, f"minus {base_name}")
+    """Task x method: the mean over seeds minus the baseline's, which is `ls`, or else the last of all methods."""
+    scored = {how: ordered(benchmark, how, last, "mean") for how in SUMMARIES}
+    if min(map(len, scored.values())) < 2:
+        return None
+    bases = {how: next((g.label for g, _ in own if g.label == "ls"), own[-1][0].label) for how, own in scored.items()}
+
+    def differences(how: Summary) -> pd.DataFrame:
+        means = pd.DataFrame({group.label: scores.mean(0) for group, scores in scored[how]}, index=benchmark.tasks)
+        return means.drop(columns=bases[how]).sub(means[bases[how]], axis=0)
+
+    def numbers() -> pd.DataFrame:
+        found = {(how, base): differences(how) for how, base in bases.items()}
+        numbers = long(found, ["summary", "baseline", "task"], "method", "difference").dropna()
+        return numbers[["summary", "baseline", "method", "task", "difference"]]
+
+    base = bases[SUMMARIES[-1]]
     caption = (
-        f"What each method gains (blue) or loses (red) against {base_name}, task by task: the difference of means over "
+        f"What each method gains (blue) or loses (red) against {base}, task by task: the difference of means over "
         f"seeds of the {benchmark.score}. A method that helps on average may still pay for it on some tasks."
     )
-    named = ("summary", "baseline", "method", "task", "difference")
-    return Part("task_differences", f"Gains and losses against {base_name}", caption, figures, named, rows)
+    figures = {
+        title(how, last): (lambda how=how: _differences(differences(how), f"minus {bases[how]}")) for how in SUMMARIES
+    }
+    return Part("task_differences", f"Gains and losses against {base}", caption, figures, numbers)
 
 
 def ordered(benchmark: Benchmark, how: Summary, last: int, aggregate: str) -> Scored:
@@ -85,7 +95,7 @@ def paired(ours: Group, theirs: Group, ours_RK: np.ndarray, theirs_SK: np.ndarra
     return everyone and ours.seeds_R == theirs.seeds_R
 
 
-def _pairs(scored: Scored, aggregate: str, confidence: float) -> list[tuple[Any, ...]]:
+def _pairs(scored: Scored, aggregate: str, confidence: float) -> pd.DataFrame:
     draws = 2000 if len(scored) < _MANY else 500
     found: list[tuple[Any, ...]] = []
     for place, (ours, ours_RK) in enumerate(scored):
@@ -97,22 +107,20 @@ def _pairs(scored: Scored, aggregate: str, confidence: float) -> list[tuple[Any,
             found.append((ours.label, theirs.label, *by, same, *surely))
             back = (-by.value, -by.high, -by.low, same, 1 - surely.value, 1 - surely.high, 1 - surely.low)
             found.append((theirs.label, ours.label, *back))
-    return found
+    return pd.DataFrame(found, columns=_PAIR)
 
 
-def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str) -> Figure:
-    labels = [group.label for group, _ in scored]
-    place = {label: index for index, label in enumerate(labels)}
+def _matrices(labels: list[str], found: pd.DataFrame, aggregate: str) -> Figure:
     count = len(labels)
-    by_MM, surely_MM = np.full((2, count, count), np.nan)
-    said: list[list[str]] = [[""] * count for _ in labels]
-    for ours, theirs, by, low, high, same, surely, least, most in found:
-        row, column = place[ours], place[theirs]
-        by_MM[row, column], surely_MM[row, column] = by, surely
-        said[row][column] = (
-            f"{ours} against {theirs}<br>difference {by:+.3g} [{low:+.3g}, {high:+.3g}]"
-            f"{', paired seeds' if same else ''}<br>better with probability {surely:.2f} [{least:.2f}, {most:.2f}]"
-        )
+    said = [
+        f"{ours} against {theirs}<br>difference {by:+.3g} [{low:+.3g}, {high:+.3g}]{', paired seeds' if same else ''}"
+        f"<br>better with probability {surely:.2f} [{least:.2f}, {most:.2f}]"
+        for ours, theirs, by, low, high, same, surely, least, most in found.itertuples(index=False)
+    ]
+    by_MM, surely_MM, said_MM = (
+        found.assign(said=said).pivot(index="method", columns="other", values=key).reindex(index=labels, columns=labels)
+        for key in ("difference", "probability of improvement", "said")
+    )
     room = 16 + 7 * max(map(len, labels))
     few = count <= _WRITTEN
     columns = 2 if count <= _BESIDE else 1
@@ -124,7 +132,7 @@ def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str) -> F
     for index, (values, most, signed) in enumerate(((by_MM, extent(by_MM), True), (surely_MM, 0.5, False))):
         # Both panels on one diverging axis: each in units of its own extreme.
         shown = np.clip((values - 0.5 * index) / most, -1, 1)
-        hover = {"customdata": said, "hovertemplate": "%{customdata}<extra></extra>"}
+        hover = {"customdata": said_MM.fillna("").to_numpy().tolist(), "hovertemplate": "%{customdata}<extra></extra>"}
         panels.add(index, heat(labels, labels, shown, **hover, **(written(values, signed, 11) if few else {})))
         named = columns == 1 or index == 0
         panels.axis(index, "y", autorange="reversed", showgrid=False, showticklabels=named, ticks="")
@@ -133,11 +141,10 @@ def _matrices(scored: Scored, found: list[tuple[Any, ...]], aggregate: str) -> F
     return panels.figure(coloraxis={**colours(-1, 1, "", panels, True), "showscale": False})
 
 
-def _differences(labels: list[str], tasks: tuple[str, ...], means_KM: np.ndarray, minus: str) -> Figure:
+def _differences(means: pd.DataFrame, minus: str) -> Figure:
     """Methods across and tasks down, or the other way round where there are many methods and few tasks."""
-    across, down, values = labels, list(tasks), means_KM
-    if len(labels) > max(_WRITTEN, len(tasks)):
-        across, down, values = down, across, means_KM.T
+    shown = means.T if means.shape[1] > max(_WRITTEN, len(means)) else means
+    across, down = list(shown.columns), list(shown.index)
     slanted = len(across) > 4
     top = slanted_room(across) if slanted else 34
     height = rows_for(len(down), least=min(120, 40 * len(down)))
@@ -146,9 +153,9 @@ def _differences(labels: list[str], tasks: tuple[str, ...], means_KM: np.ndarray
     panels.axis(0, "x", side="top", tickangle=-40 if slanted else 0, showgrid=False, domain=[0, share])
     panels.axis(0, "y", autorange="reversed", showgrid=False)
     hover = "%{y}, %{x}: %{z:+.3g}<extra></extra>"
-    few = len(across) <= _WRITTEN
-    panels.add(0, heat(across, down, values, hovertemplate=hover, **(written(values, signed=True) if few else {})))
-    most = extent(values)
+    texts = written(shown, signed=True) if len(across) <= _WRITTEN else {}
+    panels.add(0, heat(across, down, shown, hovertemplate=hover, **texts))
+    most = extent(shown)
     axis = colours(-most, most, minus, panels, True)
     axis["colorbar"]["x"] = share + 0.01
     return panels.figure(coloraxis=axis)

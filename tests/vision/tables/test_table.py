@@ -14,9 +14,9 @@ from experiments_vision.__main__ import main
 from experiments_vision.delta import BASELINES
 from experiments_vision.objectives.registry import judge
 from experiments_vision.tables.collect import Wanted, tables
-from experiments_vision.tables.groups import group
+from experiments_vision.tables.groups import find_runs, group
 from experiments_vision.tables.modes import result
-from experiments_vision.tables.runs import find_runs, read_run
+from mtrl_surgery.reports.records import Record
 from tests.vision.tables.folders import Numbers, make_run
 
 
@@ -41,16 +41,14 @@ def run_table(*words: str) -> int:
 
 def test_paper_mode_is_the_last_ten_epochs_of_the_test_split(tmp_path: Path) -> None:
     path = make_run(tmp_path, "nyuv2", "ls", lambda split, epoch, mode, metric: epoch + (mode == "pooled"))
-    run = read_run(path)
-    assert run is not None
+    run = Record.open(path)
     found = result(run, judge("nyuv2"), "paper")
     assert not isinstance(found, str)
     assert set(found.values.values()) == {sum(range(2, 12)) / 10} and found.notes == ()
 
 
 def test_fewer_than_ten_epochs_are_said(tmp_path: Path) -> None:
-    run = read_run(make_run(tmp_path, "multidigits", "ls", lambda s, epoch, m, n: epoch / 10, epochs=3))
-    assert run is not None
+    run = Record.open(make_run(tmp_path, "multidigits", "ls", lambda s, epoch, m, n: epoch / 10, epochs=3))
     found = result(run, judge("multidigits"), "paper")
     assert not isinstance(found, str) and found.values["accuracy_left"] == pytest.approx(0.1)
     assert found.notes == ("the mean of 3 evaluated epochs: there are no 10",)
@@ -64,8 +62,7 @@ def test_papers_with_a_validation_split_choose_by_it(tmp_path: Path, dataset: st
         best = 4 if split == "val" else 8  # the test split would choose another epoch
         return BASELINES[dataset][metric] * (1 - good * 0.01 * abs(epoch - best)) + 1e-3 * (mode == "pooled")
 
-    run = read_run(make_run(tmp_path, dataset, "ls", numbers))
-    assert run is not None
+    run = Record.open(make_run(tmp_path, dataset, "ls", numbers))
     found = result(run, judge(dataset), "paper")
     assert not isinstance(found, str)
     assert found.values == pytest.approx({name: base * (1 - good * 0.04) for name, base in BASELINES[dataset].items()})
@@ -77,8 +74,7 @@ def test_correct_mode_is_pooled_at_the_best_validation_epoch(tmp_path: Path) -> 
             return 0.9 - 0.01 * abs(epoch - (3 if mode == "pooled" else 7))
         return epoch / 100 + (0.5 if mode == "pooled" else 0)
 
-    run = read_run(make_run(tmp_path, "multidigits", "ls", numbers))
-    assert run is not None
+    run = Record.open(make_run(tmp_path, "multidigits", "ls", numbers))
     found = result(run, judge("multidigits"), "correct")
     assert not isinstance(found, str) and set(found.values.values()) == {0.53} and found.notes == ()
 
@@ -212,10 +208,10 @@ def test_other_options_split_groups_and_places_do_not(tmp_path: Path) -> None:
         make_run(tmp_path, "multidigits", "ls", constant(0.5), seed=seed, workers=seed, optimizer={"lr": 1e-3})
     make_run(tmp_path, "multidigits", "ls", constant(0.5), optimizer={"lr": 0.01}, seconds=8.0)
     make_run(tmp_path, "multidigits", "samgs", constant(0.5), optimizer={"lr": 0.01}, seconds=4.0)
-    runs, _ = find_runs([str(tmp_path)])
+    (runs,) = find_runs([str(tmp_path)])[0].values()
     groups, said = group(runs, judge("multidigits"), "paper")
     assert not said
-    assert {own.label: len(own.seeds) for own in groups} == {
+    assert {str(own.label): len(own.seeds) for own in groups} == {
         "ls (optimizer.lr=0.001)": 2,
         "ls (optimizer.lr=0.01)": 1,
         "samgs (optimizer.lr=0.01)": 1,
@@ -247,14 +243,14 @@ def test_a_resumed_run_counts_an_epochs_last_time(tmp_path: Path) -> None:
     with open(path / "health.jsonl", "a") as file:
         for epoch in (1, 2):
             file.write(f'{{"step": 1, "event": "epoch", "epoch": {epoch}, "train_seconds": 6.0}}\n')
-    run = read_run(path)
-    assert run is not None and run.seconds == 6.0
+    run = Record.open(path)
+    assert group([run], judge("multidigits"), "paper")[0][0].seconds == [6.0]
 
 
 def test_sorting_and_published_rows(tmp_path: Path) -> None:
     make_run(tmp_path, "nyuv2", "ls", worse("nyuv2", 0.1), seconds=3.0)
     make_run(tmp_path, "nyuv2", "famo", worse("nyuv2", 0.2), seconds=2.0)
-    runs, _ = find_runs([str(tmp_path)])
+    (runs,) = find_runs([str(tmp_path)])[0].values()
 
     def order(**wanted: Any) -> list[Any]:
         return [row[0].value for row in tables(runs, Wanted("paper", **wanted))["results"].sections[0].rows]
@@ -298,13 +294,13 @@ def _no_dataset(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: [str(path / "nowhere")], "nowhere: there is no such folder"),
-        (lambda path: [str(path / "config.yaml")], "config.yaml: there is no such folder"),
+        (lambda path: [str(path / "nowhere")], "nowhere: there is no such file or folder"),
+        (lambda path: [str(path / "config.yaml")], "config.yaml: no run was found"),
         (lambda path: ["mode=paper"], "name run folders"),
-        (_no_manifest, "s0 is no run folder: manifest.json missing"),
+        (_no_manifest, "cannot read"),
         (_bad_row, "line 49 has no 'step'"),
         (_bad_dataset, "dataset.name=mnist is unknown; choices: nyuv2"),
-        (_no_dataset, "config.yaml has no dataset; it is no run of experiments_vision"),
+        (_no_dataset, "s0 is no run of experiments_vision"),
         (lambda path: [str(path), "mode=fast"], "mode"),
         (lambda path: [str(path), "baseline=theirs"], "baseline"),
         (lambda path: [str(path), "baseline=published"], "no paper has single-task results of multidigits"),
@@ -331,7 +327,7 @@ def test_an_empty_folder_is_named_and_other_programs_runs_are_skipped_aloud(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert run_table(str(tmp_path / "empty")) == 2
-    assert f"{tmp_path / 'empty'}: no run folder is in it" in capsys.readouterr().err
+    assert f"{tmp_path / 'empty'}: no run was found" in capsys.readouterr().err
     make_run(tmp_path / "runs", "multidigits", "ls", constant(0.5))
     other = make_run(tmp_path / "runs", "multidigits", "samgs", constant(0.5))
     _no_dataset(other)

@@ -9,11 +9,9 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from mtrl_surgery.reports.errors import ReportError
 from mtrl_surgery.reports.figures.base import Part
 from mtrl_surgery.reports.report import Chapter
 from mtrl_surgery.reports.tables import Table
-from mtrl_surgery.shell import install
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 
@@ -61,15 +59,9 @@ def page(title: str, facts: str, chapters: Sequence[Chapter], remarks: Sequence[
 
 
 def plotly_js() -> str:
-    """Plotly's JavaScript.
+    """Plotly's JavaScript."""
+    from plotly.offline import get_plotlyjs
 
-    Raises:
-        ReportError: Plotly is not installed.
-    """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ReportError(f"the page needs plotly, which is not installed: {install('report')}") from error
     return str(get_plotlyjs()).replace("</script", "<\\/script")
 
 
@@ -97,8 +89,8 @@ def _part(part: Part, anchor: str, figures: dict[str, Any]) -> str:
             for place, name in enumerate(names)
         )
         lines.append(f'<div class="tabs">{"".join(buttons)}</div>')
-    for place, figure in enumerate(part.figures.values()):
-        figures[f"{anchor}-{place}"] = figure
+    for place, make in enumerate(part.figures.values()):
+        figures[f"{anchor}-{place}"] = figure = make()
         height = figure["layout"]["height"]
         hidden = " hidden" if place else ""
         if len(names) > 1:

@@ -14,7 +14,7 @@ from mtrl_surgery.reports.figures.health import durations
 from mtrl_surgery.reports.figures.tasks import pooled
 from mtrl_surgery.reports.labels import differences, shown
 from mtrl_surgery.reports.published import metaworld
-from mtrl_surgery.reports.summaries import SUMMARIES, Summary, summarise, title
+from mtrl_surgery.reports.statistics import SUMMARIES, Summary, spread, summarise, title
 from mtrl_surgery.reports.tables import Cell, Column, Section, Table
 
 _WIDEST = 14
@@ -25,17 +25,13 @@ def summary_table(benchmark: Benchmark, last: int = 5, aggregate: str = "iqm", c
     """A row a method: the aggregate of each summary with its interval, the best final one first."""
     columns = [Column("method"), Column("seeds")]
     columns += [Column(title(how, last), 3, "higher") for how in SUMMARIES]
-    took: dict[str, list[float]] = {}
-    for run in durations(benchmark):
-        if run["seconds"] is not None:
-            took.setdefault(run["method"], []).append(run["seconds"])
-    means = {label: float(np.mean(own)) for label, own in took.items()}
-    unit, each, digits = _unit(list(means.values()))
+    means = durations(benchmark).groupby("method")["seconds"].mean().dropna()
+    unit, each, digits = _unit(means.tolist())
     columns += [Column(f"{unit} a run", digits)]
     rows: list[tuple[Cell, ...]] = []
     for group in benchmark.groups:
         cells = [_aggregate(benchmark, group, how, last, aggregate, confidence) for how in SUMMARIES]
-        spent = means[group.label] / each if group.label in means else None
+        spent = float(means[group.label]) / each if group.label in means else None
         rows.append((Cell(group.label), Cell(len(group.seeds_R)), *cells, Cell(spent)))
     # Single-task learning is no method to compare: it stands before the others.
     rows.sort(key=lambda row: (row[0].value != "stl", -row[2].value if isinstance(row[2].value, float) else np.inf))
@@ -56,8 +52,7 @@ def task_table(benchmark: Benchmark, confidence: float = 0.95) -> Table:
     rows = []
     groups = sorted(benchmark.groups, key=lambda group: group.label != "stl")
     for group in groups:
-        found = pooled(group, confidence)
-        ends = zip(found["rate"].tolist(), found["low"].tolist(), found["high"].tolist(), strict=True)
+        ends = pooled(group, confidence)[["rate", "low", "high"]].to_numpy().tolist()
         rows.append((Cell(group.label), *(Cell(rate, interval=(low, high)) for rate, low, high in ends)))
     kind = (
         f"{confidence:.0%} Wilson intervals of the pooled episodes"
@@ -88,11 +83,8 @@ def published_table(benchmark: Benchmark, of: str, last: int = 5) -> Table | Non
         for group in benchmark.groups:
             scores_RK = whole(group, how, last)
             if len(scores_RK):
-                means_R = scores_RK.mean(1)
-                error = float(means_R.std(ddof=1) / np.sqrt(len(means_R))) if len(means_R) > 1 else None
-                rows.append(
-                    (Cell(group.label), Cell(float(means_R.mean()), error), Cell(len(means_R)), Cell("this report"))
-                )
+                mean, error, seeds = spread(scores_RK.mean(1))
+                rows.append((Cell(group.label), Cell(mean, error), Cell(seeds), Cell("this report")))
         if rows:
             sections.append(Section(f"our runs, {title(how, last)}: {our_protocol(benchmark)}", tuple(rows)))
     for name in dict.fromkeys(row.protocol for row in theirs):
@@ -123,14 +115,15 @@ def our_protocol(benchmark: Benchmark) -> str:
 def runs_table(benchmark: Benchmark) -> Table:
     """A row a run: how it stands, how long it took, what happened to it; only what is known of any."""
     found = durations(benchmark)
-    unit, each, digits = _unit([run["seconds"] for run in found if run["seconds"] is not None])
-    rows = [{**run, unit: None if run["seconds"] is None else run["seconds"] / each} for run in found]
+    unit, each, digits = _unit(found["seconds"].dropna().tolist())
+    found[unit] = found["seconds"] / each
     every = (
         Column("run"), Column("method"), Column("seed"), Column("status"), Column("steps"), Column(unit, digits),
         Column("steps/s", 1), Column("lag", 1), Column("restarts"), Column("resumes"),
     )  # fmt: skip
-    columns = tuple(column for column in every if any(run[column.name] is not None for run in rows))
-    body = tuple(tuple(Cell(run[column.name]) for column in columns) for run in rows)
+    columns = tuple(column for column in every if found[column.name].notna().any())
+    shown = found[[column.name for column in columns]].astype(object)
+    body = tuple(tuple(map(Cell, row)) for row in shown.where(shown.notna(), None).itertuples(index=False))
     meanings = {
         "steps/s": "steps/s: the median over training.",
         "lag": "lag: updates between the weights that collected a chunk and the newest, on average.",
