@@ -137,13 +137,14 @@ class Benchmark:
         return tuple(record for group in self.groups for record in group.records)
 
     def frame(self, file: str) -> pd.DataFrame:
-        """All rows of a file of all runs: `run` is a place in `records`, and `group` a label."""
+        """All rows of a file of all runs: `run` is a place in `records`, `group` a label."""
         if file not in self._frames:
             whole = joined(self.records, file)
             names = pd.Index([group.label for group in self.groups])
             places = np.repeat(np.arange(len(names)), [len(group.records) for group in self.groups])
             groups: Any = pd.Categorical.from_codes(places[whole["run"].to_numpy()], categories=names)
             whole.insert(0, "group", groups)
+            whole.insert(1, "seed", np.array([record.seed for record in self.records])[whole["run"].to_numpy()])
             self._frames[file] = whole
         return self._frames[file]
 
@@ -229,20 +230,19 @@ def _benchmark(
     if label_of and (max(variants.values()) > 2 or any(" + " in method for method in variants)):
         # No longer a method each: colours of their own, in the order of the values.
         looks = {label: value_style(place, len(order)) for place, label in enumerate(order)}
-    scores = evaluated(records, scoring)
-    place_of = {record.path: place for place, record in enumerate(records)}
     groups = []
     for label in order:
-        runs = {place_of[record.path]: key for key, record in by_label[label].items()}
-        own = scores[scores["run"].isin(runs)]
         # The runs of single-task learning, a task each, share a seed's place.
-        seeds = sorted({(seed, path if task is None else "") for seed, task, path in runs.values()})
-        seat = {run: seeds.index((seed, path if task is None else "")) for run, (seed, task, path) in runs.items()}
+        places = [(seed, path if task is None else "") for seed, task, path in by_label[label]]
+        seeds = sorted(set(places))
+        seats = np.array([seeds.index(place) for place in places])
+        kept = tuple(by_label[label].values())
+        own = evaluated(kept, scoring)
         steps_T, at_N = np.unique(own["step"], return_inverse=True)
         cube_3TRK = np.full((3, len(steps_T), len(seeds), len(scoring.metrics)), np.nan)
-        cube_3TRK[:, at_N, own["run"].map(seat), own["place"]] = own[["score", "successes", "episodes"]].to_numpy().T
+        cube_3TRK[:, at_N, seats[own["run"]], own["place"]] = own[["score", "successes", "episodes"]].to_numpy().T
         counts = cube_3TRK[1:] if np.isfinite(cube_3TRK[2]).any() else (None, None)
-        kept = tuple(sorted(by_label[label].values(), key=lambda record: (record.seed, str(record.path))))
+        kept = tuple(sorted(kept, key=lambda record: (record.seed, str(record.path))))
         seeds_R = tuple(seed for seed, _ in seeds)
         groups.append(Group(label, methods[label], looks[label], kept, seeds_R, steps_T, cube_3TRK[0], *counts))
     score = scoring.label
@@ -267,18 +267,18 @@ def evaluated(records: Sequence[Record], scoring: Scoring) -> pd.DataFrame:
         only = frame["run"].map(trained)
         frame = frame[only.isna() | (only == frame["task"])]
     if records[0].kind == "rl":
-        places = {metric.task: place for place, metric in enumerate(scoring.metrics)}
         frame = frame.reindex(columns=["run", "step", "task", scoring.metrics[0].name, "episodes"])
-        frame.columns = pd.Index(["run", "step", "place", "successes", "episodes"])
-        frame = frame.assign(place=frame["place"].map(places), score=frame["successes"] / frame["episodes"])
+        frame.columns = pd.Index(["run", "step", "task", "successes", "episodes"])
+        place_N = pd.Index([metric.task for metric in scoring.metrics]).get_indexer(frame["task"])
+        frame = frame.assign(place=place_N, score=frame["successes"] / frame["episodes"])
     else:
         frame = frame.reindex(columns=["run", "step", "split", "average", "task", "metric", "value"])
         frame = frame[(frame["split"] == "test") & (frame["average"] == "pooled")]
-        places = {f"{metric.task} {metric.name}": place for place, metric in enumerate(scoring.metrics)}
-        own = (frame["task"] + " " + frame["metric"]).map(places)
-        frame = frame.assign(place=own, score=frame["value"], successes=np.nan, episodes=np.nan)
-    numbers = dict.fromkeys(("score", "successes", "episodes"), np.float64) | {"step": np.int64, "place": np.int64}
-    return frame.loc[frame["place"].notna(), columns].astype(numbers)
+        names = pd.Index([f"{metric.task} {metric.name}" for metric in scoring.metrics])
+        place_N = names.get_indexer(frame["task"] + " " + frame["metric"])
+        frame = frame.assign(place=place_N, score=frame["value"], successes=np.nan, episodes=np.nan)
+    numbers = dict.fromkeys(("score", "successes", "episodes"), np.float64) | {"step": np.int64}
+    return frame.loc[frame["place"] >= 0, columns].astype(numbers)
 
 
 def _natural(label: str) -> list[Any]:

@@ -44,7 +44,7 @@ def run_health(benchmark: Benchmark) -> Part | None:
     most = min(120, max(12, _POINTS // max(1, len(benchmark.records))))
 
     def numbers() -> pd.DataFrame:
-        long = frame.melt(["group", "run", "step"], [key for key, _ in shown], "measure").dropna()
+        long = frame.melt(["group", "run", "seed", "step"], [key for key, _ in shown], "measure").dropna()
         places = long.groupby(["measure", "run"]).cumcount(ascending=False)
         counts = long.groupby(["measure", "run"])["step"].transform("size")
         return long[places % np.maximum(1, -(-counts // most)) == 0]
@@ -52,12 +52,16 @@ def run_health(benchmark: Benchmark) -> Part | None:
     def figure() -> Figure:
         panels = Panels([name for _, name in shown], 2, 200, gap=0.09, below=90, legend=benchmark.groups)
         seen: set[str] = set()
-        found = dict(iter(numbers().groupby(["measure", "group"], observed=True)))
+        found = numbers()
+        # A group's runs are one trace with gaps between them: hundreds of traces would be slow to draw.
+        gaps = found.drop_duplicates(["measure", "run"]).assign(step=np.nan, value=np.nan)
+        parted = pd.concat([found, gaps]).sort_values("run", kind="stable")
+        by_group = dict(iter(parted.groupby(["measure", "group"], observed=True)))
         for place, (key, _) in enumerate(shown):
             for group in benchmark.groups:
-                if (key, group.label) in found:
-                    own = found[key, group.label]
-                    panels.add(place, _lines(own, benchmark, group, showlegend=group.label not in seen))
+                if (key, group.label) in by_group:
+                    own = by_group[key, group.label]
+                    panels.add(place, _lines(own, group, showlegend=group.label not in seen))
                     seen.add(group.label)
             panels.axis(place, "x", rangemode="tozero", **_titled(benchmark, place >= len(shown) - 2))
             panels.axis(place, "y", rangemode="tozero")
@@ -75,15 +79,11 @@ def _titled(benchmark: Benchmark, titled: bool) -> dict[str, str]:
     return {"title": step_title(benchmark.kind)} if titled else {}
 
 
-def _lines(own: pd.DataFrame, benchmark: Benchmark, group: Group, showlegend: bool) -> Trace:
-    """A group's runs as one trace with gaps between them: hundreds of traces would be slow to draw."""
-    gaps = pd.DataFrame({"run": own["run"].unique()})
-    parted = pd.concat([own[["run", "step", "value"]], gaps]).sort_values("run", kind="stable")
-    drawn = line(parted["step"], parted["value"], group.look, group.label, showlegend=showlegend)
+def _lines(own: pd.DataFrame, group: Group, showlegend: bool) -> Trace:
+    drawn = line(own["step"], own["value"], group.look, group.label, showlegend=showlegend)
     hover = f"seed %{{customdata}}: %{{y:.4g}} at %{{x:,}}<extra>{group.label}</extra>"
-    seeds = [benchmark.records[run].seed for run in parted["run"]]
     look = {**drawn["line"], "width": 1.3}
-    return {**drawn, "mode": "lines", "line": look, "customdata": seeds, "hovertemplate": hover}
+    return {**drawn, "mode": "lines", "line": look, "customdata": own["seed"].tolist(), "hovertemplate": hover}
 
 
 def temperatures(benchmark: Benchmark) -> Part | None:
@@ -134,28 +134,27 @@ def _marks(low: float, high: float) -> list[float]:
 
 def durations(benchmark: Benchmark) -> pd.DataFrame:
     """A row a run for the table of runs: status, steps, seconds, medians of rates, restarts, resumes."""
-    health = dict(iter(benchmark.frame("health").groupby("run")))
-    nothing = benchmark.frame("health").iloc[:0]
-    rows = []
-    for place, record in enumerate(benchmark.records):
-        own = health.get(place, nothing).reindex(columns=_FACTS).astype(np.float64)
-        rows.append(
-            {
-                "run": record.path.name,
-                "seed": record.seed,
-                "status": record.status,
-                "steps": own["step"].max(),
-                "seconds": _seconds(own["wall_s"].dropna()),
-                "steps/s": own["steps_per_s"].median(),
-                "lag": own["lag_updates"].mean(),
-                "restarts": own["restarts"].max(),
-                "resumes": len(record.manifest.get("resumed") or ()),
-            }
-        )
-    methods = [group.label for group in benchmark.groups for _ in group.records]
-    return pd.DataFrame({"method": methods, **pd.DataFrame(rows).astype({"steps": "Int64", "restarts": "Int64"})})
-
-
-def _seconds(walls: pd.Series[float]) -> float:
-    """The clock starts anew with every resume: each stretch counts up to its last row."""
-    return float(walls[walls.shift(-1).isna() | (walls.shift(-1) < walls)].sum(min_count=1))
+    health = benchmark.frame("health").reindex(columns=["run", *_FACTS]).astype(np.float64)
+    # The clock starts anew with every resume: each stretch counts up to its last row.
+    walls = health.dropna(subset="wall_s")
+    after = walls.groupby("run")["wall_s"].shift(-1)
+    ends = walls[after.isna() | (after < walls["wall_s"])]
+    by_run = health.groupby("run")
+    facts = {
+        "steps": by_run["step"].max().astype("Int64"),
+        "seconds": ends.groupby("run")["wall_s"].sum(),
+        "steps/s": by_run["steps_per_s"].median(),
+        "lag": by_run["lag_updates"].mean(),
+        "restarts": by_run["restarts"].max().astype("Int64"),
+    }
+    records = benchmark.records
+    runs = pd.DataFrame(
+        {
+            "run": [record.path.name for record in records],
+            "method": [group.label for group in benchmark.groups for _ in group.records],
+            "seed": [record.seed for record in records],
+            "status": [record.status for record in records],
+            "resumes": [len(record.manifest.get("resumed") or ()) for record in records],
+        }
+    )
+    return runs.join(pd.DataFrame(facts))
