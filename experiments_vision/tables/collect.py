@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pandas as pd
+
 from experiments_vision.contract import MetricSpec, Objective
 from experiments_vision.delta import BASELINES, delta_m_by_task, mean, metric_deltas, task_deltas
 from experiments_vision.errors import VisionError
@@ -14,7 +16,7 @@ from experiments_vision.tables.groups import Group, baseline_of, group, time_rat
 from experiments_vision.tables.modes import Mode, Values
 from experiments_vision.tables.published import DEFAULT_PAPER, PublishedRow, corrected, papers
 from mtrl_surgery.reports.records import Record
-from mtrl_surgery.reports.statistics import mean_ranks, spread
+from mtrl_surgery.reports.statistics import spread
 from mtrl_surgery.reports.tables import Cell, Column, Section, Table
 
 WIDEST = 12
@@ -88,9 +90,9 @@ class _Sheet:
         self.by_task = len(self.specs) > len(objective.tasks)
         self.published = _chosen(dataset, wanted.paper)
         ranked = [own for own in groups if not own.single and own.complete(self.names)]
-        values_MG = [[own.metric(name).mean for own in ranked] for name in self.names]
-        found = mean_ranks(values_MG, [spec.higher_is_better for spec in self.specs])
-        self.rank = {id(own): rank for own, rank in zip(ranked, found, strict=True)}
+        badness = [[own.metric(s.name).mean * (-1 if s.higher_is_better else 1) for s in self.specs] for own in ranked]
+        ranks = pd.DataFrame(badness).rank(method="min", na_option="bottom").mean(axis=1)
+        self.rank = dict(zip(map(id, ranked), ranks.tolist(), strict=True))
         self.apart = sum(own.single for own in groups)  # single-task learning is no method to compare
         self.order = sorted(groups, key=lambda own: self._place(own, wanted.sort))
 

@@ -269,13 +269,13 @@ def evaluated(records: Sequence[Record], scoring: Scoring) -> pd.DataFrame:
     if records[0].kind == "rl":
         frame = frame.reindex(columns=["run", "step", "task", scoring.metrics[0].name, "episodes"])
         frame.columns = pd.Index(["run", "step", "task", "successes", "episodes"])
-        place_N = pd.Index([metric.task for metric in scoring.metrics]).get_indexer(frame["task"])
+        place_N = pd.Index([metric.task for metric in scoring.metrics]).get_indexer(pd.Index(frame["task"]))
         frame = frame.assign(place=place_N, score=frame["successes"] / frame["episodes"])
     else:
         frame = frame.reindex(columns=["run", "step", "split", "average", "task", "metric", "value"])
         frame = frame[(frame["split"] == "test") & (frame["average"] == "pooled")]
         names = pd.Index([f"{metric.task} {metric.name}" for metric in scoring.metrics])
-        place_N = names.get_indexer(frame["task"] + " " + frame["metric"])
+        place_N = names.get_indexer(pd.Index(frame["task"] + " " + frame["metric"]))
         frame = frame.assign(place=place_N, score=frame["value"], successes=np.nan, episodes=np.nan)
     numbers = dict.fromkeys(("score", "successes", "episodes"), np.float64) | {"step": np.int64}
     return frame.loc[frame["place"] >= 0, columns].astype(numbers)

@@ -8,14 +8,14 @@ LaTeX needs `\usepackage{booktabs}`.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
 
 _LONG = 60
 """Characters of a text from which on its column has several lines."""
@@ -113,108 +113,96 @@ class Table:
 
     def text(self) -> str:
         """Plain text; `*` marks the best and `[1]` a note."""
-        table = [[_head(column) for column in self.columns]]
-        breaks = {0: ""}
-        notes = self._notes()
-        for section in self.sections:
-            breaks[len(table)] = section.title
-            for cells in section.rows:
-                table.append([_plain(cell, column, notes) for cell, column in zip(cells, self.columns, strict=True)])
-        widths = [max(len(row[index]) for row in table) for index in range(len(self.columns))]
-        numeric = self._numeric()
-        lines = [self.title] if self.title else []
-        for number, row in enumerate(table):
-            if number in breaks and number:
-                lines.append("  ".join("-" * width for width in widths))
-                lines += [breaks[number]] if breaks[number] else []
-            padded = zip(row, widths, numeric, strict=True)
-            lines.append("  ".join(c.rjust(width) if right else c.ljust(width) for c, width, right in padded).rstrip())
-        return "\n".join([*lines, *self._foot(notes, lambda number: f"[{number}] ", str)])
+        heads, sections, foot = self._written(_TEXT)
+        every = [heads, *(row for _, rows in sections for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+
+        def padded(row: list[str]) -> str:
+            cells = zip(row, widths, self._numeric(), strict=True)
+            return "  ".join(c.rjust(width) if right else c.ljust(width) for c, width, right in cells).rstrip()
+
+        lines = [*_there(self.title), padded(heads)]
+        for title, rows in sections:
+            lines += ["  ".join("-" * width for width in widths), *_there(title), *map(padded, rows)]
+        return "\n".join([*lines, *foot])
 
     def markdown(self) -> str:
         """A GitHub table, a section's title in a row of its own."""
-        notes = self._notes()
-        lines = [f"### {_markdown(self.title)}", ""] if self.title else []
-        lines.append(_bar(_markdown(_head(column)) for column in self.columns))
-        lines.append(_bar("---:" if right else ":---" for right in self._numeric()))
-        for section in self.sections:
-            if section.title:
-                lines.append(_bar([f"*{_markdown(section.title)}*", *[""] * (len(self.columns) - 1)]))
-            for row in section.rows:
-                lines.append(_bar(_marked(cell, column, notes) for cell, column in zip(row, self.columns, strict=True)))
-        foot = self._foot(notes, lambda number: f"<sup>{number}</sup> ", _markdown)
-        return "\n".join([*lines, "", *("\n\n".join(foot).splitlines())]).rstrip() + "\n"
+        heads, sections, foot = self._written(_MARKDOWN)
+        rows = [heads, ["---:" if right else ":---" for right in self._numeric()]]
+        for title, own in sections:
+            rows += [[f"*{title}*", *[""] * (len(heads) - 1)] for title in _there(title)] + own
+        lines = [f"### {_markdown(title)}\n" for title in _there(self.title)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+        return "\n".join([*lines, "", "\n\n".join(foot)]).rstrip() + "\n"
 
     def csv(self) -> str:
         """All digits, errors in columns of their own, notes in the last; empty where there is no number."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
         rows = [(section.title, row) for section in self.sections for row in section.rows]
-        places = range(len(self.columns))
-        errors = [any(_has_error(row[index]) for _, row in rows) for index in places]
-        intervals = [any(_has_interval(row[index]) for _, row in rows) for index in places]
-        head = ["section"]
-        for column, has_error, has_interval in zip(self.columns, errors, intervals, strict=True):
-            head += [column.name, f"{column.name} (standard error)"] if has_error else [column.name]
-            head += [f"{column.name} (low)", f"{column.name} (high)"] if has_interval else []
-        writer.writerow([*head, "notes"])
-        for title, row in rows:
-            line: list[object] = [title]
-            for cell, has_error, has_interval in zip(row, errors, intervals, strict=True):
-                line.append("" if cell.value is None else cell.value)
-                line += [cell.error if _has_error(cell) else ""] if has_error else []
-                line += (cell.interval if _has_interval(cell) and cell.interval else ("", "")) if has_interval else ()
-            pairs = zip(self.columns, row, strict=True)
-            line.append("; ".join(f"{column.name}: {note}" for column, cell in pairs for note in cell.notes))
-            writer.writerow(line)
-        return buffer.getvalue()
+        columns: list[tuple[str, list[Any]]] = [("section", [title for title, _ in rows])]
+        for place, column in enumerate(self.columns):
+            cells = [row[place] for _, row in rows]
+            values = ["nan" if isinstance(own.value, float) and math.isnan(own.value) else own.value for own in cells]
+            columns.append((column.name, values))
+            if any(map(_has_error, cells)):
+                columns.append((f"{column.name} (standard error)", [own.error for own in cells]))
+            if any(map(_has_interval, cells)):
+                ends = [own.interval if own.interval and _has_interval(own) else (None, None) for own in cells]
+                columns += [(f"{column.name} (low)", [low for low, _ in ends])]
+                columns += [(f"{column.name} (high)", [high for _, high in ends])]
+        notes = [
+            [f"{column.name}: {note}" for column, cell in zip(self.columns, row, strict=True) for note in cell.notes]
+            for _, row in rows
+        ]
+        columns.append(("notes", ["; ".join(own) for own in notes]))
+        frame = pd.DataFrame({place: own for place, (_, own) in enumerate(columns)}, dtype=object)
+        return frame.to_csv(index=False, header=[name for name, _ in columns], lineterminator="\n")
 
     def latex(self) -> str:
         """A booktabs `table` environment."""
-        notes = self._notes()
+        heads, sections, foot = self._written(_LATEX)
         aligned = "".join("r" if right else "l" for right in self._numeric())
-        lines = [r"\begin{table}", r"\centering"]
-        lines += [rf"\caption{{{_latex(self.title)}}}"] if self.title else []
-        lines += [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule"]
-        lines.append(" & ".join(_latex(_head(column)) for column in self.columns) + r" \\")
-        for section in self.sections:
-            lines.append(r"\midrule")
-            if section.title:
-                lines.append(rf"\multicolumn{{{len(self.columns)}}}{{l}}{{\emph{{{_latex(section.title)}}}}} \\")
-            for row in section.rows:
-                cells = (_typeset(cell, column, notes) for cell, column in zip(row, self.columns, strict=True))
-                lines.append(" & ".join(cells) + r" \\")
+        lines = [r"\begin{table}", r"\centering", *(rf"\caption{{{_latex(title)}}}" for title in _there(self.title))]
+        lines += [rf"\begin{{tabular}}{{{aligned}}}", r"\toprule", " & ".join(heads) + r" \\"]
+        for title, rows in sections:
+            over = [rf"\multicolumn{{{len(heads)}}}{{l}}{{\emph{{{title}}}}} \\" for title in _there(title)]
+            lines += [r"\midrule", *over, *(" & ".join(row) + r" \\" for row in rows)]
         lines += [r"\bottomrule", r"\end{tabular}"]
-        foot = self._foot(notes, lambda number: rf"\textsuperscript{{{number}}} ", _latex)
         lines += [r"\par\smallskip\footnotesize", *(rf"{line}\par" for line in foot)] if foot else []
         return "\n".join([*lines, r"\end{table}"]) + "\n"
 
     def html(self) -> str:
         """An HTML table without classes of its own but `number`, `wide`, `interval` and `section`."""
-        notes = self._notes()
+        heads, sections, foot = self._written(_HTML)
         rows = [row for section in self.sections for row in section.rows]
         style = [' class="number"' if number else "" for number in self._numeric()]
-        for at in range(len(self.columns)):
+        for at in range(len(heads)):
             if any(isinstance(text := row[at].value, str) and len(text) > _LONG for row in rows):
                 style[at] = ' class="wide"'
-        lines = ["<table>", "<thead><tr>"]
-        heads = [
-            escape(_head(column)).replace(" \u2191", "\u00a0\u2191").replace(" \u2193", "\u00a0\u2193")
-            for column in self.columns
+
+        def tagged(row: list[str], tag: str) -> str:
+            return "".join(f"<{tag}{own}>{cell}</{tag}>" for cell, own in zip(row, style, strict=True))
+
+        lines = ["<table>", f"<thead><tr>{tagged(heads, 'th')}</tr></thead>", "<tbody>"]
+        for title, own in sections:
+            over = f'<tr class="section"><th colspan="{len(heads)}">{title}</th></tr>'
+            lines += [over] * bool(title) + [f"<tr>{tagged(row, 'td')}</tr>" for row in own]
+        return "\n".join([*lines, "</tbody>", "</table>", *(f'<p class="note">{line}</p>' for line in foot)])
+
+    def _written(self, markup: Markup) -> tuple[list[str], list[tuple[str, list[list[str]]]], list[str]]:
+        """The heads, the sections with their titles and rows, and the foot, as a markup writes them."""
+        cells = (cell for section in self.sections for row in section.rows for cell in row)
+        notes = {note: at for at, note in enumerate(dict.fromkeys(note for cell in cells for note in cell.notes), 1)}
+        sections = [
+            (
+                markup.escape(_line(section.title)),
+                [[markup.cell(*pair, notes) for pair in zip(row, self.columns, strict=True)] for row in section.rows],
+            )
+            for section in self.sections
         ]
-        lines += [f"<th{own}>{head}</th>" for head, own in zip(heads, style, strict=True)]
-        lines += ["</tr></thead>", "<tbody>"]
-        for section in self.sections:
-            if section.title:
-                title = escape(section.title)
-                lines.append(f'<tr class="section"><th colspan="{len(self.columns)}">{title}</th></tr>')
-            for row in section.rows:
-                cells = zip(row, self.columns, style, strict=True)
-                inner = "".join(f"<td{own}>{_tagged(cell, column, notes)}</td>" for cell, column, own in cells)
-                lines.append(f"<tr>{inner}</tr>")
-        lines += ["</tbody>", "</table>"]
-        foot = self._foot(notes, lambda number: f"<sup>{number}</sup> ", escape)
-        return "\n".join([*lines, *(f'<p class="note">{line}</p>' for line in foot)])
+        foot = [f"{markup.note.format(number)} {markup.escape(_line(note))}" for note, number in notes.items()]
+        foot += [markup.escape(_line(remark)) for remark in self.remarks]
+        return [markup.escape(_head(column)) for column in self.columns], sections, foot
 
     def _with_best(self, section: Section) -> Section:
         rows = [list(row) for row in section.rows]
@@ -231,14 +219,6 @@ class Table:
                 rows[number][index] = replace(rows[number][index], best=True)
         return replace(section, rows=tuple(map(tuple, rows)))
 
-    def _notes(self) -> dict[str, int]:
-        cells = (cell for section in self.sections for row in section.rows for cell in row)
-        return {note: number for number, note in enumerate(dict.fromkeys(n for cell in cells for n in cell.notes), 1)}
-
-    def _foot(self, notes: dict[str, int], mark: Callable[[int], str], escape: Callable[[str], str]) -> list[str]:
-        numbered = [mark(number) + escape(_line(note)) for note, number in notes.items()]
-        return [*numbered, *(escape(_line(remark)) for remark in self.remarks)]
-
     def _numeric(self) -> list[bool]:
         rows = [row for section in self.sections for row in section.rows]
         return [not any(isinstance(row[index].value, str) for row in rows) for index in range(len(self.columns))]
@@ -248,24 +228,15 @@ def _head(column: Column) -> str:
     return column.name + {"higher": " ↑", "lower": " ↓", None: ""}[column.better]
 
 
-def _plain(cell: Cell, column: Column, notes: dict[str, int]) -> str:
-    marks = "".join(f"[{notes[note]}]" for note in cell.notes)
-    return _number(cell, column, " ± ") + ("*" if cell.best else "") + marks
-
-
-def _number(cell: Cell, column: Column, between: str) -> str:
+def _number(cell: Cell, column: Column) -> str:
     digits = column.digits if cell.digits is None else cell.digits
-    if cell.value is None:
-        return "-"
-    if isinstance(cell.value, str):
-        return _line(cell.value)
     shown = f"{cell.value:.{digits}f}" if isinstance(cell.value, float) else str(cell.value)
     if shown.startswith("-") and not shown.strip("-0."):
         shown = shown[1:]  # no minus zero
     if cell.interval is not None and _has_interval(cell):
         low, high = cell.interval
         shown = f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{shown}{between}{cell.error:.{digits}f}" if _has_error(cell) else shown
+    return f"{shown} ± {cell.error:.{digits}f}" if _has_error(cell) else shown
 
 
 def _has_error(cell: Cell) -> bool:
@@ -276,33 +247,8 @@ def _has_interval(cell: Cell) -> bool:
     return cell.interval is not None and not any(map(math.isnan, cell.interval))
 
 
-def _marked(cell: Cell, column: Column, notes: dict[str, int]) -> str:
-    shown = _markdown(_number(cell, column, " ± ")) if isinstance(cell.value, str) else _number(cell, column, " ± ")
-    marks = ", ".join(str(notes[note]) for note in cell.notes)
-    return (f"**{shown}**" if cell.best else shown) + (f"<sup>{marks}</sup>" if marks else "")
-
-
-def _tagged(cell: Cell, column: Column, notes: dict[str, int]) -> str:
-    value, bracket, interval = escape(_number(cell, column, " ± ")).partition(" [" if _has_interval(cell) else "\0")
-    shown = f'{value} <span class="interval">[{interval}</span>' if bracket else value
-    marks = ", ".join(str(notes[note]) for note in cell.notes)
-    return (f"<b>{shown}</b>" if cell.best else shown) + (f"<sup>{marks}</sup>" if marks else "")
-
-
-def _typeset(cell: Cell, column: Column, notes: dict[str, int]) -> str:
-    if isinstance(cell.value, str):
-        shown = _latex(_line(cell.value))
-    elif cell.value is None:
-        shown = "--"
-    else:
-        number = _number(cell, column, r" \pm ").replace("nan", r"\mathrm{nan}").replace("inf", r"\infty")
-        shown = rf"$\mathbf{{{number}}}$" if cell.best else f"${number}$"
-    marks = ", ".join(str(notes[note]) for note in cell.notes)
-    return rf"{shown}\textsuperscript{{{marks}}}" if marks else shown
-
-
-def _bar(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _there(title: str) -> list[str]:
+    return [title] if title else []
 
 
 def _line(text: str) -> str:
@@ -313,7 +259,11 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", _line(text))
 
 
-_LATEX = {
+def _html(text: str) -> str:
+    return re.sub(" (?=[\u2191\u2193])", "\u00a0", escape(text))
+
+
+_LATEX_CHARACTERS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -328,4 +278,48 @@ _LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _line(text))
+    return "".join(_LATEX_CHARACTERS.get(character, character) for character in _line(text))
+
+
+class Markup(NamedTuple):
+    """How a kind of text writes a table's cells.
+
+    Attributes:
+        escape: A text.
+        number: A number.
+        best: The best number of its column.
+        note: The numbers of a cell's notes, or of one note in the foot.
+        between: Several numbers of notes.
+        nothing: A cell without a value.
+        digits: What is replaced in a number, by regular expressions.
+    """
+
+    escape: Callable[[str], str]
+    number: str
+    best: str
+    note: str
+    between: str = ", "
+    nothing: str = "-"
+    digits: tuple[tuple[str, str], ...] = ()
+
+    def cell(self, cell: Cell, column: Column, notes: Mapping[str, int]) -> str:
+        """A cell with the numbers of its notes."""
+        if cell.value is None:
+            shown = self.nothing
+        elif isinstance(cell.value, str):
+            shown = self.escape(_line(cell.value))
+        else:
+            number = _number(cell, column)
+            for what, by in self.digits:
+                number = re.sub(what, by, number)
+            shown = (self.best if cell.best else self.number).format(number)
+        return shown + (self.note.format(self.between.join(str(notes[n]) for n in cell.notes)) if cell.notes else "")
+
+
+_TEXT = Markup(str, "{}", "{}*", "[{}]", between="][")
+_MARKDOWN = Markup(_markdown, "{}", "**{}**", "<sup>{}</sup>")
+_HTML = Markup(_html, "{}", "<b>{}</b>", "<sup>{}</sup>", digits=((r"\[.*\]", r'<span class="interval">\g<0></span>'),))
+_LATEX = Markup(
+    _latex, "${}$", r"$\mathbf{{{}}}$", r"\textsuperscript{{{}}}", nothing="--",
+    digits=(("±", r"\\pm"), ("nan", r"\\mathrm{nan}"), ("inf", r"\\infty")),
+)  # fmt: skip

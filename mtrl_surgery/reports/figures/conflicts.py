@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from mtrl_surgery.reports.benchmarks import Benchmark, short_task
-from mtrl_surgery.reports.figures.base import Figure, Panels, Part, line, long, rows_for, step_title, thin_steps
+from mtrl_surgery.reports.figures.base import Figure, Panels, Part, line, long, step_title, thin_steps
 from mtrl_surgery.reports.figures.grids import GridAxis, grid_numbers, task_grid
-from mtrl_surgery.reports.figures.heats import DIVERGING, colours, heat, slanted_room, step_label, written
+from mtrl_surgery.reports.figures.heats import DIVERGING, colours, heat, heats_over_time, slanted_room, written
 from mtrl_surgery.reports.series import Pairs, logs, networks, of_pairs, of_run, square
 from mtrl_surgery.reports.statistics import Floats, nanmean
 
@@ -175,16 +175,8 @@ def pairs_over_time(benchmark: Benchmark) -> Part | None:
         return None
 
     def figure(network: str) -> Figure:
-        own = found[network]
-        names = list(map(str, next(iter(own.values()))))
-        columns = min(2, len(own))
-        room = 16 + 6 * max(map(len, names))
-        panels = Panels(list(own), columns, rows_for(len(names)), gap=0.04, left=room, right=100)
-        for place, (label, cosines) in enumerate(own.items()):
-            hover = f"%{{y}}, step %{{x}}: %{{z:.3f}}<extra>{label}</extra>"
-            panels.add(place, heat(list(map(step_label, cosines.index)), names, cosines.T, hovertemplate=hover))
-            panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0)
-            panels.axis(place, "x", type="category", nticks=6, showgrid=False, tickangle=0)
+        names = list(map(str, next(iter(found[network].values()))))
+        panels = heats_over_time(found[network], names, columns=2)
         return panels.figure(coloraxis=colours(-1, 1, "cosine", panels, True))
 
     def numbers() -> pd.DataFrame:

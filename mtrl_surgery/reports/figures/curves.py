@@ -10,9 +10,9 @@ import pandas as pd
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.bootstrap import AGGREGATES, CURVE_DRAWS, DRAWS, curve, performance_profile
-from mtrl_surgery.reports.figures.base import Figure, Panels, Part, band, line, long, rows_for, step_title, thin_steps
+from mtrl_surgery.reports.figures.base import Figure, Panels, Part, band, line, long, step_title, thin_steps
 from mtrl_surgery.reports.figures.heats import colours as colour_axis
-from mtrl_surgery.reports.figures.heats import extent, heat, step_label
+from mtrl_surgery.reports.figures.heats import extent, heats_over_time
 from mtrl_surgery.reports.statistics import SUMMARIES, Summary, nanmean, summarise, title
 
 _POINTS = 80
@@ -90,15 +90,7 @@ def score_heat(benchmark: Benchmark) -> Part:
         return long(means(), ["method", "step"], "task", "score")
 
     def figure() -> Figure:
-        found = means()
-        columns, height = min(3, len(found)), rows_for(len(benchmark.tasks))
-        room = 16 + 7 * max(map(len, benchmark.tasks))
-        panels = Panels(list(found), columns, height, gap=0.03, below=58, left=room, right=90)
-        for place, (label, mean) in enumerate(found.items()):
-            hover = "%{y}, step %{x}: %{z:.3f}<extra>" + label + "</extra>"
-            panels.add(place, heat(list(map(step_label, mean.index)), benchmark.tasks, mean.T, hovertemplate=hover))
-            panels.axis(place, "y", autorange="reversed", showticklabels=place % columns == 0, ticks="", showgrid=False)
-            panels.axis(place, "x", type="category", nticks=5, showgrid=False, tickangle=0)
+        panels = heats_over_time(means(), benchmark.tasks, right=90)
         low, high, diverging = _limits(benchmark)
         return panels.figure(coloraxis=colour_axis(low, high, "" if diverging else "score", panels, diverging))
 

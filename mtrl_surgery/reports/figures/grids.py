@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from mtrl_surgery.reports.benchmarks import Benchmark, short_task
-from mtrl_surgery.reports.figures.base import Figure, Panels, long, rows_for, thin_steps
-from mtrl_surgery.reports.figures.heats import colours, heat, step_label
+from mtrl_surgery.reports.figures.base import Figure, long, thin_steps
+from mtrl_surgery.reports.figures.heats import colours, heats_over_time
 from mtrl_surgery.reports.series import of_tasks
 
 _TIMES = 80
@@ -43,19 +44,10 @@ class GridAxis(NamedTuple):
 def task_grid(benchmark: Benchmark, key: str, axis: GridAxis) -> Figure:
     """The figure of a metric that some of the runs have logged."""
     found = _thinned(benchmark, key)
-    columns = max(1, min(3, len(found)))
-    short = list(map(short_task, benchmark.scoring.tasks))
-    room = 16 + 7 * max(map(len, short))
-    panels = Panels(list(found), columns, rows_for(len(short), 120), gap=0.03, below=58, left=room, right=110)
-    formed = {label: _formed(values.to_numpy(), axis.form) for label, values in found.items()}
-    for place, (label, values) in enumerate(found.items()):
-        raw = [[f"{value:.3g}" for value in row] for row in values.to_numpy().T]
-        hover = f"%{{y}}, step %{{x}}: %{{customdata}}<extra>{label}</extra>"
-        steps = list(map(step_label, values.index))
-        panels.add(place, heat(steps, short, formed[label].T, customdata=raw, hovertemplate=hover))
-        panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0, ticks="")
-        panels.axis(place, "x", type="category", nticks=5, showgrid=False, tickangle=0)
-    every = np.concatenate([own[np.isfinite(own)] for own in formed.values()] or [np.zeros(0)])
+    form = partial(_formed, form=axis.form)
+    panels = heats_over_time(found, list(map(short_task, benchmark.scoring.tasks)), right=110, form=form)
+    every = np.concatenate([form(values.to_numpy()).ravel() for values in found.values()] or [np.zeros(0)])
+    every = every[np.isfinite(every)]
     every = every if len(every) else np.zeros(1)
     least = float(every.min()) if axis.low is None else axis.low
     most = float(every.max()) if axis.high is None else axis.high

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from mtrl_surgery.reports.figures.base import Panels, Trace, plain
+from mtrl_surgery.reports.figures.base import Panels, Trace, plain, rows_for
+from mtrl_surgery.reports.statistics import Floats
 
 SEQUENTIAL = "Cividis"
 DIVERGING = [[0.0, "#b2182b"], [0.25, "#ef8a62"], [0.5, "#f7f7f7"], [0.75, "#67a9cf"], [1.0, "#2166ac"]]
@@ -29,6 +31,38 @@ def heat(x: Sequence[Any], y: Sequence[str], z: ArrayLike, **options: Any) -> Tr
         "hoverongaps": False,
         **options,
     }
+
+
+def heats_over_time(
+    found: Mapping[str, pd.DataFrame],
+    rows: Sequence[str],
+    columns: int = 3,
+    right: int = 100,
+    form: Callable[[Floats], Floats] | None = None,
+) -> Panels:
+    """A panel a method: time runs to the right, and a row is one of `rows`.
+
+    Args:
+        found: By method: its values, an index of steps and a column for each of `rows`.
+        rows: Their labels.
+        columns: Panels side by side, at most.
+        right: Pixels right of the panels.
+        form: What is coloured in the place of the values, which hovering tells.
+    """
+    columns = max(1, min(columns, len(found)))
+    left = 16 + 7 * max(map(len, rows))
+    panels = Panels(list(found), columns, rows_for(len(rows)), gap=0.03, below=58, left=left, right=right)
+    for place, (label, values) in enumerate(found.items()):
+        raw_TK = values.to_numpy()
+        told: dict[str, Any] = {"hovertemplate": f"%{{y}}, step %{{x}}: %{{z:.3f}}<extra>{label}</extra>"}
+        if form is not None:
+            told["customdata"] = [[f"{value:.3g}" for value in row] for row in raw_TK.T]
+            told["hovertemplate"] = f"%{{y}}, step %{{x}}: %{{customdata}}<extra>{label}</extra>"
+        shown_TK = raw_TK if form is None else form(raw_TK)
+        panels.add(place, heat(list(map(_step_label, values.index)), rows, shown_TK.T, **told))
+        panels.axis(place, "y", autorange="reversed", showgrid=False, showticklabels=place % columns == 0, ticks="")
+        panels.axis(place, "x", type="category", nticks=5, showgrid=False, tickangle=0)
+    return panels
 
 
 def colours(low: float, high: float, title: str, panels: Panels, diverging: bool = False) -> dict[str, Any]:
@@ -54,7 +88,7 @@ def colours(low: float, high: float, title: str, panels: Panels, diverging: bool
     }
 
 
-def step_label(step: int) -> str:
+def _step_label(step: int) -> str:
     """2.5k, 1M."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if step >= size:
