@@ -46,10 +46,10 @@ the bits to come, never what was done."""
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
     if is_sweep(words):
-        from experiments_vision.commands.train_sweep import TRAINEE
+        from experiments_vision.commands.train_sweep import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
-        return sweep(TRAINEE, words)
+        return sweep(TARGET, words)
     return run_all(TRAIN, train, one_run(words))
 
 

@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from experiments_vision.commands.program import TRAIN
 from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
-from mtrl_surgery.sweeps.measure import Measure
-from mtrl_surgery.sweeps.plan import Description, Need, Trainee, settled
+from mtrl_surgery.sweeps.plan import Description, Resources, SweepTarget, settled
+from mtrl_surgery.sweeps.standing import Measure
 
 
 def presets(words: Sequence[str]) -> list[str]:
@@ -30,7 +30,7 @@ def describe(config: DictConfig, here: bool) -> Description:
         out=settings.out,
         name=run_name(settings),
         words=(f"threads={threads}", f"device={settings.device}"),
-        need=Need(threads + settings.workers, float(settings.device.startswith("cuda")), because=because),
+        resources=Resources(threads + settings.workers, float(settings.device.startswith("cuda")), because=because),
         measure=Measure("evaluations", "epoch", settings.epochs, "epochs"),
     )
 
@@ -41,4 +41,4 @@ def _resolved(settings: VisionSettings) -> VisionSettings:
     return resolve(settings)
 
 
-TRAINEE = Trainee(TRAIN, "experiments_vision", presets, describe)
+TARGET = SweepTarget(TRAIN, "experiments_vision", presets, describe)

@@ -5,7 +5,8 @@ usage: mtrl-surgery sweep status [FOLDER]
 
 FOLDER      a sweep's folder, or a folder of runs: then the newest sweep in it; left out: runs, and the folders in it
 
-status      the table of its runs; from any machine that sees the folder, also when the sweep's driver has died
+status      how its runs stand, read from their folders; from any machine that sees these, also when the sweep's
+            driver has died
 stop        asks the driver to start nothing more and every run to write a checkpoint; the command that started the
             sweep goes on with it later
 
@@ -21,6 +22,7 @@ from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.cli.words import path_of
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import SweepFolder, find
+from mtrl_surgery.sweeps.standing import standing_of
 from mtrl_surgery.sweeps.view import status
 
 ACTIONS = ("status", "stop")
@@ -40,14 +42,15 @@ def main(words: Sequence[str]) -> int:
 
 def _status(folder: SweepFolder) -> int:
     print(folder.path)
-    print(status(folder.read(), folder.driver(), folder.stop_file.exists()))
+    print(status(folder))
     return 0
 
 
 def _stop(folder: SweepFolder) -> int:
-    table, driver = folder.read(), folder.driver()
+    runs, driver = folder.read().runs, folder.driver()
     if driver is None:
         raise SweepError(f"{folder.path}: nobody drives this sweep, so there is nothing to stop")
     folder.stop_file.touch()
-    print(f"{folder.path}: {driver} is asked to stop; {table.count('running')} runs write their checkpoints first")
+    running = sum(standing_of(run.folder).state == "running" for run in runs)
+    print(f"{folder.path}: {driver} is asked to stop; {running} runs write their checkpoints first")
     return 0

@@ -43,10 +43,10 @@ _STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
     if is_sweep(words):
-        from mtrl_surgery.commands.train_sweep import TRAINEE
+        from mtrl_surgery.commands.train_sweep import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
-        return sweep(TRAINEE, words)
+        return sweep(TARGET, words)
     return run_all(TRAIN, train, one_run(words))
 
 

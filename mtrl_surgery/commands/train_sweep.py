@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN
 from mtrl_surgery.settings import TrainSettings, run_name, to_settings, validate
-from mtrl_surgery.sweeps.measure import Measure
-from mtrl_surgery.sweeps.plan import Description, Need, Trainee, settled
+from mtrl_surgery.sweeps.plan import Description, Resources, SweepTarget, settled
+from mtrl_surgery.sweeps.standing import Measure
 
 _WORKERS = ("cluster", "cluster.kind", "cluster.workers", "cluster.address", "learner.num")
 """Keys that say where a run collects; who sets one of them knows what a run takes."""
@@ -37,7 +37,7 @@ def describe(config: DictConfig, here: bool) -> Description:
         out=settings.out,
         name=run_name(settings),
         words=(f"threads={settings.threads}", f"device={settings.device}"),
-        need=need_of(settings),
+        resources=resources_of(settings),
         measure=Measure("metrics", "step", settings.total_steps, "steps"),
     )
 
@@ -48,7 +48,7 @@ def _resolved(settings: TrainSettings) -> TrainSettings:
     return resolve(settings)
 
 
-def need_of(settings: TrainSettings) -> Need:
+def resources_of(settings: TrainSettings) -> Resources:
     """What a run takes, by its own settings.
 
     Raises:
@@ -57,7 +57,7 @@ def need_of(settings: TrainSettings) -> Need:
     cluster, learner, threads = settings.cluster, settings.learner, settings.threads or 1
     gpus = learner.gpus if learner.gpus is not None else float(settings.device.startswith("cuda"))
     if cluster.kind == "inline":
-        return Need(threads, gpus, because=f"threads={threads}")
+        return Resources(threads, gpus, because=f"threads={threads}")
     if cluster.workers is None:
         raise SettingsError(
             f"cluster.workers=null: in a sweep, say how many workers a run of cluster={cluster.kind} has "
@@ -68,11 +68,11 @@ def need_of(settings: TrainSettings) -> Need:
     if learner.num > 1:
         because += f", learner.num={learner.num}"
     if cluster.kind == "local":
-        return Need(workers + threads * learner.num, gpus * learner.num, because=because)
+        return Resources(workers + threads * learner.num, gpus * learner.num, because=because)
     if learner.num == 1:
-        return Need(threads, gpus, workers, because=because)
+        return Resources(threads, gpus, workers, because=because)
     each = threads if learner.cpus is None else learner.cpus
-    return Need(1, 0, workers + each * learner.num, gpus * learner.num, because)
+    return Resources(1, 0, workers + each * learner.num, gpus * learner.num, because)
 
 
-TRAINEE = Trainee(TRAIN, "mtrl_surgery", presets, describe)
+TARGET = SweepTarget(TRAIN, "mtrl_surgery", presets, describe)

@@ -18,9 +18,9 @@ from mtrl_surgery.runs.folder import LOG
 from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.runs.manifest import now
 from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.folder import STOP, TABLE
+from mtrl_surgery.sweeps.folder import RECORD, STOP
 
-LEASH = Path(__file__).with_name("leash.py")
+GUARD = Path(__file__).with_name("die_with_parent.py")
 _POLL = 0.25  # seconds
 _LOCK_WAIT = 60.0  # seconds that the last attempt's process may take to die
 
@@ -50,7 +50,6 @@ class Started:
 
     host: str
     pid: int
-    node: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
 
     Args:
         order: The run.
-        node: The id of this node, for the table.
+        node: The id of this node in the cluster, for the log.
 
     Raises:
         SweepError: the node does not see the sweep's folders, or another process keeps writing the run's.
@@ -78,10 +77,10 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
     _wait_until_free(folder)
     command = [sys.executable, *order.command]
     with open(folder / LOG, "ab") as log:
-        log.write(f"=== {now()} on {socket.gethostname()}: {shlex.join(command)}\n".encode())
+        log.write(f"=== {now()} on {socket.gethostname()} {node}: {shlex.join(command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
+            [sys.executable, "-I", str(GUARD), str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -90,7 +89,7 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
             start_new_session=True,
         )
     try:
-        yield Started(socket.gethostname(), process.pid, node)
+        yield Started(socket.gethostname(), process.pid)
         asked = False
         while process.poll() is None:
             if not asked and stop.exists():
@@ -108,7 +107,7 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
 
 def _check_shared(order: Order) -> None:
     host = socket.gethostname()
-    for path in (Path(order.cwd), Path(order.sweep) / TABLE):
+    for path in (Path(order.cwd), Path(order.sweep) / RECORD):
         if not path.exists():
             raise SweepError(
                 f"{host} does not have {path}: on several machines, the folder that the sweep is started in and out= "

@@ -1,9 +1,9 @@
-"""A sweep's folder: the table of its runs, the lock of its driver, and the wish that it stops.
+"""A sweep's folder: which runs it has, the lock of its driver, and the wish that it stops.
 
     <out>/.sweeps/<name>/{sweep.json, stop, report.html, ray.log, .lock}
 
-Only the driver writes the table. Anybody may put a file called `stop` beside it, which the driver and every run's task
-look for: nothing is sent to processes of other machines.
+How the runs stand is read from their own folders (`standing`). Anybody may put a file called `stop` here, which the
+driver and every run's task look for: nothing is sent to processes of other machines.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.errors import RunError
@@ -24,100 +23,45 @@ from mtrl_surgery.runs.lock import held_by, take_lock
 from mtrl_surgery.runs.reading import read_mapping
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
 from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.measure import Measure
 from mtrl_surgery.sweeps.plan import RunPlan
+from mtrl_surgery.sweeps.standing import Measure
 
-SWEEPS, TABLE, STOP, REPORT, RAY_LOG = ".sweeps", "sweep.json", "stop", "report.html", "ray.log"
-FORMAT = 1
-STATES = ("pending", "running", "done", "failed", "stopped", "broken")
-"""`stopped` was asked to and has its checkpoint; `broken` is told of a run that was running when its driver died."""
+SWEEPS, RECORD, STOP, REPORT, RAY_LOG = ".sweeps", "sweep.json", "stop", "report.html", "ray.log"
+FORMAT = 2
 
 _WORDS = Kind(lambda value: type(value) is list and all(type(word) is str for word in value), "a list of texts")
-_ENTRIES = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
-_STATE = Kind(lambda value: value in STATES, f"one of {', '.join(STATES)}")
-_FLAG = Kind(lambda value: type(value) is bool, "true or false")
-_SINCE = Kind(lambda value: value is None or NUMBER.holds(value), "a finite number or null")
+_RUNS = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
 _MEASURE: Shape = {"file": TEXT, "key": TEXT, "total": COUNT, "unit": TEXT}
-_ENTRY: Shape = {
-    "label": TEXT, "folder": TEXT, "command": _WORDS, "measure": MAPPING, "state": _STATE, "attempts": COUNT,
-    "before": _FLAG, "where": TEXT, "node": TEXT, "since": _SINCE, "seconds": NUMBER, "note": TEXT,
-}  # fmt: skip
-_TABLE: Shape = {
-    "command": _WORDS, "cwd": TEXT, "entries": _ENTRIES, "driver": TEXT, "started": NUMBER, "work": NUMBER,
-    "status": TEXT, "format": COUNT,
-}  # fmt: skip
+_RUN: Shape = {"label": TEXT, "folder": TEXT, "measure": MAPPING}
+_SWEEP: Shape = {"command": _WORDS, "cwd": TEXT, "started": NUMBER, "work": NUMBER, "runs": _RUNS}
 
 
-@dataclass
-class Entry:
-    """A run in the table.
-
-    Attributes:
-        label: The words that tell it from the others.
-        folder: Its run folder.
-        command: The words after the interpreter's name.
-        measure: How far it is.
-        state: One of `STATES`.
-        attempts: Processes that were started for it, by this driver and those before.
-        before: It was finished when this driver came.
-        where: The machine of the last attempt.
-        node: Its id in the cluster.
-        since: When the last attempt began, seconds since 1970.
-        seconds: That the attempts took which have ended.
-        note: Why it failed, or was lost last.
-    """
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep: the words that tell it from the others, its folder, and what it counts."""
 
     label: str
-    folder: str
-    command: list[str]
-    measure: dict[str, Any]
-    state: str = "pending"
-    attempts: int = 0
-    before: bool = False
-    where: str = ""
-    node: str = ""
-    since: float | None = None
-    seconds: float = 0.0
-    note: str = ""
-
-    @property
-    def path(self) -> Path:
-        """Its run folder."""
-        return Path(self.folder)
-
-    @property
-    def share(self) -> float:
-        """How much of it is done, 0 to 1; a run that failed is over."""
-        return 1.0 if self.state in ("done", "failed") else Measure(**self.measure).share(self.path)
+    folder: Path
+    measure: Measure
 
 
-@dataclass
-class Table:
-    """All runs of a sweep, and who does them.
+@dataclass(frozen=True)
+class Sweep:
+    """What a driver writes down when it comes, and nobody changes.
 
     Attributes:
-        command: The words of the driver's command line.
+        command: The words of its command line.
         cwd: Where it was started.
-        entries: The runs.
-        driver: `process N on HOST`.
-        started: When this driver came, seconds since 1970.
+        started: When, seconds since 1970.
         work: The runs that were done by then; a part of one counts.
-        status: running, finished, stopped or failed.
-        format: Of the file.
+        runs: All of them.
     """
 
     command: list[str]
     cwd: str
-    entries: list[Entry]
-    driver: str
     started: float
-    work: float = 0.0
-    status: str = "running"
-    format: int = field(default=FORMAT)
-
-    def count(self, *states: str) -> int:
-        """How many runs are in one of the states."""
-        return sum(entry.state in states for entry in self.entries)
+    work: float
+    runs: list[SweepRun]
 
 
 class SweepFolder:
@@ -132,33 +76,36 @@ class SweepFolder:
         """Where it is, the sweep is asked to stop."""
         return self.path / STOP
 
-    def read(self) -> Table:
-        """The table.
+    def read(self) -> Sweep:
+        """What its last driver wrote down.
 
         Raises:
-            SweepError: there is none, or it is not ours.
+            SweepError: there is nothing, or it is not ours.
         """
-        file = self.path / TABLE
+        file = self.path / RECORD
         if not os.path.lexists(file):
-            raise SweepError(f"{self.path} is no sweep's folder: {TABLE} is missing")
+            raise SweepError(f"{self.path} is no sweep's folder: {RECORD} is missing")
         try:
             content = read_mapping(file)
-            if content.get("format") != FORMAT:
-                raise SweepError(f"{file} has format {content.get('format')}; this version reads format {FORMAT}")
-            check(content, _TABLE, str(file), _TABLE)
-            for entry in content["entries"]:
-                check(entry, _ENTRY, f"{file}: a run", ("label", "folder", "command", "measure"))
-                check(entry["measure"], _MEASURE, f"{file}: a run's measure", _MEASURE)
-            entries = [Entry(**entry) for entry in content.pop("entries")]
-            return Table(entries=entries, **content)
+            if content.pop("format", None) != FORMAT:
+                raise SweepError(f"{file} is of another version; this one reads format {FORMAT}")
+            check(content, _SWEEP, str(file), _SWEEP)
+            for run in content["runs"]:
+                check(run, _RUN, f"{file}: a run", _RUN)
+                check(run["measure"], _MEASURE, f"{file}: a run's measure", _MEASURE)
+            runs = [
+                SweepRun(run["label"], Path(run["folder"]), Measure(**run["measure"])) for run in content.pop("runs")
+            ]
+            return Sweep(runs=runs, **content)
         except TypeError as error:  # a key that is none of ours
             raise SweepError(f"cannot read {file}: {error}") from error
         except RunError as error:
             raise SweepError(str(error)) from error
 
-    def write(self, table: Table) -> None:
-        """Replace the table; a reader sees the old or the new one."""
-        write_text(self.path / TABLE, json.dumps(asdict(table), indent=1) + "\n")
+    def write(self, sweep: Sweep) -> None:
+        """Write down what the sweep is."""
+        content = {"format": FORMAT, **asdict(sweep)}
+        write_text(self.path / RECORD, json.dumps(content, indent=1, default=str) + "\n")  # paths are texts
 
     def driver(self) -> str | None:
         """The process that drives the sweep; None where none does."""
@@ -175,7 +122,7 @@ class SweepFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = _take(self.path)
         except OSError as error:
-            raise SweepError(f"{self.path}: cannot keep the sweep's table there: {error.strerror}") from error
+            raise SweepError(f"{self.path}: cannot keep the sweep's files there: {error.strerror}") from error
         except RunError as error:
             raise SweepError(f"this sweep is being done already: {error}") from error
         try:
@@ -205,12 +152,12 @@ def find(path: str | None) -> SweepFolder:
         SweepError: there is no sweep; says where it looked.
     """
     place = Path("runs" if path is None else path)
-    if (place / TABLE).is_file():
+    if (place / RECORD).is_file():
         return SweepFolder(place.absolute())
-    found = [file for pattern in (f"{SWEEPS}/*/{TABLE}", f"*/{SWEEPS}/*/{TABLE}") for file in place.glob(pattern)]
+    found = [file for pattern in (f"{SWEEPS}/*/{RECORD}", f"*/{SWEEPS}/*/{RECORD}") for file in place.glob(pattern)]
     if not found:
         raise SweepError(
-            f"{place}: no sweep was found in it (looked for {SWEEPS}/*/{TABLE} there and one folder below)"
+            f"{place}: no sweep was found in it (looked for {SWEEPS}/*/{RECORD} there and one folder below)"
         )
     return SweepFolder(max(found, key=lambda file: file.stat().st_mtime).parent.absolute())
 

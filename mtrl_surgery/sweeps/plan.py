@@ -12,19 +12,17 @@ from omegaconf import DictConfig
 from mtrl_surgery.cli.composition import Program, compose
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.packages import PACKAGES
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.expansion import composing, expand
-from mtrl_surgery.sweeps.measure import Measure
 from mtrl_surgery.sweeps.options import SweepOptions
+from mtrl_surgery.sweeps.standing import Measure
 
 S = TypeVar("S", bound=Any)
 
 
 @dataclass(frozen=True)
-class Need:
+class Resources:
     """What a run takes of a cluster.
 
     Attributes:
@@ -55,19 +53,19 @@ class Description:
         out: The folder that run folders are made in.
         name: The run folder's name.
         words: Words that leave nothing to the machine which the run comes to.
-        need: What it takes.
+        resources: What it takes.
         measure: How far it is.
     """
 
     out: str
     name: str
     words: tuple[str, ...]
-    need: Need
+    resources: Resources
     measure: Measure
 
 
 @dataclass(frozen=True)
-class Trainee:
+class SweepTarget:
     """A command whose runs can be swept.
 
     Attributes:
@@ -96,11 +94,11 @@ class RunPlan:
     label: str
     folder: Path
     command: tuple[str, ...]
-    need: Need
+    resources: Resources
     measure: Measure
 
 
-def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) -> list[RunPlan]:
+def make_plans(target: SweepTarget, words: Sequence[str], options: SweepOptions) -> list[RunPlan]:
     """Compose and check every run.
 
     Raises:
@@ -108,20 +106,20 @@ def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) ->
     """
     plans: list[RunPlan] = []
     taken: dict[Path, RunPlan] = {}
-    with composing(trainee.program):
-        combinations = expand(trainee.program, [*trainee.presets(words), *words])
+    with composing(target.program):
+        combinations = expand(target.program, [*target.presets(words), *words])
         for number, combination in enumerate(combinations, 1):
             try:
-                config = compose(trainee.program, combination.words)
-                described = trainee.describe(config, options.address is None)
+                config = compose(target.program, combination.words)
+                described = target.describe(config, options.address is None)
             except ValueError as error:
                 if len(combinations) == 1 or type(error).__module__.split(".")[0] not in PACKAGES:
                     raise
                 which = f"run {number} of {len(combinations)} ({combination.label})"
                 raise SweepError(f"{which}: {error}") from error
             folder = Path(described.out).absolute() / described.name
-            command = (*trainee.command, *combination.words, *described.words, f"folder={folder}")
-            plan = RunPlan(combination.label, folder, command, _asked(described.need, options), described.measure)
+            command = (*target.command, *combination.words, *described.words, f"folder={folder}")
+            plan = RunPlan(combination.label, folder, command, _asked(described.resources, options), described.measure)
             if folder in taken:
                 raise SweepError(
                     f"'{taken[folder].label}' and '{plan.label}' are the same run, and would write one folder: {folder}"
@@ -129,14 +127,6 @@ def make_plans(trainee: Trainee, words: Sequence[str], options: SweepOptions) ->
             taken[folder] = plan
             plans.append(plan)
     return plans
-
-
-def standing_of(folder: Path) -> str:
-    """What a run's manifest says of it, which is the truth whatever its process said; `not begun` where none is."""
-    try:
-        return str(RunFolder.open(folder).manifest()["status"])
-    except (RunError, KeyError):
-        return "not begun"  # or it was killed before it had
 
 
 def refuse_held(plans: Sequence[RunPlan]) -> None:
@@ -174,12 +164,12 @@ def settled(settings: S, validate: Callable[[S], None], resolve: Callable[[S], S
     return replace(resolve(replace(settings, device="cpu")), device=device)
 
 
-def _asked(need: Need, options: SweepOptions) -> Need:
+def _asked(resources: Resources, options: SweepOptions) -> Resources:
     """What a run takes by the sweep's own keys, where they are set."""
-    because = need.because
+    because = resources.because
     if options.cpus is not None:
-        need, because = replace(need, cpus=options.cpus), f"sweep.cpus={options.cpus:g}"
+        resources, because = replace(resources, cpus=options.cpus), f"sweep.cpus={options.cpus:g}"
     if options.gpus is not None:
-        need = replace(need, gpus=options.gpus)
+        resources = replace(resources, gpus=options.gpus)
         because = f"{because}, sweep.gpus={options.gpus:g}"
-    return replace(need, because=because)
+    return replace(resources, because=because)

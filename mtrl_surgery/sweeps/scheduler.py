@@ -4,93 +4,96 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError, TaskCancelledError
 
 from cluster.workers.session import RaySession
+from mtrl_surgery.runs.console import duration, say
 from mtrl_surgery.runs.folder import LOG
+from mtrl_surgery.runs.manifest import now
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.sweeps.attempt import Ended, Order, Started, attempt
-from mtrl_surgery.sweeps.folder import Entry, SweepFolder, Table
+from mtrl_surgery.sweeps.capacity import Node, cluster_nodes, fits
+from mtrl_surgery.sweeps.folder import SweepFolder
 from mtrl_surgery.sweeps.options import SweepOptions
-from mtrl_surgery.sweeps.plan import RunPlan, standing_of
-from mtrl_surgery.sweeps.room import Node, cluster_nodes, fits
+from mtrl_surgery.sweeps.plan import RunPlan
+from mtrl_surgery.sweeps.standing import last_line, standing_of
 
 _POLL = 0.5  # seconds between two looks at signals and the stop file
 _SURVEY = 2.0  # seconds between two looks at the cluster's nodes
-_STOPPED = (130, 143)  # exit codes of a run that wrote its checkpoint because a signal asked it to
+_ASKED_TO_STOP = 143
+_STOPPED = (130, _ASKED_TO_STOP)  # exit codes of a run that wrote its checkpoint because a signal asked it to
 
 
 @dataclass
 class _Job:
-    """A run that Ray was given.
+    """A run that Ray was given or will be.
 
     Attributes:
         plan: The run.
-        entry: Its row in the table.
         answers: Of its task: `Started`, then `Ended`.
+        attempts: Processes that were started for it.
+        since: When the last of them came; None while none is there.
+        seconds: That those before it took.
         lost: Times in a row that it was lost without a new checkpoint.
         newest: Its newest checkpoint when it was lost last.
     """
 
     plan: RunPlan
-    entry: Entry
     answers: Any = None
+    attempts: int = 0
+    since: float | None = None
+    seconds: float = 0.0
     lost: int = 0
     newest: str = ""
 
 
 class Scheduler:
-    """One sweep, from its first run to its last."""
+    """One sweep, from its first run to its last; it says a line for whatever happens to a run."""
 
     def __init__(
-        self,
-        folder: SweepFolder,
-        table: Table,
-        plans: list[RunPlan],
-        options: SweepOptions,
-        session: RaySession,
-        shown: Callable[[Entry | None], None],
+        self, folder: SweepFolder, plans: Sequence[RunPlan], options: SweepOptions, session: RaySession
     ) -> None:
         """Nothing is started yet.
 
         Args:
-            folder: Where the table is written.
-            table: Its entries are those of the plans, in order; `pending` ones are done.
-            plans: The runs.
+            folder: Of the sweep.
+            plans: The runs to do.
             options: How.
             session: The connection to Ray, which is the caller's to close.
-            shown: Called with an entry that has changed, and with None now and then.
         """
-        self._folder, self._table, self._options, self._session = folder, table, options, session
-        self._shown = shown
-        jobs = [_Job(plan, entry) for plan, entry in zip(plans, table.entries, strict=True)]
-        self._waiting = [job for job in jobs if job.entry.state == "pending"]
+        self._folder, self._options, self._session = folder, options, session
+        self._waiting = [_Job(plan) for plan in plans]
         self._given: list[_Job] = []
         self._nodes: list[Node] = []
         self._surveyed = float("-inf")
-        self.stopping = False
+        self._stopping = False
+        self._failed = self._stopped = 0
 
-    def run(self, signals: StopSignals) -> None:
+    def run(self, signals: StopSignals) -> int:
         """Until every run is over, or until it is asked to stop and all that ran have ended.
+
+        Returns:
+            The sweep's exit code: 0 all are done, 1 one failed, 130 or 143 it was stopped before its end.
 
         Raises:
             SweepFailure: the cluster's head node does not answer.
         """
         while True:
-            if not self.stopping and (signals.requested is not None or self._folder.stop_file.exists()):
+            if not self._stopping and (signals.requested is not None or self._folder.stop_file.exists()):
                 self._stop()
             self._survey()
             self._give()
             if not self._given:
-                return
+                break
             self._listen()
-            self._shown(None)
+        if self._stopping and (self._waiting or self._stopped):
+            return _ASKED_TO_STOP if signals.requested is None else 128 + signals.requested
+        return 1 if self._failed else 0
 
     def _survey(self) -> None:
         if time.monotonic() - self._surveyed >= _SURVEY:
@@ -99,25 +102,27 @@ class Scheduler:
 
     def _give(self) -> None:
         """Hand Ray the runs that there is room for, and one at least: an autoscaler takes it for demand."""
-        failures, limit = self._table.count("failed"), self._options.max_failures
-        if self.stopping or (limit is not None and failures >= limit):
+        limit = self._options.max_failures
+        if self._stopping or (limit is not None and self._failed >= limit):
             return
-        while self._waiting and len(self._given) < (self._options.parallel or len(self._table.entries)):
+        while self._waiting and (self._options.parallel is None or len(self._given) < self._options.parallel):
             job = self._waiting[0]
-            if self._given and not fits((other.plan.need for other in self._given), job.plan.need, self._nodes):
+            if self._given and not fits(
+                (other.plan.resources for other in self._given), job.plan.resources, self._nodes
+            ):
                 return
             self._given.append(self._waiting.pop(0))
             job.answers = self._submit(job.plan)
 
     def _submit(self, plan: RunPlan) -> Any:
-        need = plan.need
-        joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address} if need.joins else {}
+        takes = plan.resources
+        joined = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address} if takes.joins else {}
         order = Order(plan.command, str(plan.folder), str(self._folder.path), os.getcwd(), joined)
         task = _attempt.options(
             name=f"sweep: {plan.label}",
-            num_cpus=need.cpus,
-            num_gpus=need.gpus,
-            runtime_env=self._session.worker_environment(max(1, int(need.cpus))),
+            num_cpus=takes.cpus,
+            num_gpus=takes.gpus,
+            runtime_env=self._session.worker_environment(max(1, int(takes.cpus))),
         )
         return task.remote(order)
 
@@ -140,31 +145,31 @@ class Scheduler:
                 self._heed(job, answer)
 
     def _heed(self, job: _Job, answer: Started | Ended) -> None:
-        entry = job.entry
+        plan = job.plan
         if isinstance(answer, Started):
-            entry.state, entry.where, entry.node = "running", answer.host, answer.node
-            entry.attempts, entry.since, entry.note = entry.attempts + 1, time.time(), ""
-            self._changed(entry)
-        elif answer.code == 0 and (standing := standing_of(job.plan.folder)) == "finished":
+            job.attempts, job.since = job.attempts + 1, time.time()
+            again = f", attempt {job.attempts}" if job.attempts > 1 else ""
+            say(f"running  {plan.label}  (on {answer.host}{again}, from {plan.measure.progress(plan.folder)})")
+        elif answer.code == 0 and (state := standing_of(plan.folder).state) == "done":
             self._over(job, "done", "")
         elif answer.code == 0:
-            told = f"its process ended with exit code 0, and its manifest says {standing}"
-            self._over(job, "failed", f"{told}; its last words: {last_line(entry.path / LOG)}")
-        elif self.stopping and answer.code in _STOPPED:
+            told = f"its process ended with exit code 0, and its manifest says {state}"
+            self._over(job, "failed", f"{told}; its last words: {last_line(plan.folder / LOG)}")
+        elif self._stopping and answer.code in _STOPPED:
             self._over(job, "stopped", "")
         elif answer.code in _STOPPED:
             self._lost(job, "a signal asked it to stop")
         elif answer.code < 0:
             self._lost(job, f"its process was killed by signal {-answer.code}")
         else:
-            self._over(job, "failed", f"exit code {answer.code}: {last_line(entry.path / LOG)}")
+            self._over(job, "failed", f"exit code {answer.code}: {last_line(plan.folder / LOG)}")
 
     def _lost(self, job: _Job, why: str) -> None:
         """Start it again, unless that was tried often enough and came to nothing."""
         newest = max((path.name for path in (job.plan.folder / "checkpoints").glob("step-*")), default="")
         job.lost = 1 if newest != job.newest else job.lost + 1
         job.newest = newest
-        if self.stopping:
+        if self._stopping:
             self._over(job, "stopped", why)
         elif job.lost > self._options.retries:
             times = f"lost {job.lost} times without a new checkpoint (sweep.retries={self._options.retries})"
@@ -175,38 +180,31 @@ class Scheduler:
             self._surveyed = float("-inf")
 
     def _over(self, job: _Job, state: str, note: str) -> None:
-        entry = job.entry
+        """An attempt is over; what its process could not say itself goes to the run's log."""
         self._given.remove(job)
-        if entry.since is not None and entry.state == "running":
-            entry.seconds += time.time() - entry.since
-        entry.state, entry.note, job.answers = state, note, None
-        self._changed(entry)
+        self._failed += state == "failed"
+        self._stopped += state in ("stopped", "pending") and self._stopping
+        if job.since is not None:
+            job.seconds += time.time() - job.since
+        plan, job.answers, job.since = job.plan, None, None
+        say(f"{state:<8} {plan.label}  {duration(job.seconds)}  {note}".rstrip())
+        if note:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            with open(plan.folder / LOG, "a") as log:
+                log.write(f"=== {now()} {state}: {note}\n")
 
     def _stop(self) -> None:
         """Start nothing more; runs that have begun are asked by the file, those that have not are taken back."""
-        self.stopping = True
+        self._stopping = True
         self._folder.stop_file.touch()
         for job in self._given:
-            if job.entry.state != "running":
+            if job.since is None:
                 ray.cancel(job.answers)
-
-    def _changed(self, entry: Entry) -> None:
-        self._folder.write(self._table)
-        self._shown(entry)
 
 
 @ray.remote(max_retries=0, num_returns="streaming", scheduling_strategy="SPREAD")
 def _attempt(order: Order) -> Iterator[Started | Ended]:
     yield from attempt(order, ray.get_runtime_context().get_node_id())
-
-
-def last_line(log: Path) -> str:
-    """The last thing that a run said."""
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError as error:
-        return str(error)
-    return lines[-1] if lines else "it said nothing"
 
 
 def _explain(error: BaseException) -> str:

@@ -15,7 +15,8 @@ from mtrl_surgery.__main__ import main
 from mtrl_surgery.commands.program import compose
 from mtrl_surgery.commands.train_sweep import describe
 from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.folder import Entry, Table, find
+from mtrl_surgery.sweeps.folder import find
+from mtrl_surgery.sweeps.standing import standing_of
 from tests.cluster.drivers import TOYS
 from tests.cluster.toys import trap
 
@@ -73,12 +74,13 @@ class Sweep:
             self.command(), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, env=os.environ | self.environment
         )
 
-    def table(self) -> Table:
-        return find(str(self.out)).read()
+    def path(self, seed: int) -> Path:
+        """The folder of a run, which may not be there yet."""
+        (run,) = [one for one in find(str(self.out)).read().runs if one.label == f"seed={seed}"]
+        return run.folder
 
-    def entry(self, seed: int) -> Entry:
-        (entry,) = [one for one in self.table().entries if one.label == f"seed={seed}"]
-        return entry
+    def states(self, *seeds: int) -> list[str]:
+        return [standing_of(self.path(seed)).state for seed in seeds]
 
     def until(self, happened: Callable[[], Any], seconds: float = 120.0) -> Any:
         """Wait for something to become true while the sweep goes on, and return it."""
@@ -100,9 +102,9 @@ class Sweep:
     def begun(self) -> list[int]:
         """Seeds of the runs that go on and have a checkpoint."""
         return [
-            int(entry.label.removeprefix("seed="))
-            for entry in self.table().entries
-            if entry.state == "running" and list(entry.path.glob("checkpoints/step-*"))
+            int(run.label.removeprefix("seed="))
+            for run in find(str(self.out)).read().runs
+            if standing_of(run.folder).state == "running" and list(run.folder.glob("checkpoints/step-*"))
         ]
 
     def finish(self, seconds: float = 240.0) -> tuple[int, str]:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from mtrl_surgery.__main__ import main
-from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.folder import LOG, RunFolder
 from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.sweeps.folder import REPORT, find
+from mtrl_surgery.sweeps.standing import standing_of
 from tests.cluster.sweeping import REPOSITORY, Sweep, same_rows
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -35,7 +36,7 @@ def assert_finishes_as_if_undisturbed(sweep: Sweep, resumed: int = 0) -> None:
     code, said = sweep.finish()
     assert code == 0, said
     for seed in (0, 1):
-        path = sweep.entry(seed).path
+        path = sweep.path(seed)
         assert same_rows(path, sweep.undisturbed(seed))
         assert len(RunFolder.open(path).manifest()["resumed"]) == (seed == resumed)
 
@@ -53,8 +54,8 @@ def test_a_sweep_that_is_asked_to_stop_checkpoints_and_goes_on(
         sweep.process.send_signal(signal.Signals[how])
     code, said = sweep.finish()
     assert code == exit_code and "to go on: " in said, said
-    assert [entry.state for entry in sweep.table().entries] == ["stopped", "pending"]
-    assert RunFolder.open(sweep.entry(0).path).manifest()["status"] == "interrupted"
+    assert sweep.states(0, 1) == ["stopped", "pending"]
+    assert RunFolder.open(sweep.path(0)).manifest()["status"] == "interrupted"
     assert main(["sweep", "status", str(sweep.out)]) == 0
     told = capsys.readouterr().out
     assert "stopped 1" in told and "pending 1" in told and "train -m" in told
@@ -66,7 +67,7 @@ def test_a_driver_that_is_killed_takes_its_runs_along_and_is_told_of(
 ) -> None:
     sweep.start()
     sweep.until(sweep.begun)
-    pid = RunFolder.open(sweep.entry(0).path).manifest()["pid"]
+    pid = RunFolder.open(sweep.path(0)).manifest()["pid"]
     sweep.process.kill()
     sweep.finish()
     deadline = time.monotonic() + 60
@@ -76,7 +77,7 @@ def test_a_driver_that_is_killed_takes_its_runs_along_and_is_told_of(
     assert find(str(sweep.out)).driver() is None
     assert main(["sweep", "status", str(sweep.out)]) == 0
     told = capsys.readouterr().out
-    assert "seed=0  broken" in told and "its driver died" in told and "is not alive; to go on: cd " in told
+    assert "seed=0  broken" in told and "nobody drives it; to go on: cd " in told
     assert main(["sweep", "stop", str(sweep.out)]) == 2
     assert "nobody drives this sweep" in capsys.readouterr().err
     assert_finishes_as_if_undisturbed(sweep)
@@ -84,7 +85,7 @@ def test_a_driver_that_is_killed_takes_its_runs_along_and_is_told_of(
 
 def test_a_second_driver_is_refused(sweep: Sweep) -> None:
     sweep.start()
-    sweep.until(lambda: held_by(sweep.entry(0).path))  # the run is refused as well, but that tells less
+    sweep.until(lambda: held_by(sweep.path(0)))  # the run is refused as well, but that tells less
     second = subprocess.run(sweep.command(), cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert second.returncode == 2 and f"process {sweep.process.pid} on" in second.stderr, second.stderr
     assert sweep.finish()[0] == 0
@@ -95,7 +96,8 @@ def test_a_run_that_is_lost_again_and_again_counts_as_failed(sweep: Sweep) -> No
     sweep.start()
     code, said = sweep.finish()
     assert code == 1 and "lost 2 times without a new checkpoint (sweep.retries=1)" in said, said
-    assert sweep.table().entries[0].attempts == 2
+    (run,) = find(str(sweep.out)).read().runs
+    assert (run.folder / LOG).read_text().splitlines()[-1].partition(" failed: ")[2].startswith("lost 2 times")
 
 
 def test_failures_end_a_sweep_where_so_many_are_too_many(sweep: Sweep) -> None:
@@ -103,7 +105,7 @@ def test_failures_end_a_sweep_where_so_many_are_too_many(sweep: Sweep) -> None:
     sweep.start()
     code, said = sweep.finish()
     assert code == 1 and "the motor burnt out" in said, said
-    assert [entry.state for entry in sweep.table().entries] == ["failed", "pending"]
+    assert sweep.states(0, 1) == ["failed", "pending"]
 
 
 def test_runs_that_join_the_sweeps_cluster_do_not_wait_for_each_other(sweep: Sweep) -> None:
@@ -113,7 +115,7 @@ def test_runs_that_join_the_sweeps_cluster_do_not_wait_for_each_other(sweep: Swe
     code, said = sweep.finish()
     assert code == 0, said
     for seed in (0, 1):
-        assert same_rows(sweep.entry(seed).path, sweep.undisturbed(seed))
+        assert same_rows(sweep.path(seed), sweep.undisturbed(seed))
 
 
 def test_supervised_runs_are_swept_alike_and_reported_on(tmp_path: Path) -> None:
@@ -129,6 +131,7 @@ def test_supervised_runs_are_swept_alike_and_reported_on(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     folder = find(str(tmp_path / "o"))
-    assert [entry.state for entry in folder.read().entries] == ["done", "done"]
-    assert [entry.path.name.split("_")[2] for entry in folder.read().entries] == ["ls", "stl"]
+    paths = [run.folder for run in folder.read().runs]
+    assert [standing_of(path).state for path in paths] == ["done", "done"]
+    assert [path.name.split("_")[2] for path in paths] == ["ls", "stl"]
     assert (folder.path / REPORT).stat().st_size > 1_000_000 and "written to" in done.stdout

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from experiments_vision.commands.train_sweep import TRAINEE as VISION
+from experiments_vision.commands.train_sweep import TARGET as VISION
 from mtrl_surgery.assembly import resolve
 from mtrl_surgery.commands.program import compose
-from mtrl_surgery.commands.train_sweep import TRAINEE
+from mtrl_surgery.commands.train_sweep import TARGET
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import run_name, to_settings
+from mtrl_surgery.sweeps.capacity import Node, check_capacity, fits
 from mtrl_surgery.sweeps.options import split
-from mtrl_surgery.sweeps.plan import Need, RunPlan, make_plans, refuse_held
-from mtrl_surgery.sweeps.room import Node, check_room, fits
+from mtrl_surgery.sweeps.plan import Resources, RunPlan, make_plans, refuse_held
 
 SMOKE = ("experiment=smoke", "device=cpu")
 
 
 def plans_of(*words: str) -> list[RunPlan]:
     options, rest = split(["-m", *words])
-    return make_plans(TRAINEE, rest, options)
+    return make_plans(TARGET, rest, options)
 
 
 def test_a_sweeps_run_is_the_plain_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -40,7 +40,7 @@ def test_supervised_runs_are_planned_alike(tmp_path: Path):
     options, rest = split(["-m", "method=ls,stl", "workers=1", "device=cpu", f"out={tmp_path}"])
     plans = make_plans(VISION, rest, options)
     assert [plan.folder.name.split("_")[2] for plan in plans] == ["ls", "stl"]
-    assert all(plan.need.cpus == 2 and plan.command[1] == "experiments_vision" for plan in plans)
+    assert all(plan.resources.cpus == 2 and plan.command[1] == "experiments_vision" for plan in plans)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_supervised_runs_are_planned_alike(tmp_path: Path):
 )
 def test_what_a_run_takes(words: tuple[str, ...], need: tuple[float, ...]):
     (plan,) = plans_of(*SMOKE, "method=ls", *words)
-    found = plan.need
+    found = plan.resources
     assert (found.cpus, found.gpus, found.apart_cpus, found.apart_gpus) == need
     assert found.joins == (need[2] > 0)
 
 
 def test_a_gpu_run_takes_one_wherever_it_will_be():
     (plan,) = plans_of("experiment=smoke", "method=ls", "device=cuda", "sweep.address=auto")
-    assert plan.need.gpus == 1 and "device=cuda" in plan.command and plan.command[-1].startswith("folder=")
+    assert plan.resources.gpus == 1 and "device=cuda" in plan.command and plan.command[-1].startswith("folder=")
 
 
 @pytest.mark.parametrize(
@@ -102,16 +102,16 @@ def test_runs_that_no_node_could_do_are_refused():
         ("cluster=ray", "cluster.workers=2", "threads=4", "learner.num=2"): "a run and its workers take 11 CPUs, and",
     }.items():
         with pytest.raises(ValueError, match=part):
-            check_room(plans_of(*SMOKE, "method=ls,samgs", *words), nodes)
-    check_room(plans_of(*SMOKE, "method=ls", "threads=4"), nodes)
+            check_capacity(plans_of(*SMOKE, "method=ls,samgs", *words), nodes)
+    check_capacity(plans_of(*SMOKE, "method=ls", "threads=4"), nodes)
 
 
 def test_a_run_starts_only_where_its_workers_find_room_too():
     nodes = [Node("a", 2, 0), Node("b", 2, 0)]
-    alone, joining = Need(1, 0), Need(1, 0, apart_cpus=2)
+    alone, joining = Resources(1, 0), Resources(1, 0, apart_cpus=2)
     assert fits([joining], alone, nodes) and not fits([joining], joining, nodes)
     assert fits([alone] * 3, alone, nodes) and not fits([alone] * 4, alone, nodes)
-    assert not fits([], Need(1, 1), nodes)
+    assert not fits([], Resources(1, 1), nodes)
 
 
 def test_a_run_that_somebody_writes_is_refused(tmp_path: Path):

@@ -19,7 +19,6 @@ from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.ending import finish
 from mtrl_surgery.runs.folder import RunFolder, read_rows
-from mtrl_surgery.sweeps.plan import standing_of
 from tests.cluster.drivers import command
 from tests.cluster.parts import classic_suite
 from tests.cluster.runs import Setup, build, rows_of, train
@@ -121,13 +120,6 @@ def test_a_foreign_error_leaves_a_checkpoint_of_a_whole_state(tmp_path: Path) ->
     assert folder.manifest()["error"] == "OSError: the cable burnt"
     newest = CheckpointStore(folder.checkpoints, 100).newest()
     assert newest is not None and newest.step == 100
-
-
-def test_a_sweep_believes_the_manifest(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path, "left", {"seed": 0}):
-        pass
-    assert standing_of(tmp_path / "left") == "running"
-    assert standing_of(tmp_path / "nowhere") == "not begun"
 
 
 @pytest.mark.cluster

@@ -1,4 +1,4 @@
-"""Whether a cluster has room for the runs."""
+"""Whether a cluster has the CPUs and GPUs that the runs take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtrl_surgery.sweeps.errors import SweepError, SweepFailure
-from mtrl_surgery.sweeps.plan import Need, RunPlan
+from mtrl_surgery.sweeps.plan import Resources, RunPlan
 
 
 @dataclass(frozen=True)
@@ -52,35 +52,35 @@ def cluster_nodes() -> list[Node]:
     ]
 
 
-def check_room(plans: Iterable[RunPlan], nodes: Sequence[Node]) -> None:
+def check_capacity(plans: Iterable[RunPlan], nodes: Sequence[Node]) -> None:
     """Refuse runs that the cluster could never do.
 
     Raises:
         SweepError: names the run, the setting, what it takes and what there is.
     """
     for plan in plans:
-        need = plan.need
-        if not any(node.cpus >= need.cpus and node.gpus >= need.gpus for node in nodes):
+        resources = plan.resources
+        if not any(node.cpus >= resources.cpus and node.gpus >= resources.gpus for node in nodes):
             raise SweepError(
-                f"{need.because}: a run takes {amount(need.cpus, need.gpus)} of one node, and none has that: "
-                f"{'; '.join(map(str, nodes)) or 'the cluster has no node'} (run: {plan.label})"
+                f"{resources.because}: a run takes {amount(resources.cpus, resources.gpus)} of one node, "
+                f"and none has that: {'; '.join(map(str, nodes)) or 'the cluster has no node'} (run: {plan.label})"
             )
-        if not fits([], need, nodes):
-            whole = amount(need.cpus + need.apart_cpus, need.gpus + need.apart_gpus)
+        if not fits([], resources, nodes):
+            whole = amount(resources.cpus + resources.apart_cpus, resources.gpus + resources.apart_gpus)
             raise SweepError(
-                f"{need.because}: a run and its workers take {whole}, and the whole cluster has fewer: "
+                f"{resources.because}: a run and its workers take {whole}, and the whole cluster has fewer: "
                 f"{'; '.join(map(str, nodes))} (run: {plan.label})"
             )
 
 
-def fits(running: Iterable[Need], need: Need, nodes: Sequence[Node]) -> bool:
+def fits(running: Iterable[Resources], resources: Resources, nodes: Sequence[Node]) -> bool:
     """Whether another run finds room beside those that run, for its process and for the workers that it will start.
 
     A run that waited for workers while others wait for theirs would keep them all waiting, so what a run takes later is
     counted from its start.
     """
-    cpus = need.cpus + need.apart_cpus + sum(other.cpus + other.apart_cpus for other in running)
-    gpus = need.gpus + need.apart_gpus + sum(other.gpus + other.apart_gpus for other in running)
+    cpus = resources.cpus + resources.apart_cpus + sum(other.cpus + other.apart_cpus for other in running)
+    gpus = resources.gpus + resources.apart_gpus + sum(other.gpus + other.apart_gpus for other in running)
     return cpus <= sum(node.cpus for node in nodes) and gpus <= sum(node.gpus for node in nodes)
 
 

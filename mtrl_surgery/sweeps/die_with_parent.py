@@ -1,4 +1,4 @@
-"""`python -I leash.py PARENT PROGRAM [WORD ...]`: becomes the program, and is killed when its parent dies.
+"""`python -I die_with_parent.py PARENT PROGRAM [WORD ...]`: becomes the program, and is killed when its parent dies.
 
 A Ray node that is lost takes its workers with it, but not what they started. A run that went on there would write into
 the folder that the same run, started again elsewhere, writes as well; the folder's lock would then keep the second one
