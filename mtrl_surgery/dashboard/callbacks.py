@@ -15,8 +15,8 @@ from mtrl_surgery.dashboard.components import chips, drawn, links, remarks, sect
 from mtrl_surgery.dashboard.state import State as Address
 from mtrl_surgery.dashboard.views import VIEWS, Views, files_of
 
-_SOON_MS = 300
-"""Until the next question while runs are being read."""
+_SOON_MS, _LOADING_MS = 300, 1000
+"""Until the next question while no run has been read yet, and while more are being read: answers hold up reading."""
 _MINUTE_S = 60
 """A run falls silent without a new row: the table of runs is looked at again so often."""
 
@@ -159,7 +159,9 @@ def _interval(views: Views) -> int:
     """Milliseconds until the next question."""
     read, found = views.follower.progress()
     loading = read < found or not views.follower.looked
-    return _SOON_MS if loading else round(1000 * views.follower.every)
+    if loading:
+        return _LOADING_MS if read else _SOON_MS
+    return round(1000 * views.follower.every)
 
 
 def _steered(state: Address, changed: Mapping[str, Any], chosen: Mapping[str, Any]) -> Address:

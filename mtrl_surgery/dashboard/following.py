@@ -180,7 +180,7 @@ class Follower:
 
     def _make_way(self) -> None:
         """A page is waited for; a look is not."""
-        until = time.monotonic() + 1.0
+        until = time.monotonic() + 0.2
         while self._busy and time.monotonic() < until:
             time.sleep(0.002)
 

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from mtrl_surgery.dashboard.following import Seen
-from mtrl_surgery.reports.benchmarks import Benchmark, Group, evaluated
+from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.labels import method_name
 from mtrl_surgery.reports.palette import style
 from mtrl_surgery.reports.records import Record, Row, joined
+from mtrl_surgery.reports.statistics import summarise
 
+_LAST = 60
+"""Rows of a run that say how it stands."""
 _SILENT_S = 300.0
 """A run that writes nothing for so long, and for ten times its usual gap, is called silent."""
 
@@ -25,7 +28,7 @@ def run_rows(runs: Sequence[Seen], benchmarks: Sequence[Benchmark]) -> list[Row]
     records = [seen.record for seen in runs]
     groups = {record: (own, group) for own in benchmarks for group in own.groups for record in group.records}
     scores = {record: score for own in benchmarks for record, score in _scores(own).items()}
-    health, evaluations = joined(records, "health"), joined(records, "evaluations")
+    health, evaluations = joined(records, "health", _LAST), joined(records, "evaluations", _LAST)
     columns = health.reindex(columns=["run", "step", "epoch", "time", "steps_per_s", "train_seconds"])
     last = columns.groupby("run")[["steps_per_s", "train_seconds"]].last()
     done = pd.concat([columns, evaluations.reindex(columns=["run", "step", "epoch"])]).groupby("run")
@@ -75,10 +78,13 @@ def _scores(benchmark: Benchmark) -> dict[Record, float]:
     """The mean over tasks of the last whole evaluation; nothing where tasks have different units."""
     if not benchmark.scoring.common:
         return {}
-    scores = evaluated(benchmark.records, benchmark.scoring).groupby(["run", "step"])["score"].agg(["mean", "count"])
-    whole = scores.loc[scores["count"] == len(benchmark.tasks), "mean"].groupby(level="run").last()
-    found: dict[Any, float] = whole.to_dict()
-    return {benchmark.records[run]: score for run, score in found.items()}
+    groups = [group for group in benchmark.groups if not group.stratified]  # a run of one task is not whole
+    found = {
+        record: float(score)
+        for group in groups
+        for record, score in zip(group.records, summarise(group.scores_TRK, "final").mean(1), strict=True)
+    }
+    return {record: score for record, score in found.items() if not math.isnan(score)}
 
 
 def _state(record: Record, gap: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -211,10 +212,16 @@ def _place(
     return ("is no run that a report can judge",), None
 
 
+@lru_cache(maxsize=16)
+def _labels(records: tuple[Record, ...], versions: tuple[int, ...]) -> list[Label]:
+    return labels([record.config for record in records])
+
+
 def _benchmark(
     name: str, kind: str, records: Sequence[Record], scoring: Scoring, label_of: Callable[[Record], str] | None
 ) -> Benchmark:
-    names = [Label(label_of(r)) for r in records] if label_of else labels([record.config for record in records])
+    config_versions = tuple(record.versions["config"] for record in records)
+    names = [Label(label_of(r)) for r in records] if label_of else _labels(tuple(records), config_versions)
     found, left_out = grouped(records, names, twins=label_of is not None)
     by_label = {str(label): own for label, own in found.items()}
     methods = {
@@ -235,12 +242,9 @@ def _benchmark(
         # The runs of single-task learning, a task each, share a seed's place.
         places = [(seed, path if task is None else "") for seed, task, path in by_label[label]]
         seeds = sorted(set(places))
-        seats = np.array([seeds.index(place) for place in places])
+        seats = tuple(seeds.index(place) for place in places)
         kept = tuple(by_label[label].values())
-        own = evaluated(kept, scoring)
-        steps_T, at_N = np.unique(own["step"], return_inverse=True)
-        cube_3TRK = np.full((3, len(steps_T), len(seeds), len(scoring.metrics)), np.nan)
-        cube_3TRK[:, at_N, seats[own["run"]], own["place"]] = own[["score", "successes", "episodes"]].to_numpy().T
+        steps_T, cube_3TRK = _cube(kept, tuple(record.versions["evaluations"] for record in kept), scoring, seats)
         counts = cube_3TRK[1:] if np.isfinite(cube_3TRK[2]).any() else (None, None)
         kept = tuple(sorted(kept, key=lambda record: (record.seed, str(record.path))))
         seeds_R = tuple(seed for seed, _ in seeds)
@@ -252,7 +256,20 @@ def _benchmark(
     return Benchmark(name, kind, scoring, score, tuple(groups), tuple(said))
 
 
-def evaluated(records: Sequence[Record], scoring: Scoring) -> pd.DataFrame:
+@lru_cache(maxsize=200)  # a dashboard asks again whenever one run of many was evaluated
+def _cube(
+    records: tuple[Record, ...], versions: tuple[int, ...], scoring: Scoring, seats: tuple[int, ...]
+) -> tuple[NDArray[np.int64], Floats]:
+    """Runs side by side: the steps of any of them, and score, successes and episodes, [3, time, run, task]."""
+    own = _evaluated(records, scoring)
+    steps_T, at_N = np.unique(own["step"], return_inverse=True)
+    cube_3TRK = np.full((3, len(steps_T), max(seats) + 1, len(scoring.metrics)), np.nan)
+    at = (at_N, np.array(seats)[own["run"]], own["place"])
+    cube_3TRK[:, *at] = own[["score", "successes", "episodes"]].to_numpy().T
+    return steps_T, cube_3TRK
+
+
+def _evaluated(records: Sequence[Record], scoring: Scoring) -> pd.DataFrame:
     """Runs' evaluations, a row each: `run` (a place in `records`), `step`, `place` on the task axis and its `score`.
 
     And `successes` and `episodes`; NaN in supervised runs, as is the score where there was no episode.

@@ -189,10 +189,10 @@ def probability_of_improvement(
     order_RSK = 0.5 * (np.sign(ours_RK[:, None] - theirs_SK[None]) + 1)  # 1 won, 0.5 tied, 0 lost
     value = float(order_RSK.mean())
     # How each run of ours fares against all of theirs, and the other way round: two samples, each with its own error.
-    drawn = [
-        mean(_take(won_RK, resamples(*won_RK.shape if stratified else (len(won_RK), 1), draws, place)))
-        for place, won_RK in ((seed, order_RSK.mean(1)), (seed + 1, order_RSK.mean(0)))
-    ]
+    drawn = []
+    for place, won_RK in ((seed, order_RSK.mean(1)), (seed + 1, order_RSK.mean(0))):
+        own_RK = won_RK if stratified else won_RK.mean(1, keepdims=True)  # whole runs are drawn: their means do
+        drawn.append(mean(_take(own_RK, resamples(*own_RK.shape, draws, place))))
     return _of_two(value, drawn, (len(ours_RK), len(theirs_SK)), confidence, RATE)
 
 

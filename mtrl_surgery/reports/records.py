@@ -284,9 +284,15 @@ def runs_below(path: Path, links: list[Path] | None = None) -> Iterator[Path]:
     yield from (Path(error.filename) for error in closed)  # who opens them says why they cannot be
 
 
-def joined(records: Sequence[Record], file: str) -> pd.DataFrame:
-    """One file's rows of all runs, with a column `run`, each run's place; columns in the order of their first run."""
-    frames = {place: record.frames[file] for place, record in enumerate(records)}
+def joined(records: Sequence[Record], file: str, last: int | None = None) -> pd.DataFrame:
+    """One file's rows of all runs, with a column `run`, each run's place; columns in the order of their first run.
+
+    Args:
+        records: The runs.
+        file: One of `FILES`.
+        last: So many rows of each run; None: all.
+    """
+    frames = {place: record.frames[file][-(last or 0) :] for place, record in enumerate(records)}
     there = {place: frame for place, frame in frames.items() if not frame.empty}
     if not there:
         return pd.DataFrame({"run": np.zeros(0, np.int64)})

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mtrl_surgery.reports.benchmarks import Benchmark, Group
 from mtrl_surgery.reports.bootstrap import AGGREGATES, interval
 from mtrl_surgery.reports.figures.curves import NAMES, whole
 from mtrl_surgery.reports.figures.health import durations
 from mtrl_surgery.reports.figures.tasks import pooled
-from mtrl_surgery.reports.labels import differences, shown
+from mtrl_surgery.reports.labels import differences, flat, shown
 from mtrl_surgery.reports.published import metaworld
 from mtrl_surgery.reports.statistics import SUMMARIES, Summary, spread, summarise, title
 from mtrl_surgery.reports.tables import Cell, Column, Section, Table
@@ -138,40 +139,42 @@ def differences_table(benchmark: Benchmark) -> Table | None:
 
     The methods' own options are one entry: most methods have none of another's.
     """
-    configs = [record.config for record in benchmark.records]
-    labels = [group.label for group in benchmark.groups for _ in group.records]
-    names = list(dict.fromkeys(labels))
-    values: dict[str, dict[str, dict[str, None]]] = {}  # by key and group
-    for key, found in differences(configs).items():
-        if key == "method.name" and all(group.label.startswith(group.method) for group in benchmark.groups):
-            continue
-        for label, value, config in zip(labels, found, configs, strict=True):
-            if _has(config, key):
-                values.setdefault(key, {}).setdefault(label, {})[shown(value)] = None
-    own = [key for key in values if key.startswith("method.") and key != "method.name"]
-    said = {(key, name): ", ".join(values[key].get(name, ())) or "-" for key in values for name in names}
-    keys = [key for key in values if key not in own]
-    if own:
-        keys.append("method's options")
-        for name in names:
-            parts = [
-                f"{key.removeprefix('method.')}={'|'.join(sorted(values[key][name]))}"
-                for key in own
-                if name in values[key]
-            ]
-            said[keys[-1], name] = ", ".join(parts) or "-"
+    every = [flat(record.config) for record in benchmark.records]
+    keys = list(differences([record.config for record in benchmark.records]))
+    if all(group.label.startswith(group.method) for group in benchmark.groups):
+        keys = [key for key in keys if key != "method.name"]
     if not keys:
         return None
-    if len(names) > len(keys):  # many methods go downwards
-        columns = (Column("method"), *map(Column, keys))
-        rows = [(Cell(name), *(Cell(said[key, name]) for key in keys)) for name in names]
-    else:
-        columns = (Column("key"), *map(Column, names))
-        rows = [(Cell(key), *(Cell(said[key, name]) for name in names)) for key in keys]
+    values = pd.DataFrame([{key: shown(own[key]) for key in keys if key in own} for own in every], columns=keys)
+    labels = [group.label for group in benchmark.groups for _ in group.records]
+    by_group = values.groupby(pd.Index(labels), sort=False)
+    texts = by_group.agg(_different)
+    options = [key for key in keys if key.startswith("method.") and key != "method.name"]
+    if options:
+        own = by_group[options].agg(_alternatives)
+        said = [
+            ", ".join(
+                f"{key.removeprefix('method.')}={value}" for key, value in zip(options, row, strict=True) if value
+            )
+            for row in own.itertuples(index=False)
+        ]
+        texts = texts.drop(columns=options).assign(**{"method's options": [text or "-" for text in said]})
+    # Many methods go downwards.
+    head, frame = ("method", texts) if len(texts) > texts.shape[1] else ("key", texts.T)
+    columns = (Column(head), *(Column(str(name)) for name in frame))
+    rows = [tuple(map(Cell, row)) for row in frame.itertuples(name=None)]
     remark = (
         "Every key in which two runs differ, seeds and folders left out; - where a run's configuration lacks the key."
     )
     return Table(f"{benchmark.name}: configuration differences", columns, (Section("", tuple(rows)),), (remark,))
+
+
+def _different(found: pd.Series[str]) -> str:
+    return ", ".join(found.dropna().unique()) or "-"
+
+
+def _alternatives(found: pd.Series[str]) -> str:
+    return "|".join(sorted(found.dropna().unique()))
 
 
 def _unit(seconds: Sequence[float]) -> tuple[str, float, int]:
@@ -212,12 +215,3 @@ def _protocol(config: Mapping[str, Any]) -> str:
         f"{test.get('final_episodes')} deterministic episodes a task at the end",
     )
     return "; ".join(facts)
-
-
-def _has(config: Mapping[str, Any], key: str) -> bool:
-    found: Any = config
-    for part in key.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return False
-        found = found[part]
-    return True
