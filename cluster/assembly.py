@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cluster.config import ClusterConfig, count_workers
+from cluster.training.asynchronous import AsyncTrainer
 from cluster.training.collect import Collector, CollectSpec
-from cluster.training.driver import Parts, Trainer
+from cluster.training.driver import Trainer, TrainerParts
 from cluster.training.inline import InlineCollector
+from cluster.training.synchronous import SyncTrainer
 
 if TYPE_CHECKING:
     from cluster.workers.session import RaySession
@@ -41,24 +43,12 @@ def make_collector(spec: CollectSpec, config: ClusterConfig, session: RaySession
     session = session or make_session(config, len(spec.suite.tasks))
     if session is None:
         return InlineCollector(spec)
-    from cluster.workers.collector import (
-        RayCollector,  # imports Ray, which must not happen before the session is set up
-    )
+    # Ray must not be imported before the session is set up.
+    from cluster.workers.collector import RayCollector
 
     return RayCollector(spec, config, session)
 
 
-def make_trainer(parts: Parts, config: ClusterConfig) -> Trainer:
-    """The trainer of the configured mode.
-
-    Raises:
-        ClusterError: an option makes no sense.
-    """
-    config.validate()
-    if config.mode == "sync":
-        from cluster.training.synchronous import SyncTrainer
-
-        return SyncTrainer(parts)
-    from cluster.training.asynchronous import AsyncTrainer
-
-    return AsyncTrainer(parts, config.max_lead)
+def make_trainer(parts: TrainerParts, config: ClusterConfig) -> Trainer:
+    """The trainer of the configured mode."""
+    return SyncTrainer(parts) if config.mode == "sync" else AsyncTrainer(parts, config.max_lead)

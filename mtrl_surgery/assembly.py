@@ -18,7 +18,7 @@ from agents.streams import Stream, stream_seed
 from cluster.assembly import make_collector, make_session, make_trainer
 from cluster.config import ClusterFailure
 from cluster.training.collect import CollectSpec
-from cluster.training.driver import Parts, Trainer
+from cluster.training.driver import Trainer, TrainerParts
 from cluster.training.limiter import UpdateLimiter
 from cluster.training.recorder import Recorder
 from cluster.training.schedule import Schedule
@@ -172,7 +172,7 @@ def build_trainer(settings: TrainSettings, run: RunFolder, checkpoint: Checkpoin
         else Gauges(run.path.name, method, len(suite.tasks), settings.env.copies, agent.replay_capacity)
     )
     recorder = Recorder(run, suite.tasks, sinks, progress, gauges)
-    return make_trainer(Parts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
+    return make_trainer(TrainerParts(learner, collector, limiter, recorder, store, schedule), settings.cluster)
 
 
 def build_learners(settings: TrainSettings, suite: TaskSuite, session: RaySession | None) -> Learner:

@@ -165,7 +165,7 @@ def _disturb(arguments: Arguments, mode: str, folder: Path) -> Outcome:
             driver.kill()
             driver.wait()
         steps = _next_chunk(run)
-        _ended(_train([f"resume={run}", f"total_steps={steps}"]), 0, "its resume")
+        _ended(_train([f"resume={run}", joins[1], f"total_steps={steps}"]), 0, "its resume")
     equal = None
     if mode == "sync":
         plain = folder / "undisturbed"

@@ -12,10 +12,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.config import ClusterError
 from cluster.training.checkpointing import check_same, pack_positions, unpack_positions
 from cluster.training.collect import ChunkOrder, Collected, Lost
-from cluster.training.driver import LOOK, POLL, Parts, Trainer
+from cluster.training.driver import LOOK, POLL, Trainer, TrainerParts
 
 _SLICES = 4  # the learner looks for new chunks this often within a chunk's worth of updates
 
@@ -25,19 +24,9 @@ class AsyncTrainer(Trainer):
 
     mode = "async"
 
-    def __init__(self, parts: Parts, max_lead: int) -> None:
-        """See `Trainer`.
-
-        Args:
-            parts: Learner, collector and so on.
-            max_lead: Chunks that a task may be ahead, at least 1.
-
-        Raises:
-            ClusterError: a lead below 1 would stop the run.
-        """
+    def __init__(self, parts: TrainerParts, max_lead: int) -> None:
+        """See `Trainer`; a task may be `max_lead` chunks ahead, at least 1."""
         super().__init__(parts)
-        if max_lead < 1:
-            raise ClusterError(f"max_lead={max_lead} must be at least 1")
         self._lead = max_lead * parts.schedule.chunk_steps
         self._steps_K: list[int] = []  # vector steps inserted
         self._index_K: list[int] = []  # number of the next chunk

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cluster.config import ClusterError
-from cluster.training.collect import EvaluationOrder
 from cluster.training.contracts import Learner, Positions
 from envs.streams import Position
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, Segment
@@ -76,16 +75,6 @@ def pack_positions(positions: Positions) -> dict[tuple[int, int], dict[str, Any]
 def unpack_positions(packed: Mapping[tuple[int, int], Mapping[str, Any]]) -> dict[tuple[int, int], Position]:
     """What `pack_positions` packed."""
     return {key: Position(**fields) for key, fields in packed.items()}
-
-
-def pack_orders(orders: list[EvaluationOrder]) -> list[dict[str, Any]]:
-    """Evaluation orders as plain values."""
-    return [dict(vars(order)) for order in orders]
-
-
-def unpack_orders(packed: list[dict[str, Any]]) -> list[EvaluationOrder]:
-    """What `pack_orders` packed."""
-    return [EvaluationOrder(**fields) for fields in packed]
 
 
 def check_same(what: str, saved: Any, mine: Any) -> None:

@@ -122,17 +122,14 @@ class Collector(Protocol):
     @property
     def ledger(self) -> Ledger:
         """Counts of chunks; the driver counts those that it uses."""
-        ...
 
     @property
     def replaced(self) -> Sequence[str]:
         """Why each worker that is no more was replaced, in order."""
-        ...
 
     @property
     def notice(self) -> str | None:
         """Why this process should save and stop now (its node is drained), or None."""
-        ...
 
     def start(self, positions: Positions | None, weights_bytes: int = 0) -> None:
         """Build the environments, at episode 0 or at these positions; the policy's weights have that many bytes.
@@ -140,15 +137,12 @@ class Collector(Protocol):
         Raises:
             EnvironmentFailure, NotDeterministicError, ClusterError: they can't be built or put there.
         """
-        ...
 
     def submit(self, order: ChunkOrder, tasks: Sequence[int]) -> None:
         """Order the next chunk of these tasks. At most one is in flight a task; how they're grouped changes no bit."""
-        ...
 
     def idle(self) -> list[tuple[int, ...]]:
         """The tasks of each worker that has no chunk to do, in flight elsewhere or not; ordering them keeps it busy."""
-        ...
 
     def receive(self, timeout: float | None = None) -> Collected | Lost | None:
         """The next chunk to arrive, whichever tasks it's of; None when none came within `timeout` seconds.
@@ -156,61 +150,25 @@ class Collector(Protocol):
         Raises:
             EnvironmentFailure: a simulator raised, and again when it was tried on another worker (sync mode).
             ClusterError: workers kept dying.
-            RuntimeError: nothing is in flight.
         """
-        ...
 
     def evaluate(self, order: EvaluationOrder) -> None:
         """Order an evaluation, done between chunks on environments of its own."""
-        ...
 
     def evaluations(self) -> list[Evaluated]:
         """Evaluations finished since the last call, in the order of their orders; never waits for workers."""
-        ...
 
     def tend(self) -> None:
         """Look after the workers: replace, add, move tasks. Cheap; call it often while nothing else is called."""
-        ...
 
     def positions(self) -> dict[tuple[int, int], Position]:
         """Where every stream stands after the chunks received so far."""
-        ...
 
     def workers(self) -> list[WorkerInfo]:
         """The workers as they stand now."""
-        ...
 
     def events(self) -> list[dict[str, Any]]:
         """What happened to workers since the last call, as rows of health.jsonl."""
-        ...
 
     def close(self) -> None:
         """Free the environments and end the workers; what is in flight is dropped."""
-        ...
-
-
-def check_idle(order: ChunkOrder, tasks: Sequence[int], in_flight: dict[int, int]) -> None:
-    """Refuse a second order of a task.
-
-    Args:
-        order: The new one.
-        tasks: Its tasks.
-        in_flight: Chunk in flight of each task that has one; the new ones are added.
-
-    Raises:
-        RuntimeError: the caller did not wait for the first.
-    """
-    for task in tasks:
-        if task in in_flight:
-            raise RuntimeError(f"chunk {order.index} of task {task} ordered while chunk {in_flight[task]} is in flight")
-        in_flight[task] = order.index
-
-
-def check_ordered(in_flight: dict[int, int]) -> None:
-    """Refuse to wait for nothing.
-
-    Raises:
-        RuntimeError: no chunk was ordered.
-    """
-    if not in_flight:
-        raise RuntimeError("no chunk is in flight")

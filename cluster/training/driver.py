@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from cluster.config import ClusterError
 from cluster.learner_config import LearnerLost
-from cluster.training.checkpointing import Checkpointer, check_same, pack_orders, unpack_orders
+from cluster.training.checkpointing import Checkpointer, check_same
 from cluster.training.collect import PENDING_EVALUATIONS, Collected, Collector, EvaluationOrder, Lost
 from cluster.training.contracts import Learner
 from cluster.training.limiter import UpdateLimiter
@@ -31,7 +31,7 @@ LOOK = 10  # updates between two looks at the signals: a round of large updates 
 
 
 @dataclass
-class Parts:
+class TrainerParts:
     """What a trainer is made of; it starts and closes the collector and closes the recorder.
 
     Attributes:
@@ -83,7 +83,7 @@ class Trainer(ABC):
 
     mode: ClassVar[str]
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: TrainerParts) -> None:
         """Nothing is started yet."""
         self.learner, self.collector, self.limiter = parts.learner, parts.collector, parts.limiter
         self.recorder, self.schedule = parts.recorder, parts.schedule
@@ -146,21 +146,19 @@ class Trainer(ABC):
         else:
             state = resume.state
             check_same("mode", state["mode"], self.mode)
-            self._refuse_shorter(state["step"])
+            step = state["step"] + state.get("inserted", 0)  # sync: with the round that is half done
+            if step > self.schedule.total_steps:
+                raise ClusterError(f"total_steps={self.schedule.total_steps} lies before the checkpoint's step {step}")
             self.limiter.load_state_dict(state["limiter"])
             self._checkpointer.restore(resume)
             self.recorder.load_state_dict(state["recorder"])
             self.before, self.step, self._reported = state["before"], state["step"], state["reported"]
             self._start(state)
             self._saved = self._stamp(), resume.path
-            for order in unpack_orders(state["evaluations"]):
-                self._evaluate(order)
+            for fields in state["evaluations"]:
+                self._evaluate(EvaluationOrder(**fields))
         self._clock = Clock(steps=self.step, updates=self.limiter.updates)
         self._whole = True
-
-    def _refuse_shorter(self, step: int) -> None:
-        if step > self.schedule.total_steps:
-            raise ClusterError(f"total_steps={self.schedule.total_steps} lies before the checkpoint's step {step}")
 
     def _advance(self, step: int) -> None:
         self.before, self.step, self._reported = self.step, step, False
@@ -246,7 +244,7 @@ class Trainer(ABC):
 
     def _count(self, used: Collected, newest: int) -> None:
         """A chunk goes into the replay, where `newest` is the version of the newest weights."""
-        self.collector.ledger.use(len(used.chunk.tasks))
+        self.collector.ledger.used += len(used.chunk.tasks)
         self._clock.worker_steps[used.worker] += used.chunk.reward_KTN.size
         self._clock.worker_lag[used.worker].append(newest - used.version)
 
@@ -272,9 +270,9 @@ class Trainer(ABC):
             "before": self.before,
             "step": self.step,
             "reported": self._reported,
-            "limiter": dict(self.limiter.state_dict()),
+            "limiter": self.limiter.state_dict(),
             "recorder": self.recorder.state_dict(),
-            "evaluations": pack_orders(self._pending),
+            "evaluations": [dict(vars(order)) for order in self._pending],
             **self._state(),
         }
         started = time.monotonic()

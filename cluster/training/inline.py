@@ -14,8 +14,6 @@ from cluster.training.collect import (
     Evaluated,
     EvaluationOrder,
     WorkerInfo,
-    check_idle,
-    check_ordered,
 )
 from cluster.training.contracts import Positions
 from cluster.training.ledger import Ledger
@@ -38,7 +36,7 @@ class InlineCollector:
         self._tasks = tuple(range(len(spec.suite.tasks)))
         self._worker = TaskWorker(spec)
         self._orders: deque[tuple[ChunkOrder, tuple[int, ...]]] = deque()
-        self._flying: dict[int, int] = {}
+        self._in_flight: set[int] = set()
         self._to_evaluate: deque[EvaluationOrder] = deque()
         self._positions: dict[tuple[int, int], Position] = {}
 
@@ -48,8 +46,9 @@ class InlineCollector:
 
     def submit(self, order: ChunkOrder, tasks: Sequence[int]) -> None:
         """See `Collector`."""
-        check_idle(order, tasks, self._flying)
-        self.ledger.order(len(tasks))
+        assert self._in_flight.isdisjoint(tasks), "one chunk of a task at a time"
+        self._in_flight.update(tasks)
+        self.ledger.ordered += len(tasks)
         self._orders.append((order, tuple(tasks)))
 
     def idle(self) -> list[tuple[int, ...]]:
@@ -58,12 +57,11 @@ class InlineCollector:
 
     def receive(self, timeout: float | None = None) -> Collected:
         """See `Collector`; the chunk is collected now, however long that takes."""
-        check_ordered(self._flying)
+        assert self._in_flight, "no chunk is in flight"
         order, tasks = self._orders.popleft()
-        for task in tasks:
-            del self._flying[task]
+        self._in_flight.difference_update(tasks)
         collected = self._worker.collect(tasks, order.index, order.steps, order.version, order.weights, {})
-        self.ledger.collect(len(tasks))
+        self.ledger.collected += len(tasks)
         self._positions |= collected.positions
         return collected
 

@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 DIED = "worker died"
 HUNG = "worker hung"
 FAILED = "environment failed"
 ENDED = "run ended"
-REASONS = (DIED, HUNG, FAILED, ENDED)
 """Why a chunk is dropped. It's ordered again at once, or by the run that goes on."""
 
 
+@dataclass
 class Ledger:
-    """Counts chunks of one task each, since this process began to collect."""
+    """Counts chunks of one task each, since this process began to collect.
 
-    def __init__(self) -> None:
-        """Nothing is ordered yet."""
-        self.ordered = 0
-        self.collected = 0
-        self.used = 0
-        self.dropped: Counter[str] = Counter()
+    Attributes:
+        ordered: From a worker.
+        collected: Arrived.
+        used: Went into the replay.
+        dropped: Will never be used, arrived or not, by reason.
+    """
+
+    ordered: int = 0
+    collected: int = 0
+    used: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
 
     @property
     def in_flight(self) -> int:
         """Ordered, and neither used nor dropped yet."""
         return self.ordered - self.used - self.dropped.total()
 
-    def order(self, chunks: int) -> None:
-        """Chunks were ordered from a worker."""
-        self.ordered += chunks
-
-    def collect(self, chunks: int) -> None:
-        """Chunks arrived."""
-        self.collected += chunks
-
-    def use(self, chunks: int) -> None:
-        """Chunks went into the replay."""
-        self.used += chunks
-
-    def drop(self, reason: str, chunks: int) -> None:
-        """Chunks will never be used, arrived or not."""
-        assert reason in REASONS
-        self.dropped[reason] += chunks
-
     def close(self) -> None:
         """The run ends: what is in flight will not be used by it."""
-        self.drop(ENDED, self.in_flight)
+        self.dropped[ENDED] += self.in_flight
 
     def row(self) -> dict[str, Any]:
         """Columns of health.jsonl."""

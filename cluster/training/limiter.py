@@ -8,19 +8,11 @@ ahead; here the driver asks, so nothing blocks and nothing depends on the clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
-from typing import TypedDict
+from typing import Any
 
 from cluster.config import ClusterError
-
-
-class LimiterState(TypedDict):
-    """What a checkpoint keeps of a limiter."""
-
-    ratio: str
-    warmup_steps: int
-    burst: bool
-    updates: int
 
 
 class UpdateLimiter:
@@ -88,7 +80,7 @@ class UpdateLimiter:
             return None
         return max(self.warmup_steps, self._origin + math.ceil((self.updates + 1) / self.ratio) - 1)
 
-    def state_dict(self) -> LimiterState:
+    def state_dict(self) -> dict[str, Any]:
         """Counts and settings for a checkpoint."""
         return {
             "ratio": str(self.ratio),
@@ -97,7 +89,7 @@ class UpdateLimiter:
             "updates": self.updates,
         }
 
-    def load_state_dict(self, state: LimiterState) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up the count of a checkpoint.
 
         Raises:

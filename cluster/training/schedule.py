@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.config import ClusterError
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -30,20 +28,6 @@ class Schedule:
     evaluation_episodes: int = 10
     final_episodes: int = 50
     protocol: str = "metaworld_plus"
-
-    def __post_init__(self) -> None:
-        """Refuse lengths below 1.
-
-        Raises:
-            ClusterError: names the key and the value.
-        """
-        for key in (
-            "total_steps", "chunk_steps", "log_every", "checkpoint_every", "evaluation_episodes", "final_episodes",
-        ):  # fmt: skip
-            if getattr(self, key) < 1:
-                raise ClusterError(f"{key}={getattr(self, key)} must be at least 1")
-        if self.evaluate_every < 0:
-            raise ClusterError(f"evaluate_every={self.evaluate_every} must not be negative")
 
     def chunk_length(self, start: int) -> int:
         """Vector steps of the chunk that starts after `start` steps.

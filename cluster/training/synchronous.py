@@ -18,10 +18,9 @@ import numpy as np
 
 from cluster.training.checkpointing import pack_positions, unpack_positions
 from cluster.training.collect import ChunkOrder, Collected, Lost
-from cluster.training.driver import LOOK, POLL, Parts, Trainer
+from cluster.training.driver import LOOK, POLL, Trainer, TrainerParts
 from envs.rollout import merge_chunks
 from envs.streams import Position
-from mtrl_surgery.runs.checkpoint import Checkpoint
 
 
 class SyncTrainer(Trainer):
@@ -29,7 +28,7 @@ class SyncTrainer(Trainer):
 
     mode = "sync"
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: TrainerParts) -> None:
         """See `Trainer`."""
         super().__init__(parts)
         self._round = 0  # rounds done, which is also the version of the newest weights
@@ -39,11 +38,6 @@ class SyncTrainer(Trainer):
         self._behaviour_updates = 0
         self._positions: dict[tuple[int, int], Position] = {}  # before the chunk in flight
         self._tasks: tuple[int, ...] = ()
-
-    def _begin(self, resume: Checkpoint | None) -> None:
-        if resume is not None:
-            self._refuse_shorter(resume.state["step"] + resume.state.get("inserted", 0))
-        super()._begin(resume)
 
     def _start(self, state: Mapping[str, Any] | None) -> None:
         self._weights = self.learner.policy_weights()

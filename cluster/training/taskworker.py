@@ -29,12 +29,12 @@ class Progress:
         """Something was done."""
         self._last = time.monotonic()
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         """A call begins."""
         self._working = True
         self.note()
 
-    def end(self) -> None:
+    def __exit__(self, *raised: object) -> None:
         """A call ends."""
         self._working = False
 
@@ -50,7 +50,7 @@ class TaskWorker:
         """Nothing is built yet, so that no failure of an environment can hide as one of the worker."""
         self.progress = Progress()
         self._spec, self._number = spec, number
-        self._factory = _Watched(spec.suite.factory, self.progress.note)
+        self._factory = _WatchedFactory(spec.suite.factory, self.progress.note)
         self._suites: dict[int, TaskSuite] = {}  # one a task: evaluation keeps its simulators as long as their suite
         self._rollouts: dict[int, Rollout] = {}
         self._policy: PolicyLike | None = None
@@ -58,12 +58,9 @@ class TaskWorker:
     @exits_raise()
     def build(self, tasks: Sequence[int], positions: Positions) -> dict[tuple[int, int], Position]:
         """Build the simulators of tasks at their positions, or at episode 0, and return where they stand."""
-        self.progress.begin()
-        try:
+        with self.progress:
             self._move(tasks, positions)
             return self._positions(tasks)
-        finally:
-            self.progress.end()
 
     @exits_raise()
     def collect(
@@ -76,41 +73,32 @@ class TaskWorker:
         positions: Positions,
     ) -> Collected:
         """Collect one chunk of these tasks, first moving those that have `positions` there."""
-        self.progress.begin()
-        try:
+        with self.progress:
             tasks = sorted(tasks)
             self._move(tasks, positions)
             policy = None if weights is None else self._load(weights)
             chunk, seconds = collect_together([self._rollouts[task] for task in tasks], policy, index, steps)
             return Collected(chunk, self._positions(tasks), version, seconds, self._number)
-        finally:
-            self.progress.end()
 
     def evaluate(
         self, tasks: Sequence[int], weights: np.ndarray, episodes: int, protocol: str
     ) -> tuple[list[TaskEvaluation], float]:
         """Evaluate each of these tasks; also the seconds it took."""
-        self.progress.begin()
-        try:
+        with self.progress:
             started, spec = time.perf_counter(), self._spec
             mode = self._load(weights).mode
             rows = [evaluate_task(self._suite(task), task, mode, episodes, protocol, spec.seed) for task in tasks]
             return rows, time.perf_counter() - started
-        finally:
-            self.progress.end()
 
     @exits_raise()
     def release(self, tasks: Iterable[int]) -> None:
         """Free the simulators of tasks that another worker has now."""
-        self.progress.begin()
-        try:
+        with self.progress:
             for task in tasks:
                 self._suites.pop(task, None)
                 rollout = self._rollouts.pop(task, None)
                 if rollout is not None:
                     rollout.close()
-        finally:
-            self.progress.end()
 
     def close(self) -> None:
         """Free the simulators."""
@@ -139,7 +127,7 @@ class TaskWorker:
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _WatchedFactory:
     """A suite's factory whose environments give signs of life."""
 
     factory: Callable[[int, int | None], TaskEnvironment]
@@ -148,11 +136,11 @@ class _Watched:
     def __call__(self, task: int, horizon: int | None) -> TaskEnvironment:
         environment = self.factory(task, horizon)
         self.note()
-        return _Noted(environment, self.note)
+        return _WatchedEnvironment(environment, self.note)
 
 
 @dataclass(frozen=True)
-class _Noted:
+class _WatchedEnvironment:
     environment: TaskEnvironment
     note: Callable[[], None]
 

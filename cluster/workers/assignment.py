@@ -54,8 +54,8 @@ def assign(
     def end(task: int, worker: int) -> float:
         return finish[worker] + slowness[worker] * cost_K[task]
 
-    homeless = set(range(len(cost_K))).difference(owner)
-    for task in sorted(homeless, key=lambda task: (-cost_K[task], task)):
+    unassigned = set(range(len(cost_K))).difference(owner)
+    for task in sorted(unassigned, key=lambda task: (-cost_K[task], task)):
         put(task, min(workers, key=lambda worker: (end(task, worker), worker)))
     settled, settled_end = dict(owner), max(finish.values())
     while True:

@@ -26,21 +26,20 @@ from cluster.training.collect import (
     EvaluationOrder,
     Lost,
     WorkerInfo,
-    check_idle,
-    check_ordered,
 )
 from cluster.training.contracts import Positions
-from cluster.training.ledger import DIED, FAILED, HUNG, Ledger
-from cluster.workers.events import Happenings
+from cluster.training.ledger import DIED, FAILED, Ledger
+from cluster.workers.events import WorkerEvents
 from cluster.workers.object_store import check_store, most_bytes
 from cluster.workers.pieces import Evaluation, Piece
 from cluster.workers.placement import Placement
-from cluster.workers.pool import LOOK, Member, WorkerPool, explain
+from cluster.workers.pool import LOOK, WorkerHandle, WorkerLoss, WorkerPool, explain
 from cluster.workers.session import RaySession, describe_cpus
 from envs.errors import EnvironmentFailure, NotDeterministicError
 from envs.streams import Position
 
 _PATIENCE = 10.0  # seconds of starting before a line on stderr says so
+_BALANCE = 10.0  # seconds between two looks at how evenly tasks are shared out
 _ENOUGH = 20.0  # seconds after which an elastic run begins with the workers that there are
 
 
@@ -56,17 +55,16 @@ class RayCollector:
         self._sync = config.mode == "sync"
         self._tasks = tuple(range(len(spec.suite.tasks)))
         self._placement = Placement(len(self._tasks), self.pool)
-        self.pool.mean_chunk = lambda: self._placement.mean_chunk(config.chunk_steps)
         self._positions: dict[tuple[int, int], Position] = {}
         self._built: set[int] = set()
-        self._in_flight: dict[int, int] = {}  # chunk of each task that was ordered and not received
-        self._answers: dict[Any, tuple[Member, Piece]] = {}  # by ObjectRef
+        self._in_flight: set[int] = set()  # tasks whose chunk was ordered and not received
+        self._answers: dict[Any, tuple[WorkerHandle, Piece]] = {}  # by ObjectRef
         self._waiting: list[Piece] = []  # for a worker that may be given work
         self._arrived: deque[Collected | Lost] = deque()
         self._evaluations: list[Evaluation] = []
         self._losses: Counter[tuple[str, int]] = Counter()  # in a row, of pieces of a kind of a task
         self._raised: set[tuple[str, str]] = set()  # kind and task whose environment raised, and is tried again
-        self._happenings = Happenings()
+        self._worker_events = WorkerEvents()
         self._newest: tuple[int, Any] | None = None  # version and ObjectRef of the weights last put
         self._acts = False  # the policy does: its chunks take longer than random ones
 
@@ -84,7 +82,7 @@ class RayCollector:
         self._positions = dict(positions or {})
         started, warned = time.monotonic(), False
         while len(self._built) < len(self._tasks):
-            ready, wanted = len(self.pool.able), len(self.pool.members)
+            ready, wanted = len(self.pool.able), len(self.pool.workers)
             elapsed = time.monotonic() - started
             enough = ready == wanted or (self.pool.elastic and ready and elapsed > _ENOUGH)
             if enough and not self._answers and not self._waiting:
@@ -102,22 +100,23 @@ class RayCollector:
 
     def submit(self, order: ChunkOrder, tasks: Sequence[int]) -> None:
         """See `Collector`."""
-        check_idle(order, tasks, self._in_flight)
+        assert self._in_flight.isdisjoint(tasks), "one chunk of a task at a time"
+        self._in_flight.update(tasks)
         if order.weights is not None and not self._acts:
             self._acts = True
             self._placement.speeds.restart()
-        self._happenings.moved(self._placement.balance_now_and_then())
+        self._balance(_BALANCE)
         self._place(Piece(tuple(tasks), order, self._put(order)))
 
     def idle(self) -> list[tuple[int, ...]]:
         """See `Collector`."""
-        self._happenings.moved(self._placement.balance_now_and_then())
-        free = [member.number for member in self.pool.able if not any(p.kind == "chunk" for p in member.pieces)]
+        self._balance(_BALANCE)
+        free = [worker.number for worker in self.pool.able if not any(p.kind == "chunk" for p in worker.pieces)]
         return [tasks for number in free if (tasks := self._placement.tasks_of(number))]
 
     def receive(self, timeout: float | None = None) -> Collected | Lost | None:
         """See `Collector`; workers are looked after on the way."""
-        check_ordered(self._in_flight)
+        assert self._in_flight, "no chunk is in flight"
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._arrived:
             left = LOOK if deadline is None else deadline - time.monotonic()
@@ -127,8 +126,9 @@ class RayCollector:
         received = self._arrived.popleft()
         if isinstance(received, Collected):
             self._positions.update(received.positions)
-        for task in received.chunk.tasks if isinstance(received, Collected) else received.tasks:
-            del self._in_flight[task]
+            self._in_flight.difference_update(received.chunk.tasks)
+        else:
+            self._in_flight.difference_update(received.tasks)
         return received
 
     def evaluate(self, order: EvaluationOrder) -> None:
@@ -157,15 +157,14 @@ class RayCollector:
 
     def workers(self) -> list[WorkerInfo]:
         """See `Collector`."""
-        members = sorted(self.pool.members.values(), key=lambda member: member.number)
         return [
-            WorkerInfo(one.number, one.state, one.address, one.pid, self._placement.tasks_of(one.number), one.restarts)
-            for one in members
+            WorkerInfo(number, one.state, one.address, one.pid, self._placement.tasks_of(number), one.restarts)
+            for number, one in sorted(self.pool.workers.items())
         ]
 
     def events(self) -> list[dict[str, Any]]:
         """See `Collector`."""
-        return self._happenings.take()
+        return self._worker_events.take()
 
     def close(self) -> None:
         """See `Collector`."""
@@ -180,31 +179,31 @@ class RayCollector:
         if not shares:
             self._balance()
             shares = self._placement.cut(piece.tasks)
-        for member, tasks in shares:
-            self._send(member, replace(piece, tasks=tasks))
+        for worker, tasks in shares:
+            self._send(worker, replace(piece, tasks=tasks))
         if not shares:
             self._waiting.append(piece)
 
-    def _send(self, member: Member, piece: Piece) -> None:
-        missing = set(piece.tasks) - member.holds
+    def _send(self, worker: WorkerHandle, piece: Piece) -> None:
+        missing = set(piece.tasks) - worker.holds
         positions = {key: at for key, at in self._positions.items() if key[0] in missing}
         match piece.work:
             case None:
-                ref = member.actor.build.remote(piece.tasks, positions)
+                ref = worker.actor.build.remote(piece.tasks, positions)
             case ChunkOrder() as order:
-                self.ledger.order(len(piece.tasks))
-                ref = member.actor.collect.remote(
+                self.ledger.ordered += len(piece.tasks)
+                ref = worker.actor.collect.remote(
                     piece.tasks, order.index, order.steps, order.version, piece.weights, positions
                 )
             case Evaluation(order=order, weights=weights):
-                ref = member.actor.evaluate.remote(piece.tasks, weights, order.episodes, order.protocol)
+                ref = worker.actor.evaluate.remote(piece.tasks, weights, order.episodes, order.protocol)
         if piece.kind != "evaluation":
             piece.moves = bool(missing)
-            member.holds |= missing
-        if not member.pieces:
-            member.since = time.monotonic()
-        member.pieces.append(piece)
-        self._answers[ref] = member, piece
+            worker.holds |= missing
+        if not worker.pieces:
+            worker.since = time.monotonic()
+        worker.pieces.append(piece)
+        self._answers[ref] = worker, piece
 
     def _pump(self, timeout: float) -> None:
         """Take in answers, at most `timeout` seconds after now, and look after the workers.
@@ -235,17 +234,17 @@ class RayCollector:
         self._look_after()
 
     def _take(self, ref: Any) -> None:
-        member, piece = self._answers.pop(ref)
+        worker, piece = self._answers.pop(ref)
         try:
             answer = ray.get(ref)
         except RayError as error:
-            self._lose(member, *self._explain(piece, error))
+            self._lose(WorkerLoss(worker, *self._explain(piece, error)))
             return
-        member.pieces.remove(piece)
-        member.since = time.monotonic()
+        worker.pieces.remove(piece)
+        worker.since = time.monotonic()
         if isinstance(piece.work, ChunkOrder):
             self._placement.speeds.observe(
-                member.number, dict(zip(piece.tasks, answer.seconds, strict=True)), piece.work.steps
+                worker.number, dict(zip(piece.tasks, answer.seconds, strict=True)), piece.work.steps
             )
         for task in piece.tasks:
             self._losses.pop((piece.kind, task), None)
@@ -255,9 +254,9 @@ class RayCollector:
                 self._positions.update(answer)
                 self._built.update(piece.tasks)
             case ChunkOrder():
-                self.ledger.collect(len(piece.tasks))
+                self.ledger.collected += len(piece.tasks)
                 self._arrived.append(answer)
-                self._happenings.delivered(piece.tasks)
+                self._worker_events.delivered(piece.tasks)
             case Evaluation() as evaluation:
                 rows, seconds = answer
                 evaluation.rows |= {row.task: row for row in rows}
@@ -284,53 +283,54 @@ class RayCollector:
         self._raised.add(key)
         return FAILED, text
 
-    def _lose(self, member: Member, reason: str, text: str) -> None:
+    def _lose(self, loss: WorkerLoss) -> None:
         """Replace a worker and give what it owed to others.
 
         Raises:
             ClusterFailure: a task lost its worker too often.
         """
+        worker, reason, text = loss.worker, loss.reason, loss.text
         self._session.check()  # it may have died with its node, which may be the driver's
-        owed = list(member.pieces)
-        self._answers = {ref: pair for ref, pair in self._answers.items() if pair[0] is not member}
-        tasks = self._placement.tasks_of(member.number)
-        name = f"rollout worker {member.number} ({self._name(tasks)})"
+        owed = list(worker.pieces)
+        self._answers = {ref: pair for ref, pair in self._answers.items() if pair[0] is not worker}
+        tasks = self._placement.tasks_of(worker.number)
+        name = f"rollout worker {worker.number} ({self._name(tasks)})"
         self.replaced.append(f"{name}: {text}")
-        self._happenings.note("worker replaced", member, tasks, reason=reason, text=text)
+        self._worker_events.note("worker replaced", worker, tasks, reason=reason, text=text)
         for key in {(piece.kind, task) for piece in owed for task in piece.tasks}:
             self._losses[key] += 1
             if self._losses[key] > self._config.max_restarts:
-                self.ledger.drop(reason, sum(len(piece.tasks) for piece in owed if piece.kind == "chunk"))
+                self.ledger.dropped[reason] += sum(len(piece.tasks) for piece in owed if piece.kind == "chunk")
                 raise ClusterFailure(
                     f"{name} was lost, and a {key[0]} of its tasks has been lost {self._losses[key]} times in a row "
                     f"(cluster.max_restarts={self._config.max_restarts}): {text}"
                 )
-        self._placement.speeds.forget(member.number)
-        self.pool.replace(member)
-        self._happenings.lost(member.number, tasks)
+        self._placement.speeds.forget(worker.number)
+        self.pool.replace(worker)
+        self._worker_events.lost(worker.number, tasks)
         self._balance()
         for piece in owed:
             if isinstance(piece.work, ChunkOrder):
-                self.ledger.drop(reason, len(piece.tasks))
+                self.ledger.dropped[reason] += len(piece.tasks)
                 if not self._sync:
                     self._arrived.append(Lost(piece.tasks, piece.work.index, piece.work.steps, f"{reason}: {text}"))
                     continue
             self._place(piece)
 
     def _look_after(self) -> None:
-        joined, gone = self.pool.look()
-        for one in gone:
-            self._lose(one.member, one.reason, one.text)
-        for member in list(self.pool.members.values()):
-            if member.leaving and not member.pieces:
-                self._happenings.note("worker left", member, (), text="its node is being drained")
-                self.pool.replace(member)
-        for member in joined:
-            self._happenings.note("worker joined", member, self._placement.tasks_of(member.number))
-        overdue = self._placement.overdue(self.pool.hang_limit())
+        limit = self._config.hang_timeout or self._placement.hang_limit(self._config.chunk_steps)
+        joined, losses = self.pool.look(limit)
+        for loss in losses:
+            self._lose(loss)
+        for worker in list(self.pool.workers.values()):
+            if worker.leaving and not worker.pieces:
+                self._worker_events.note("worker left", worker, (), text="its node is being drained")
+                self.pool.replace(worker)
+        for worker in joined:
+            self._worker_events.note("worker joined", worker, self._placement.tasks_of(worker.number))
+        overdue = self._placement.overdue(limit)
         if overdue is not None:
-            member, text = overdue
-            self._lose(member, HUNG, text)
+            self._lose(overdue)
         if self._built and (joined or self._placement.broken):
             self._balance()
         if self._waiting and self.pool.able:
@@ -338,8 +338,8 @@ class RayCollector:
             for piece in waiting:
                 self._place(piece)
 
-    def _balance(self) -> None:
-        self._happenings.moved(self._placement.balance())
+    def _balance(self, at_most_every: float = 0.0) -> None:
+        self._worker_events.moved(self._placement.balance(at_most_every))
 
     def _put(self, order: ChunkOrder) -> Any:
         """One copy of a version's weights in the object store serves all workers of the machine."""

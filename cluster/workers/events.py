@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from cluster.workers.pool import Member
+from cluster.workers.pool import WorkerHandle
 
 
-class Happenings:
+class WorkerEvents:
     """Rows that wait to be written, and workers whose tasks haven't delivered since they were lost."""
 
     def __init__(self) -> None:
@@ -22,9 +22,9 @@ class Happenings:
         rows, self._rows = self._rows, []
         return rows
 
-    def note(self, event: str, member: Member, tasks: Sequence[int], **more: Any) -> None:
+    def note(self, event: str, worker: WorkerHandle, tasks: Sequence[int], **more: Any) -> None:
         """Something happened to a worker that has these tasks."""
-        facts = {"worker": member.number, "node": member.address, "pid": member.pid, "tasks": list(tasks)}
+        facts = {"worker": worker.number, "node": worker.address, "pid": worker.pid, "tasks": list(tasks)}
         self._rows.append({"event": event, **facts, **more})
 
     def moved(self, tasks: Sequence[int]) -> None:

@@ -11,8 +11,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cluster.training.contracts import Learner
-from cluster.workers.rendezvous import Meeting, join, open_store
-from envs.rollout import Chunk
+from cluster.workers.rendezvous import Rendezvous, join, open_store
 from mtrl_surgery.jacobian.sharding import Sharded, Whole
 
 
@@ -22,12 +21,10 @@ class ShardedLearner(Learner, Protocol):
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Keys of `state_dict` that each learner has a value of its own for; the others are alike."""
-        ...
 
     @property
     def seen(self) -> int:
         """Transitions that every task has received in all learners together."""
-        ...
 
 
 LearnerFactory = Callable[[Whole], ShardedLearner]
@@ -48,10 +45,10 @@ class LearnerActor:
         """Of this process."""
         return os.getpid()
 
-    def open(self, host: str, timeout: float) -> Meeting:
+    def open(self, host: str, timeout: float) -> Rendezvous:
         """Opens the store; the first learner's."""
-        self._store, meeting = open_store(host, self._size, timeout)
-        return meeting
+        self._store, rendezvous = open_store(host, self._size, timeout)
+        return rendezvous
 
     def host(self) -> str:
         """The address of this actor's node."""
@@ -59,18 +56,14 @@ class LearnerActor:
 
         return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
-    def build(self, meeting: Meeting, host: str, backend: str, timeout: float, factory: LearnerFactory) -> None:
+    def build(self, rendezvous: Rendezvous, host: str, backend: str, timeout: float, factory: LearnerFactory) -> None:
         """Joins the others and builds the learner."""
-        group = join(meeting, host, self._rank, self._size, backend, timeout, self._store)
+        group = join(rendezvous, host, self._rank, self._size, backend, timeout, self._store)
         self._learner = factory(Sharded(group))
 
-    def add(self, chunk: Chunk) -> None:
-        """Puts this learner's share of a chunk into its replay."""
-        self._built.add(chunk)
-
-    def update(self, count: int) -> None:
-        """Does updates, together with the others."""
-        self._built.update(count)
+    def call(self, name: str, *arguments: Any) -> Any:
+        """Calls a method of the learner."""
+        return getattr(self._built, name)(*arguments)
 
     def seen(self) -> int:
         """See `ShardedLearner`."""
@@ -80,26 +73,10 @@ class LearnerActor:
         """Transitions a task that this learner keeps."""
         return self._built.replay.capacity
 
-    def policy_weights(self) -> np.ndarray:
-        """See `Learner`."""
-        return self._built.policy_weights()
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """See `Learner`."""
-        return self._built.metrics()
-
-    def conflict_maps(self) -> list[dict[str, Any]]:
-        """See `Learner`."""
-        return self._built.conflict_maps()
-
     def state(self) -> dict[str, Any]:
         """Everything from the first learner, from the others what is their own."""
         whole = self._built.state_dict()
         return whole if self._rank == 0 else {key: whole[key] for key in self._built.own_keys}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Restores it."""
-        self._built.load_state_dict(state)
 
     def segment(self, start: int, stop: int) -> dict[str, np.ndarray]:
         """This learner's transitions, by its own count."""

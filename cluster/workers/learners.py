@@ -77,24 +77,24 @@ class LearnerGroup:
         """See `Learner`; one copy in the object store serves the learners of a node."""
         ref = ray.put(chunk)
         self._settle()  # no more than two chunks are on their way
-        self._adding = [one.add.remote(ref) for one in self.actors]
+        self._adding = [one.call.remote("add", ref) for one in self.actors]
 
     def update(self, count: int) -> None:
         """See `Learner`."""
-        self._all("update", count)
+        self._all("call", "update", count)
 
     def policy_weights(self) -> np.ndarray:
         """See `Learner`."""
-        return np.array(self._first("policy_weights"))
+        return np.array(self._first("call", "policy_weights"))
 
     def metrics(self) -> list[dict[str, Any]]:
         """See `Learner`."""
-        rows: list[dict[str, Any]] = self._all("metrics")[0]
+        rows: list[dict[str, Any]] = self._all("call", "metrics")[0]
         return rows
 
     def conflict_maps(self) -> list[dict[str, Any]]:
         """See `Learner`."""
-        rows: list[dict[str, Any]] = self._all("conflict_maps")[0]
+        rows: list[dict[str, Any]] = self._all("call", "conflict_maps")[0]
         return rows
 
     def state_dict(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class LearnerGroup:
         self._settle()
         whole = {key: value for key, value in state.items() if key != "others"}
         states = [whole, *({**whole, **own} for own in state["others"])]
-        self._answers([one.load.remote(own) for one, own in zip(self.actors, states, strict=True)])
+        self._answers([one.call.remote("load_state_dict", own) for one, own in zip(self.actors, states, strict=True)])
 
     def pids(self) -> list[int]:
         """Process ids, for whoever wants to see one die."""
@@ -125,10 +125,10 @@ class LearnerGroup:
     def _build(self, factory: LearnerFactory, backend: str) -> None:
         timeout = self._config.timeout
         hosts = self._all("host")
-        meeting = self._answers([self.actors[0].open.remote(hosts[0], timeout)])[0]
+        rendezvous = self._first("open", hosts[0], timeout)
         self._answers(
             [
-                one.build.remote(meeting, host, backend, timeout, factory)
+                one.build.remote(rendezvous, host, backend, timeout, factory)
                 for one, host in zip(self.actors, hosts, strict=True)
             ]
         )
@@ -138,9 +138,9 @@ class LearnerGroup:
         adding, self._adding = self._adding, []
         self._answers(adding)
 
-    def _first(self, call: str) -> Any:
+    def _first(self, call: str, *arguments: Any) -> Any:
         self._settle()
-        return self._answers([getattr(self.actors[0], call).remote()])[0]
+        return self._answers([getattr(self.actors[0], call).remote(*arguments)])[0]
 
     def _all(self, call: str, *arguments: Any) -> list[Any]:
         self._settle()

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterable
 
 from cluster.training.collect import ChunkOrder
+from cluster.training.ledger import HUNG
 from cluster.workers.assignment import Speeds, assign
-from cluster.workers.pool import Member, WorkerPool
+from cluster.workers.pool import HANG_LEAST, WorkerHandle, WorkerLoss, WorkerPool
 
-_EVERY = 10.0  # seconds between two looks at how evenly tasks are shared out
-_OVERDUE = 4.0  # times its expected time
+_HANG = 20.0  # times the mean chunk: the time that a worker may be silent
+_OVERDUE = 4.0  # times its expected time: that of a chunk that may be lost
 
 
 class Placement:
@@ -30,55 +31,52 @@ class Placement:
     @property
     def broken(self) -> bool:
         """Whether a task's worker may not be given work."""
-        return any(not self._pool.members[number].able for number in set(self._owner.values()))
+        return any(not self._pool.workers[number].able for number in set(self._owner.values()))
 
-    def cut(self, tasks: Iterable[int]) -> list[tuple[Member, tuple[int, ...]]]:
+    def cut(self, tasks: Iterable[int]) -> list[tuple[WorkerHandle, tuple[int, ...]]]:
         """The tasks by their workers; none where no worker may be given work."""
-        members = self._pool.members
+        workers = self._pool.workers
         numbers = sorted({self._owner[task] for task in tasks if task in self._owner})
-        return [(members[number], tuple(task for task in tasks if self._owner[task] == number)) for number in numbers]
+        return [(workers[number], tuple(task for task in tasks if self._owner[task] == number)) for number in numbers]
 
     def balance(self, at_most_every: float = 0.0) -> list[int]:
-        """Share out the tasks anew over the workers there are; the tasks that moved."""
+        """Share out the tasks anew over the workers there are, unless that was just done; the tasks that moved."""
         if time.monotonic() - self._balanced < at_most_every:
             return []
         self._balanced = time.monotonic()
-        slowness = {member.number: self.speeds.slowness(member.number) for member in self._pool.able}
+        slowness = {worker.number: self.speeds.slowness(worker.number) for worker in self._pool.able}
         before, self._owner = self._owner, {}
         if not slowness:
             return []
         self._owner = assign(self.speeds.cost_K(), slowness, before)
         moved = [task for task, number in self._owner.items() if before.get(task, number) != number]
         for number in {before[task] for task in moved}:
-            member = self._pool.members[number]
-            released = member.holds.intersection(task for task in moved if before[task] == number)
+            worker = self._pool.workers[number]
+            released = worker.holds.intersection(task for task in moved if before[task] == number)
             if released:
-                member.holds -= released
-                member.actor.release.remote(tuple(released))
+                worker.holds -= released
+                worker.actor.release.remote(tuple(released))
         return moved
 
-    def balance_now_and_then(self) -> list[int]:
-        """Share out the tasks anew if that was long ago."""
-        return self.balance(_EVERY)
+    def hang_limit(self, steps: int) -> float:
+        """Seconds that a worker may be silent: many times what its chunk of so many steps should take, on average."""
+        together = self.speeds.expected(-1, range(self._tasks), steps) or 0.0  # None before anything was measured
+        return max(HANG_LEAST, _HANG * together / max(1, len(self._pool.able)))
 
-    def mean_chunk(self, steps: int) -> float | None:
-        """Seconds that a worker should take for its chunk, on average; None before anything was measured."""
-        together = self.speeds.expected(-1, range(self._tasks), steps)
-        return None if together is None else together / max(1, len(self._pool.able))
-
-    def overdue(self, limit: float) -> tuple[Member, str] | None:
-        """A worker whose chunk takes more than `limit` seconds and much more than expected, and a text that says so.
+    def overdue(self, limit: float) -> WorkerLoss | None:
+        """A worker whose chunk takes more than `limit` seconds and much more than expected.
 
         Never more than half of the workers: if all seem slow it's the expectation that is wrong.
         """
         able, now = self._pool.able, time.monotonic()
-        if len(able) < 2 or 2 * len(able) <= len(self._pool.members):
+        if len(able) < 2 or 2 * len(able) <= len(self._pool.workers):
             return None
-        for member in able:
-            piece, waited = next(iter(member.pieces), None), now - member.since
+        for worker in able:
+            piece, waited = next(iter(worker.pieces), None), now - worker.since
             if piece is None or piece.moves or not isinstance(piece.work, ChunkOrder) or waited <= limit:
                 continue
-            expected = self.speeds.expected(member.number, piece.tasks, piece.work.steps)
+            expected = self.speeds.expected(worker.number, piece.tasks, piece.work.steps)
             if expected is not None and waited > _OVERDUE * expected:
-                return member, f"{waited:.1f} s for a chunk that should take {expected:.1f} s (cluster.hang_timeout)"
+                text = f"{waited:.1f} s for a chunk that should take {expected:.1f} s (cluster.hang_timeout)"
+                return WorkerLoss(worker, HUNG, text)
         return None

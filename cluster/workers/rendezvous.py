@@ -15,14 +15,14 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of a network interface
 
 
-class Meeting(NamedTuple):
+class Rendezvous(NamedTuple):
     """Where the store listens."""
 
     host: str
     port: int
 
 
-def open_store(host: str, size: int, timeout: float) -> tuple[TCPStore, Meeting]:
+def open_store(host: str, size: int, timeout: float) -> tuple[TCPStore, Rendezvous]:
     """A store that listens at this address of ours only, on a free port.
 
     Args:
@@ -42,16 +42,16 @@ def open_store(host: str, size: int, timeout: float) -> tuple[TCPStore, Meeting]
         wait_for_workers=False,
         master_listen_fd=listener.detach(),
     )
-    return store, Meeting(host, port)
+    return store, Rendezvous(host, port)
 
 
 def join(
-    meeting: Meeting, own_host: str, rank: int, size: int, backend: str, timeout: float, store: TCPStore | None
+    rendezvous: Rendezvous, own_host: str, rank: int, size: int, backend: str, timeout: float, store: TCPStore | None
 ) -> dist.ProcessGroup:
     """Joins the group; returns when all are there.
 
     Args:
-        meeting: Where the store is.
+        rendezvous: Where the store is.
         own_host: The IPv4 address that the others reach this process at.
         rank: Of this process.
         size: Of the group.
@@ -62,7 +62,7 @@ def join(
     # Left alone, gloo takes the address that the machine's name has, on many machines one that only they can reach.
     os.environ["GLOO_SOCKET_IFNAME"] = interface_of(own_host)
     limit = timedelta(seconds=timeout)
-    store = store or TCPStore(meeting.host, meeting.port, size, is_master=False, timeout=limit)
+    store = store or TCPStore(rendezvous.host, rendezvous.port, size, is_master=False, timeout=limit)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     assert dist.group.WORLD is not None
     return dist.group.WORLD

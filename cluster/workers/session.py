@@ -43,7 +43,7 @@ class RaySession:
         import ray
 
         self._owned = not ray.is_initialized()
-        self._shares_folders = config.kind == "local"
+        self.on_this_machine = config.kind == "local"  # all workers run here
         self._closed = threading.Event()
         self._places: dict[str, tuple[str, int]] = {}
         self.lost = ""  # what of Ray died, if it did
@@ -71,16 +71,13 @@ class RaySession:
                     f"no Ray cluster can be joined at cluster.address={config.address!r}: {error} "
                     f"(is RAY_AUTH_MODE the same there and here, and is its token here?)"
                 ) from error
-            self._start_again(options, error)
-
-    def _start_again(self, options: dict[str, Any], first: Exception) -> None:
-        """Ray gives its own processes 30 s to start, which a busy machine may need twice."""
-        print(f"Ray did not start ({str(first).splitlines()[0]}); trying once more ...", file=sys.stderr)
-        try:
-            self._init(options)
-        except Exception as error:
-            _ray().shutdown()
-            raise ClusterFailure(f"Ray does not start on this machine: {error}") from error
+            # Ray gives its own processes 30 s to start, which a busy machine may need twice.
+            print(f"Ray did not start ({str(error).splitlines()[0]}); trying once more ...", file=sys.stderr)
+            try:
+                self._init(options)
+            except Exception as again:
+                ray.shutdown()
+                raise ClusterFailure(f"Ray does not start on this machine: {again}") from again
 
     def _init(self, options: dict[str, Any]) -> None:
         """Start or join Ray in a thread, so that this one hears signals meanwhile, which Ray would keep for itself.
@@ -138,22 +135,17 @@ class RaySession:
     def _abandon(self) -> None:
         if not self._owned:
             return
-        started = [pid for pid in _descendants(os.getpid()) if _is_rays(pid)] if self._shares_folders else []
+        started = [pid for pid in _descendants(os.getpid()) if _is_rays(pid)] if self.on_this_machine else []
         _ray().shutdown()
         self._closed.set()
         for pid in started:  # without its head, Ray leaves some of them
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    @property
-    def on_this_machine(self) -> bool:
-        """Whether all workers run here."""
-        return self._shares_folders
-
     def worker_environment(self, threads: int = 1) -> dict[str, Any]:
         """The `runtime_env` of a worker: its threads, and on this machine the driver's own import path."""
         variables = dict.fromkeys(_THREADS, str(threads))
-        if self._shares_folders:
+        if self.on_this_machine:
             paths = [str(_repository()), *(path for path in sys.path if path and Path(path).exists())]
             variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
         return {"env_vars": variables}

@@ -13,7 +13,7 @@ from agents.sac import SACLearner
 from cluster.assembly import make_collector, make_trainer
 from cluster.config import ClusterConfig
 from cluster.training.collect import Collector, CollectSpec
-from cluster.training.driver import Parts, Trainer
+from cluster.training.driver import Trainer, TrainerParts
 from cluster.training.limiter import UpdateLimiter
 from cluster.training.recorder import Recorder
 from cluster.training.schedule import Schedule
@@ -64,7 +64,7 @@ def build(setup: Setup, folder: RunFolder, collector: Collector | None = None) -
     agent = setup.agent
     if collector is None:
         collector = make_collector(CollectSpec(setup.suite, setup.copies, setup.seed, policy), setup.cluster)
-    parts = Parts(
+    parts = TrainerParts(
         learner=make_learner(setup),
         collector=collector,
         limiter=UpdateLimiter(agent.updates_per_step, agent.warmup_steps, agent.warmup_burst),

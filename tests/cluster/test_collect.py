@@ -92,10 +92,10 @@ def test_an_evaluation_touches_no_training_stream(spec: CollectSpec, chunks: lis
 
 def test_a_task_has_one_chunk_in_flight(spec: CollectSpec) -> None:
     collector = InlineCollector(spec)
-    with pytest.raises(RuntimeError, match="no chunk is in flight"):
+    with pytest.raises(AssertionError, match="no chunk is in flight"):
         collector.receive()
     collector.submit(order_of(spec.suite, 0), [0, 1])
-    with pytest.raises(RuntimeError, match="chunk 1 of task 1 ordered while chunk 0 is in flight"):
+    with pytest.raises(AssertionError, match="one chunk of a task"):
         collector.submit(order_of(spec.suite, 1), [1])
 
 

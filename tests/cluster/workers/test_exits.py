@@ -167,7 +167,7 @@ with RunFolder.create(Path(sys.argv[1]), "run", {{"seed": 0}}) as folder:
 def test_a_worker_that_hangs_before_its_first_answer_is_replaced(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_HANG_LEAST", 10.0)
+    monkeypatch.setattr(pool, "HANG_LEAST", 10.0)
     suite = classic_suite()
     stopping = replace(suite, factory=StopsOnce(suite.factory, tmp_path / "marker"))
     cluster = ClusterConfig(kind="local", workers=1, start_timeout=120.0)

@@ -39,10 +39,8 @@ def test_a_store_that_is_too_small_is_refused_with_the_key_to_change() -> None:
 
 def test_every_chunk_has_a_fate() -> None:
     ledger = Ledger()
-    ledger.order(5)
-    ledger.collect(3)
-    ledger.use(2)
-    ledger.drop(DIED, 1)
+    ledger.ordered, ledger.collected, ledger.used = 5, 3, 2
+    ledger.dropped[DIED] += 1
     assert ledger.in_flight == 2
     ledger.close()
     assert ledger.row() == {
