@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -197,7 +198,7 @@ class Surgery:
         if self._held is not None:
             raise MethodError("state_dict: not between accumulate() and backward()")
         return {
-            "method": self.method.state_dict(),
+            "method": copy.deepcopy(self.method.state_dict()),
             "calls": self._step.calls,
             "skipped": self._step.skipped,
             "first_bad_call_K": self.first_bad_call_K.clone(),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments_vision.toy.lanes import Lanes
 from experiments_vision.toy.problems import Array
-from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Stochastic
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import find_method, make_method
 
@@ -76,15 +76,16 @@ class Together(Guide):
 
     def __init__(self, methods: Sequence[AnyMethod]) -> None:
         method = methods[0]
-        method.uniform = _Draws([one.generator for one in methods])  # type: ignore[method-assign]
-        # Whole numbers count calls, which all starts have in common.
-        state: dict[str, Any] = {
-            name: Lanes(np.stack([one.state[name].numpy() for one in methods], axis=-1))
-            if tensor.is_floating_point()
-            else tensor
-            for name, tensor in method.state.items()
-        }
-        method.state = state
+        if isinstance(method, Stochastic):
+            streams: Any = [one.generator for one in methods]
+            method.uniform = _Draws(streams)  # type: ignore[method-assign]
+        for name in method.state_axes:
+            tensor = getattr(method, name)
+            # Whole numbers count calls, which all starts have in common.
+            if tensor is None or tensor.is_floating_point():
+                arrays = [getattr(one, name).numpy() for one in methods] if tensor is not None else None
+                delattr(method, name)  # no buffer can be lanes
+                setattr(method, name, None if arrays is None else Lanes(np.stack(arrays, axis=-1)))
         self._method, self.observes = method, method.needs_losses_after_step
 
     @np.errstate(all="ignore")  # what is not finite stops a start

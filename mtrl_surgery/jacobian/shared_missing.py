@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -16,10 +15,10 @@ from mtrl_surgery.methods.registry import METHODS
 
 @contextlib.contextmanager
 def present_only(method: AnyMethod, tasks: Sequence[int]) -> Iterator[AnyMethod]:
-    """The method for the present tasks alone; afterwards their rows of its state are put back.
+    """The method, inside the block, for the present tasks alone.
 
-    What a tensor holds for each task is told by its name's shape suffix (`momentum_KP`); the state of a missing task
-    stays as it was, and what all tasks share (a step counter) moves on.
+    Its `state_axes` say what it holds for each task: the state of a missing task stays as it was, and what all tasks
+    share (a step counter) moves on. An error in the block leaves all of it as it was.
 
     Args:
         method: For all K tasks.
@@ -34,22 +33,23 @@ def present_only(method: AnyMethod, tasks: Sequence[int]) -> Iterator[AnyMethod]
     entry = METHODS.get(method.name)
     if entry is None or entry.origin != "ours":
         raise MethodError(f"{method.name}: cannot leave a task out of a batch; only the project's own methods can")
-    unmade = sorted(set(method.lazy_state) - method.state.keys())
+    whole = {name: getattr(method, name) for name in method.state_axes}
+    unmade = sorted(name for name, value in whole.items() if value is None)
     if unmade:
         raise MethodError(f"{method.name}: its first batch must have every task, to begin {', '.join(unmade)}")
-    part = copy.copy(method)
-    part.num_tasks = len(tasks)
-    part.state = {name: _take(tensor, task_axes(name), tasks) for name, tensor in method.state.items()}
-    part._diagnostics = {}
-    for name, value in vars(part).items():
-        if isinstance(value, Tensor) and task_axes(name):  # an option with one number a task
-            vars(part)[name] = _take(value, task_axes(name), tasks)
-        elif isinstance(value, list) and task_axes(name):
-            vars(part)[name] = [value[task] for task in tasks]
-    yield part
-    for name, tensor in part.state.items():
-        method.state[name] = _put(method.state[name], tensor, task_axes(name), tasks)
-    method.record(**of_all_tasks(part.diagnostics(), tasks, method.num_tasks, 0.0))
+    axes = {name: [i for i, axis in enumerate(kinds) if axis == "task"] for name, kinds in method.state_axes.items()}
+    num_tasks, diagnostics, after = method.num_tasks, method._diagnostics, whole
+    method.num_tasks, method._diagnostics = len(tasks), {}
+    for name, value in whole.items():
+        setattr(method, name, _take(value, axes[name], tasks))
+    try:
+        yield method
+        after = {name: _put(value, getattr(method, name), axes[name], tasks) for name, value in whole.items()}
+        diagnostics |= of_all_tasks(method.diagnostics(), tasks, num_tasks, 0.0)
+    finally:
+        method.num_tasks, method._diagnostics = num_tasks, diagnostics
+        for name, value in after.items():
+            setattr(method, name, value)
 
 
 def of_all_tasks(found: Mapping[str, Tensor], tasks: Sequence[int], num_tasks: int, absent: float) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +65,7 @@ class SurgeryOptimizer:
         self._num_tasks = method.num_tasks
         self._columns = self._sharding.columns(parameters.num_parameters)
         if isinstance(method, JacobianMethod) and method.columnwise:
-            method.show_columns(self._columns.start, self._sharding.total)
+            method.set_column_shard(self._columns.start, self._sharding.total)
         # One flat tensor: the optimizer is a single fused kernel whatever the network's depth.
         self._own_C = vector_P[self._columns]
         self._optimizer = torch.optim.Adam([self._own_C], lr=learning_rate, eps=eps, fused=True)
@@ -190,13 +191,11 @@ class SurgeryOptimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, of all columns: it is the same however many learners there are."""
-        adam = self._optimizer.state.get(self._own_C, {})
+        adam, slices = self._optimizer.state.get(self._own_C, {}), self._slices
         return {
             "parameters": self.parameters.vector_P.detach().clone(),
             "adam": {name: self._whole(value.detach(), name in _ADAM_SLICES) for name, value in adam.items()},
-            "method": {
-                name: self._whole(value, name in self._slices) for name, value in self.method.state_dict().items()
-            },
+            "method": {name: self._whole(value, name in slices) for name, value in self.method.state_dict().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -207,21 +206,24 @@ class SurgeryOptimizer:
                 name: self._mine(value, name in _ADAM_SLICES).to(self._own_C.device)
                 for name, value in state["adam"].items()
             }
+        slices = self._slices
         self.method.load_state_dict(
-            {name: self._mine(value, name in self._slices) for name, value in state["method"].items()}
+            {name: self._mine(value, name in slices) for name, value in state["method"].items()}
         )
 
     @property
-    def _slices(self) -> tuple[str, ...]:
-        """Names of the method's state that there is of every column."""
+    def _slices(self) -> set[str]:
+        """Names of the method's state that there is of every column, which is its last axis."""
         method = self.method
-        return method.lazy_state if isinstance(method, JacobianMethod) and method.columnwise else ()
+        if isinstance(method, JacobianMethod) and not method.columnwise:
+            return set()  # it sees all of them
+        return {name for name, axes in method.state_axes.items() if axes[-1:] == ("parameter",)}
 
-    def _whole(self, value: Tensor, cut: bool) -> Tensor:
-        return (self._sharding.gather(value, self.parameters.num_parameters) if cut else value).clone()
+    def _whole(self, value: Any, cut: bool) -> Any:
+        return copy.deepcopy(self._sharding.gather(value, self.parameters.num_parameters) if cut else value)
 
-    def _mine(self, value: Tensor, cut: bool) -> Tensor:
-        return (value[..., self._columns] if cut else value).clone()
+    def _mine(self, value: Any, cut: bool) -> Any:
+        return value[..., self._columns].clone() if cut else copy.deepcopy(value)
 
 
 def _first_failing(*checks_K: Tensor) -> Tensor:

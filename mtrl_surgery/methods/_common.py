@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,15 +100,16 @@ def column_chunks(matrix_KP: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def tracked(method: AnyMethod, name: str, jacobian_KP: Tensor) -> Tensor:
-    """The method's state of the Jacobian's shape and dtype; zeros at the first call.
+    """The method's buffer of the Jacobian's shape and dtype; zeros at the first call.
 
     Raises:
         MethodError: if it was made for a Jacobian of another shape.
     """
-    if name not in method.state:
+    state_KP: Tensor | None = getattr(method, name)
+    if state_KP is None:
         method.to(jacobian_KP.device)
-        method.state[name] = torch.zeros_like(jacobian_KP, memory_format=torch.contiguous_format)
-    state_KP = method.state[name]
+        state_KP = torch.zeros_like(jacobian_KP, memory_format=torch.contiguous_format)
+        setattr(method, name, state_KP)
     if state_KP.shape != jacobian_KP.shape:
         made_for, got = tuple(state_KP.shape), tuple(jacobian_KP.shape)
         raise MethodError(
@@ -117,43 +119,39 @@ def tracked(method: AnyMethod, name: str, jacobian_KP: Tensor) -> Tensor:
     return state_KP
 
 
-def track(tracked_KP: Tensor, gradient_KC: Tensor, part: slice, keep: Tensor, gain_K1: Tensor) -> Tensor:
-    """`y <- keep y + gain_k g_k` on some columns of y, in place; returns those columns."""
-    return tracked_KP[:, part].mul_(keep).addcmul_(gradient_KC, gain_K1)
-
-
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's
 
 
-def adam_state(num_tasks: int) -> dict[str, Tensor]:
-    """What `adam_step` remembers: two moments [K] and the number of steps."""
-    moments = {name: torch.zeros(num_tasks, dtype=torch.float64) for name in ("first_moment_K", "second_moment_K")}
-    return moments | {"steps": torch.zeros((), dtype=torch.float64)}
+def add_adam(method: AnyMethod, size: int) -> None:
+    """Gives a method the state of `adam_step`: two moments [size] and the number of steps."""
+    for name in ("first_moment_K", "second_moment_K"):
+        method.add_state(name, torch.zeros(size, dtype=torch.float64), "task")
+    method.add_state("steps", torch.zeros((), dtype=torch.float64))
 
 
-def adam_step(state: dict[str, Tensor], gradient_K: Tensor, lr: float) -> Tensor:
-    """Moves Adam's moments in `state` and gives what to subtract from the K numbers that it learns."""
-    state["steps"] += 1
-    state["first_moment_K"].lerp_(gradient_K, 1 - _BETA1)
-    state["second_moment_K"].lerp_(gradient_K * gradient_K, 1 - _BETA2)
-    first_K = state["first_moment_K"] / (1 - _BETA1 ** state["steps"])
-    second_K = state["second_moment_K"] / (1 - _BETA2 ** state["steps"])
-    return lr * first_K / (second_K.sqrt() + _EPS)
+def adam_step(method: Any, gradient_K: Tensor, lr: float) -> Tensor:
+    """Moves Adam's moments in a method's state and gives what to subtract from the numbers that it learns."""
+    steps = method.steps.add_(1)
+    first_K = method.first_moment_K.lerp_(gradient_K, 1 - _BETA1) / (1 - _BETA1**steps)
+    second_K = method.second_moment_K.lerp_(gradient_K * gradient_K, 1 - _BETA2) / (1 - _BETA2**steps)
+    move_K: Tensor = lr * first_K / (second_K.sqrt() + _EPS)
+    return move_K
 
 
-def preference_weights(name: str, preference: Sequence[float], num_tasks: int, reduction: str) -> Tensor:
-    """The tasks' own weights, float64 [K].
+def one_a_task(key: str, given: Sequence[float], num_tasks: int, default: float | None = None) -> Tensor:
+    """An option's numbers, float64 [K].
 
     Args:
-        name: The method's code name, for the error.
-        preference: One number a task; empty for equal ones.
+        key: The option, for the error.
+        given: One number for all tasks, or one a task; none, if there is a default.
         num_tasks: K.
-        reduction: Of equal ones: 1/K (`mean`) or 1 (`sum`).
+        default: Each task's where none is given.
 
     Raises:
-        MethodError: if there are neither none nor K numbers.
+        MethodError: for any other number of them.
     """
-    if len(preference) not in (0, num_tasks):
-        raise MethodError(f"{name}.preference={list(preference)!r}: must be empty or {num_tasks} numbers, one a task")
-    equal = 1 / num_tasks if reduction == "mean" else 1.0
-    return torch.tensor(list(preference) or [equal] * num_tasks, dtype=torch.float64)
+    numbers = [default] if not given and default is not None else list(given)
+    if len(numbers) not in (1, num_tasks):
+        none = "none, " if default is not None else ""
+        raise MethodError(f"{key}={list(given)!r}: give {none}1 for all, or one for each of the {num_tasks} tasks")
+    return torch.tensor(numbers, dtype=torch.float64).expand(num_tasks).clone()

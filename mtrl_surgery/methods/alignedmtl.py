@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import preference_weights
+from mtrl_surgery.methods._common import one_a_task
 from mtrl_surgery.methods._solvers.arrays import Array, Library, library_of
 from mtrl_surgery.methods._solvers.unit_gramian import graded_svd, spoilt, unit_gramian
 from mtrl_surgery.methods.base import GramianWeighting
@@ -32,7 +31,7 @@ class AlignedmtlConfig(MethodConfig):
     scale_mode: str = option(
         "min", "all principal components get this one of their squared lengths", choices=("min", "median", "rmse")
     )
-    preference: list[float] = option([], "the tasks' own weights, one a task; empty: equal", at_least=0)  # noqa: RUF009
+    preference: list[float] = option([], "the tasks' own weights, one for all or one a task; empty: equal", at_least=0)  # noqa: RUF009
     reduction: str = option("sum", "equal weights are 1 (sum, official) or 1/K (mean)", choices=("sum", "mean"))
     rank_of: str = option(
         "directions",
@@ -54,11 +53,14 @@ class AlignedMTL(GramianWeighting[AlignedmtlConfig]):
     Diagnostics: `condition`, the condition number of the Jacobian without its null space, and `rank`.
     """
 
+    preference_K: Tensor
+
     def __init__(self, num_tasks: int, config: AlignedmtlConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self._preference_K = preference_weights(config.name, config.preference, num_tasks, config.reduction)
+        equal = 1 / num_tasks if config.reduction == "mean" else 1.0
+        preference_K = one_a_task("alignedmtl.preference", config.preference, num_tasks, equal)
+        self.add_state("preference_K", preference_K, "task", saved=False)
 
-    @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """B w: the balance matrix on the tasks' own weights."""
         library, gramian = library_of(gramian_KK)
@@ -75,7 +77,7 @@ class AlignedMTL(GramianWeighting[AlignedmtlConfig]):
         }[self.config.scale_mode]
         square = np.where(chosen_K, sigma_K**2, 0.0).sum() / library.at_least(chosen_K.sum() * 1.0, 1.0)
         inverse_K = np.where(kept_K, square**0.5 / np.where(kept_K, sigma_K, 1.0), 0.0)
-        _, preference_K = library_of(self._preference_K.to(gramian_KK.device, non_blocking=True))
+        _, preference_K = library_of(self.preference_K.to(gramian_KK.device, non_blocking=True))
         weights_K = vector_KK @ (inverse_K * (preference_K @ vector_KK)) + bad
         condition = sigma_K[0] / np.where(rank == 0, 1.0, np.where(kept_K, sigma_K, sigma_K[0]).min())
         self.record(condition=torch.as_tensor(condition + bad), rank=torch.as_tensor(rank * 1.0))

@@ -9,50 +9,69 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import numpy
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtrl_surgery.methods._solvers.arrays import one_blas_thread
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
+Axis = Literal["task", "parameter", "other"]
 
-class Method(ABC, Generic[ConfigT]):
-    """What every method shares: its options, its state and its random generator.
 
-    All of a method's memory is in `state` (tensors by name) and, for a stochastic one, `generator`. A tensor
-    that the constructor puts into `state` is always there; one whose shape is known only at the first call is
-    named in `lazy_state` and put there then.
+class Method(nn.Module, ABC, Generic[ConfigT]):
+    """What every method shares: its options and its state.
+
+    All of a method's memory is in its buffers and, for a `Stochastic` one, in its generator: `to`, `state_dict` and
+    `load_state_dict` are Torch's. As of every module, what `state_dict` gives is the memory itself, no copy.
 
     Args:
         num_tasks: K, at least 1.
         config: The options.
-        seed: Seeds the generator.
+        seed: Seeds the generator of a stochastic method.
+
+    Attributes:
+        state_axes: Buffer -> what its axes count. Where a batch lacks tasks, their entries are left out along the axes
+            of tasks; several learners hold a slice each along the axis of parameters, the last.
 
     Raises:
-        MethodError: if `num_tasks < 1`.
+        MethodError: if `num_tasks < 1`; and from `load_state_dict`, for names or shapes of another method or another
+            number of tasks, before any buffer is changed.
     """
 
     needs: ClassVar[Literal["losses", "gramian", "jacobian"]]
     period: int = 1
     """After how many steps what it costs repeats."""
-    stochastic: ClassVar[bool] = False
-    """Whether it draws random numbers (then the generator is part of the state)."""
-    lazy_state: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, num_tasks: int, config: ConfigT, seed: int = 0) -> None:
+        super().__init__()
         if num_tasks < 1:
             raise MethodError(f"{config.name}: num_tasks={num_tasks}: must be at least 1")
         self.name = config.name
         self.num_tasks = num_tasks
         self.config = config
-        self.state: dict[str, Tensor] = {}
-        # On the CPU for every device: the same draws everywhere, and a checkpoint that moves between devices.
-        self.generator = torch.Generator().manual_seed(seed)
+        self.state_axes: dict[str, tuple[Axis, ...]] = {}
+        self._lazy: set[str] = set()
         self._diagnostics: dict[str, Tensor] = {}
+        self.register_load_state_dict_pre_hook(_check_state)  # type: ignore[no-untyped-call]
+
+    def add_state(self, name: str, value: Tensor | None, *axes: Axis, saved: bool = True) -> None:
+        """Registers a buffer.
+
+        Args:
+            name: The attribute.
+            value: What it begins as; None where the first call tells its shape.
+            axes: What each of its axes counts, as in `state_axes`; none for a scalar.
+            saved: Whether `state_dict` has it; a constant of the options needs not be there.
+        """
+        self.register_buffer(name, value, persistent=saved)
+        self.state_axes[name] = axes
+        if value is None:
+            self._lazy.add(name)
 
     @property
     def needs_losses_after_step(self) -> bool:
@@ -70,42 +89,43 @@ class Method(ABC, Generic[ConfigT]):
     def observe(self, losses_K: Tensor) -> None:
         """Shows the losses [K] of the same batch after the step; see `needs_losses_after_step`."""
 
-    def to(self, device: torch.device | str) -> Self:
-        """Moves the state to a device, in place."""
-        self.state = {name: tensor.to(device) for name, tensor in self.state.items()}
-        self._diagnostics = {name: tensor.to(device) for name, tensor in self._diagnostics.items()}
-        return self
+    def _check(self, what: str, tensor: Tensor, *shape: int) -> None:
+        if tuple(tensor.shape) != shape:
+            raise MethodError(f"{self.name}: {what} has shape {tuple(tensor.shape)}, expected {shape}")
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """A copy of everything that the next call depends on."""
-        state = {name: tensor.clone() for name, tensor in self.state.items()}
-        return {**state, "generator": self.generator.get_state()} if self.stochastic else state
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continues where `state_dict` was taken, to the bit; also before the first call.
+def _check_state(method: Method[Any], state: Mapping[str, Any], prefix: str, *_: object) -> None:
+    """Before a state is loaded: refuses another method's, and gives lazy buffers the shapes of what comes."""
+    given = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own, lazy = method.state_dict(), method._lazy
+    missing, unexpected = sorted(own.keys() - lazy - given.keys()), sorted(given.keys() - own.keys() - lazy)
+    if missing or unexpected:
+        raise MethodError(f"{method.name}: state of another method: missing {missing}, unexpected {unexpected}")
+    for name in own.keys() & method.state_axes.keys() - lazy:
+        method._check(f"state {name!r}", given[name], *own[name].shape)
+    device = next((buffer.device for buffer in method.buffers()), None)
+    for name in lazy:
+        setattr(method, name, torch.empty_like(given[name], device=device) if name in given else None)
 
-        Raises:
-            MethodError: for names or shapes of another method or another number of tasks; nothing is changed.
-        """
-        eager = (self.state.keys() - set(self.lazy_state)) | ({"generator"} if self.stochastic else set())
-        missing = sorted(eager - state.keys())
-        unexpected = sorted(state.keys() - eager - set(self.lazy_state))
-        if missing or unexpected:
-            raise MethodError(f"{self.name}: state of another method: missing {missing}, unexpected {unexpected}")
-        for name in sorted(eager - {"generator"}):
-            if state[name].shape != self.state[name].shape:
-                raise MethodError(
-                    f"{self.name}: state {name!r} has shape {tuple(state[name].shape)}, "
-                    f"expected {tuple(self.state[name].shape)}"
-                )
-        if self.stochastic:
-            self.generator.set_state(state["generator"].cpu())
-        device = next(iter(self.state.values())).device if self.state else None
-        self.state = {
-            name: tensor.detach().clone() if device is None else tensor.detach().to(device, copy=True)
-            for name, tensor in state.items()
-            if name != "generator"
-        }
+
+class Stochastic(Method[ConfigT]):
+    """A method that draws random numbers: its generator is part of its state.
+
+    A base class beside that of the method's kind: `class RLW(Stochastic[RlwConfig], LossWeighting[RlwConfig])`.
+    """
+
+    def __init__(self, num_tasks: int, config: ConfigT, seed: int = 0) -> None:
+        super().__init__(num_tasks, config, seed)
+        # On the CPU for every device: the same draws everywhere, and a checkpoint that moves between devices.
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def get_extra_state(self) -> Any:
+        """The generator's state, for `state_dict`."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restores the generator, for `load_state_dict`."""
+        self.generator.set_state(state.cpu())
 
     def uniform(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
         """Float64 uniform numbers in [0, 1) from the method's own generator, on `device`.
@@ -117,10 +137,6 @@ class Method(ABC, Generic[ConfigT]):
             raise MethodError(f"{self.name}: draws on the host and cannot be captured in a CUDA graph")
         draw = torch.rand(shape, generator=self.generator, dtype=torch.float64)
         return draw.to(device, non_blocking=True)
-
-    def _check(self, what: str, tensor: Tensor, *shape: int) -> None:
-        if tuple(tensor.shape) != shape:
-            raise MethodError(f"{self.name}: {what} has shape {tuple(tensor.shape)}, expected {shape}")
 
 
 class LossWeighting(Method[ConfigT]):
@@ -163,7 +179,7 @@ class GramianWeighting(Method[ConfigT]):
         self._check("gramian_KK", gramian_KK, self.num_tasks, self.num_tasks)
         self._check("losses_K", losses_K, self.num_tasks)
         self.eps = torch.finfo(gramian_KK.dtype).eps
-        with one_blas_thread():
+        with one_blas_thread(), numpy.errstate(all="ignore"):  # what is not finite spreads, and the learner names it
             weights_K = self.solve(gramian_KK.detach().double(), losses_K).to(gramian_KK.dtype)
         self.record(weights_K=weights_K)
         return weights_K
@@ -176,18 +192,18 @@ class GramianWeighting(Method[ConfigT]):
 class JacobianMethod(Method[ConfigT]):
     """A direction from the whole Jacobian, by operations that are independent per parameter.
 
-    So a method can be shown a slice of the Jacobian's columns, with the Gramian of the whole one (`show_columns`); what
-    it sums over the parameters itself goes through `total`.
+    So a method can be shown a slice of the Jacobian's columns, with the Gramian of the whole one
+    (`set_column_shard`); what it sums over the parameters itself goes through `total`.
     """
 
     needs = "jacobian"
     columnwise: ClassVar[bool] = True
-    """Whether it keeps to that, its `lazy_state` [..., P] included; else it must be shown all columns."""
+    """Whether it keeps to that; else it must be shown all columns."""
     first_column: int = 0
     """The number of the first column that it is shown."""
     _total: Callable[[Tensor], Tensor] | None = None
 
-    def show_columns(self, first: int, total: Callable[[Tensor], Tensor]) -> None:
+    def set_column_shard(self, first: int, total: Callable[[Tensor], Tensor]) -> None:
         """Says that it will be shown some columns only, and instances like it the others.
 
         Args:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -72,7 +71,6 @@ _FRACTION = 0.99  # of the way to the boundary
 _TINY = 1e-300
 
 
-@numpy.errstate(all="ignore")
 def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, Array]:
     """The part of CAGrad's direction beyond the mean gradient.
 

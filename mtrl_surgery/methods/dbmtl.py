@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import column_chunks, track, tracked
+from mtrl_surgery.methods._common import column_chunks, tracked
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodConfig, option
 from mtrl_surgery.methods.registry import register
@@ -43,22 +43,23 @@ class DBMTL(JacobianMethod[DbmtlConfig]):
     Diagnostics: `weights_K`, those of the averaged gradients.
     """
 
-    lazy_state = ("average_KP",)
+    steps: Tensor
 
     def __init__(self, num_tasks: int, config: DbmtlConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+        self.add_state("average_KP", None, "task", "parameter")
+        self.add_state("steps", torch.zeros((), dtype=torch.float64))
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Alg. 1."""
         config, dtype = self.config, jacobian_KP.dtype
         average_KP = tracked(self, "average_KP", jacobian_KP)
-        self.state["steps"] += 1
-        keep = config.beta / self.state["steps"] ** config.beta_sigma
+        keep = config.beta / self.steps.add_(1) ** config.beta_sigma
         gain_K = (1 - keep) / losses_K.double().abs().clamp(min=config.eps)
         square_K = torch.zeros_like(gain_K)
         for part, _ in column_chunks(jacobian_KP):
-            average_KC = track(average_KP, jacobian_KP[:, part], part, keep.to(dtype), gain_K.to(dtype)[:, None])
+            average_KC = average_KP[:, part].mul_(keep.to(dtype))
+            average_KC.addcmul_(jacobian_KP[:, part], gain_K.to(dtype)[:, None])
             square_K += torch.linalg.vector_norm(average_KC, dim=1).double().square()
         norm_K = self.total(square_K).sqrt()
         weights_K = torch.where(norm_K == 0, 0.0, norm_K.amax() / norm_K).to(dtype)

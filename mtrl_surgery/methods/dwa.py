@@ -45,14 +45,21 @@ class DWA(LossWeighting[DwaConfig]):
     A rate 0/0 counts as 1, and x/0 as more than any other. A negative mean has no rate: all weights are NaN.
     """
 
+    calls: Tensor
+    recent_NK: Tensor
+    sum_K: Tensor
+    newer_K: Tensor
+    older_K: Tensor
+
     def __init__(self, num_tasks: int, config: DwaConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["calls"] = torch.zeros((), dtype=torch.float64)
+        self.add_state("calls", torch.zeros((), dtype=torch.float64))
         if config.window:
-            self.state["recent_NK"] = torch.ones(2 * config.window, num_tasks, dtype=torch.float64)
+            recent_NK = torch.ones(2 * config.window, num_tasks, dtype=torch.float64)
+            self.add_state("recent_NK", recent_NK, "other", "task")
         else:
             for name in ("sum_K", "newer_K", "older_K"):
-                self.state[name] = torch.zeros(num_tasks, dtype=torch.float64)
+                self.add_state(name, torch.zeros(num_tasks, dtype=torch.float64), "task")
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """Losses [K] -> weights [K] of sum K (1 with `reduction=mean`); all alike until there are two means."""
@@ -65,21 +72,20 @@ class DWA(LossWeighting[DwaConfig]):
 
     def _epochs(self, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """Means of the two epochs before this one; equal ones while there is at most one."""
-        state, size = self.state, self.config.epoch_updates
-        begins = state["calls"] % size == 0
-        mean_K = state["sum_K"] / size
-        older_K = torch.where(state["calls"] == size, mean_K, state["newer_K"])
-        state["older_K"] = torch.where(begins, older_K, state["older_K"])
-        state["newer_K"] = torch.where(begins, mean_K, state["newer_K"])
-        state["sum_K"] = torch.where(begins, 0.0, state["sum_K"]) + losses_K
-        state["calls"] += 1
-        return state["newer_K"], state["older_K"]
+        size, calls, sum_K, newer_K = self.config.epoch_updates, self.calls, self.sum_K, self.newer_K
+        begins, mean_K = calls % size == 0, sum_K / size
+        before_K = torch.where(calls == size, mean_K, newer_K)
+        self.older_K = older_K = torch.where(begins, before_K, self.older_K)
+        self.newer_K = newer_K = torch.where(begins, mean_K, newer_K)
+        self.sum_K = torch.where(begins, 0.0, sum_K) + losses_K
+        calls.add_(1)
+        return newer_K, older_K
 
     def _windows(self, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """Means of the last `window` calls, this one included, and of as many before; equal ones at first."""
-        state, size = self.state, self.config.window
-        state["recent_NK"] = torch.cat([state["recent_NK"][1:], losses_K[None]])
-        older_K, newer_K = state["recent_NK"].view(2, size, -1).mean(dim=1)
-        newer_K = torch.where(state["calls"] > size, newer_K, older_K)
-        state["calls"] += 1
+        size, calls = self.config.window, self.calls
+        self.recent_NK = recent_NK = torch.cat([self.recent_NK[1:], losses_K[None]])
+        older_K, newer_K = recent_NK.view(2, size, -1).mean(dim=1)
+        newer_K = torch.where(calls > size, newer_K, older_K)
+        calls.add_(1)
         return newer_K, older_K

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_step, add_adam, one_a_task
 from mtrl_surgery.methods.base import LossWeighting
 from mtrl_surgery.methods.config import MethodConfig, MethodError, option
 from mtrl_surgery.methods.registry import register
-
-
-@dataclass
-class _Clock:
-    """The host's own count of calls, which a copy for a batch without some tasks shares."""
-
-    calls: int = 0
 
 
 @dataclass
@@ -55,37 +48,42 @@ class FAMO(LossWeighting[FamoConfig]):
     Losses at or below their bound in `min_losses` count as `eps` above it.
     """
 
-    lazy_state = ("log_losses_K",)
+    min_losses_K: Tensor
+    logits_K: Tensor
+    log_losses_K: Tensor | None
 
     def __init__(self, num_tasks: int, config: FamoConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        if len(config.min_losses) not in (1, num_tasks):
-            bounds = list(config.min_losses)
-            raise MethodError(f"famo.min_losses={bounds}: give 1 bound, or one for each of the {num_tasks} tasks")
-        bounds_K = torch.tensor(config.min_losses, dtype=torch.float64)
-        self.state["min_losses_K"] = bounds_K.expand(num_tasks).clone()
-        self.state["logits_K"] = torch.zeros(num_tasks, dtype=torch.float64)
-        self.state |= adam_state(num_tasks)
-        self.state["calls"] = torch.zeros((), dtype=torch.int64)
+        self.add_state("min_losses_K", one_a_task("famo.min_losses", config.min_losses, num_tasks), "task")
+        self.add_state("logits_K", torch.zeros(num_tasks, dtype=torch.float64), "task")
+        self.add_state("log_losses_K", None, "task")
+        add_adam(self, num_tasks)
         self._same_batch = config.compare_with == "same_batch"
         self.period = config.compare_every if self._same_batch else 1
-        self._clock = _Clock()
+        self._calls = 0  # on the host: what is due at which step is known without asking the device
+
+    def get_extra_state(self) -> Tensor:
+        """The number of calls, for `state_dict`."""
+        return torch.tensor(self._calls)
+
+    def set_extra_state(self, state: Any) -> None:
+        """Restores it, for `load_state_dict`."""
+        self._calls = int(state)
 
     @property
     def needs_losses_after_step(self) -> bool:
         """Whether this step is one of those after which `observe` is due; before the first, what that one will be."""
-        return self._same_batch and (max(self._clock.calls, 1) - 1) % self.period == 0
+        return self._same_batch and (max(self._calls, 1) - 1) % self.period == 0
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """w_k = c z_k / (l_k - b_k), where z = softmax(logits) and c makes the weights sum to 1."""
         above_K = self._above(losses_K)
         log_losses_K = above_K.log()
-        if not self._same_batch and "log_losses_K" in self.state:
-            self._learn(log_losses_K)
-        self._clock.calls += 1
-        self.state["calls"] = self.state["calls"] + 1
-        self.state["log_losses_K"] = log_losses_K
-        ratio_K = self.state["logits_K"].softmax(dim=0) / above_K
+        if not self._same_batch and self.log_losses_K is not None:
+            self._learn(self.log_losses_K - log_losses_K)
+        self._calls += 1
+        self.log_losses_K = log_losses_K
+        ratio_K = self.logits_K.softmax(dim=0) / above_K
         return (ratio_K / ratio_K.sum()).to(losses_K.dtype)
 
     @torch.no_grad()
@@ -98,23 +96,17 @@ class FAMO(LossWeighting[FamoConfig]):
         self._check("losses_K", losses_K, self.num_tasks)
         if not self.needs_losses_after_step:
             return
-        if "log_losses_K" not in self.state:
+        if self.log_losses_K is None:
             raise MethodError("famo: observe() comes after weights() and the optimizer's step")
-        self._learn(self._above(losses_K).log())
+        self._learn(self.log_losses_K - self._above(losses_K).log())
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """As the base class; what is due at which step is known from then on without asking the device."""
-        super().load_state_dict(state)
-        self._clock.calls = int(self.state["calls"])
-
-    def _learn(self, log_losses_K: Tensor) -> None:
+    def _learn(self, fall_K: Tensor) -> None:
         """Moves the logits by how much each log-loss fell: less weight for those that fell most."""
-        fall_K = self.state["log_losses_K"] - log_losses_K
-        state = self.state
-        share_K = state["logits_K"].softmax(dim=0)
+        logits_K = self.logits_K
+        share_K = logits_K.softmax(dim=0)
         # The softmax's Jacobian, (diag z - z z^T) fall, and Adam with its weight decay in the gradient (official code).
-        gradient_K = share_K * (fall_K - share_K @ fall_K) + self.config.gamma * state["logits_K"]
-        state["logits_K"] -= adam_step(state, gradient_K, self.config.w_lr)
+        gradient_K = share_K * (fall_K - share_K @ fall_K) + self.config.gamma * logits_K
+        logits_K -= adam_step(self, gradient_K, self.config.w_lr)
 
     def _above(self, losses_K: Tensor) -> Tensor:
-        return (losses_K.double() - self.state["min_losses_K"]).clamp(min=0) + self.config.eps
+        return (losses_K.double() - self.min_losses_K).clamp(min=0) + self.config.eps

@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import chunk_width, column_chunks
-from mtrl_surgery.methods.base import JacobianMethod
+from mtrl_surgery.methods._common import chunk_width, column_chunks, one_a_task
+from mtrl_surgery.methods.base import JacobianMethod, Stochastic
 from mtrl_surgery.methods.config import MethodConfig, MethodError, option
 from mtrl_surgery.methods.registry import register
 
@@ -53,31 +53,29 @@ class GraddropConfig(MethodConfig):
     traits=("equivariant", "homogeneous"),
     parity="TorchJD, loop",
 )
-class GradDrop(JacobianMethod[GraddropConfig]):
+class GradDrop(Stochastic[GraddropConfig], JacobianMethod[GraddropConfig]):
     """Keeps the positive or the negative parts of each coordinate (Alg. 1 on parameter gradients).
 
     The random number of a coordinate is a hash of its position and of a key that is drawn once a call: it is the
     same on every device, and however the columns are cut: who shows the method only some of the Jacobian's columns
-    says where they begin (`show_columns`), and gives every learner's method the same seed.
+    says where they begin (`set_column_shard`), and gives every learner's method the same seed.
 
     Diagnostics: `weights_K`, the scalar nearest to what each gradient was multiplied by: <w_k * g_k, g_k> / |g_k|^2.
     Of more than 32,768 columns so many are looked at, spread over the Jacobian.
     """
 
-    stochastic = True
+    leak_K: Tensor
 
     def __init__(self, num_tasks: int, config: GraddropConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        if len(config.leak) not in (1, num_tasks):
-            raise MethodError(f"graddrop.leak={list(config.leak)!r}: give 1 number or {num_tasks}, one a task")
-        self._leak_K = list(config.leak) * (num_tasks // len(config.leak))
-        self._leaky = any(self._leak_K)
+        self.add_state("leak_K", one_a_task("graddrop.leak", config.leak, num_tasks), "task", saved=False)
+        self._leaky = any(config.leak)
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One draw for every coordinate."""
         width = chunk_width(jacobian_KP)
         noise = PositionNoise(self._key(jacobian_KP.device), width)
-        leak_K = self._leaks(jacobian_KP)
+        leak_K = self.leak_K.to(jacobian_KP, non_blocking=True)
         half_K, open_K = torch.full_like(leak_K, self._factor / 2), 1 - leak_K
         leaky_K, lossy_K = half_K * (1 + leak_K), half_K * open_K
         direction_P, fit_2K = torch.empty_like(jacobian_KP[0]), jacobian_KP.new_zeros(2, self.num_tasks)
@@ -130,7 +128,7 @@ class GradDrop(JacobianMethod[GraddropConfig]):
         flat_KZ = pull_KZ.flatten(start_dim=1)
         noise_Z = PositionNoise(self._key(flat_KZ.device), flat_KZ.shape[1]).at(0, flat_KZ.shape[1])
         sign_Z = kept_signs(noise_Z, flat_KZ.sum(dim=0), flat_KZ.abs().sum(dim=0), torch.empty_like(flat_KZ[0]))
-        leak_K1 = self._leaks(flat_KZ)[:, None]
+        leak_K1 = self.leak_K.to(flat_KZ, non_blocking=True)[:, None]
         share_KZ = leak_K1 + (1 - leak_K1) * (flat_KZ * sign_Z > 0)
         shares_K1Z = (share_KZ * self._factor).view_as(pull_KZ).unsqueeze(1)
         self.record(weights_K=share_KZ.mean(dim=1) * self._factor)
@@ -139,9 +137,6 @@ class GradDrop(JacobianMethod[GraddropConfig]):
     @property
     def _factor(self) -> float:
         return 1.0 if self.config.reduction == "sum" else 1 / self.num_tasks
-
-    def _leaks(self, like: Tensor) -> Tensor:
-        return torch.tensor(self._leak_K, dtype=like.dtype).to(like.device, non_blocking=True)
 
     def _key(self, device: torch.device) -> Tensor:
         """Two 31-bit numbers for this call."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -43,7 +42,6 @@ class IMTL(GramianWeighting[ImtlConfig]):
     `degenerate`, 1 where no weights of sum 1 exist and all are zero.
     """
 
-    @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights; they sum to 1, or are all zero."""
         library, gramian = library_of(gramian_KK)

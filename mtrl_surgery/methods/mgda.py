@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -47,7 +46,6 @@ class MgdaConfig(MethodConfig):
 class MGDA(GramianWeighting[MgdaConfig]):
     """The convex combination of the gradients of least norm (Eq. 3): no task's loss rises along it."""
 
-    @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights of the shortest vector; they sum to 1 (or to K)."""
         library, gramian = library_of(gramian_KK)

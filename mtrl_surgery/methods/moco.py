@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import column_chunks, gramian, tracked
+from mtrl_surgery.methods._common import column_chunks, gradient_norms, gramian, tracked
 from mtrl_surgery.methods.base import JacobianMethod
 from mtrl_surgery.methods.config import MethodConfig, option
 from mtrl_surgery.methods.registry import register
@@ -54,19 +54,20 @@ class MoCo(JacobianMethod[MocoConfig]):
     Diagnostics: `weights_K`, those of the tracked gradients.
     """
 
-    lazy_state = ("tracked_KP",)
+    steps: Tensor
+    weights_K: Tensor
 
     def __init__(self, num_tasks: int, config: MocoConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["weights_K"] = torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64)
-        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+        self.add_state("tracked_KP", None, "task", "parameter")
+        self.add_state("weights_K", torch.full((num_tasks,), 1 / num_tasks, dtype=torch.float64), "task")
+        self.add_state("steps", torch.zeros((), dtype=torch.float64))
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Alg. 1."""
         config, dtype = self.config, jacobian_KP.dtype
         tracked_KP = tracked(self, "tracked_KP", jacobian_KP)
-        self.state["steps"] += 1
-        rate = config.beta / self.state["steps"] ** config.beta_sigma
+        rate = config.beta / self.steps.add_(1) ** config.beta_sigma
         self._track(tracked_KP, jacobian_KP, self._scales(gramian_KK, losses_K), rate)
         weights_K = self._move(self.total(gramian(tracked_KP).double())).to(dtype)
         return torch.mv(tracked_KP.T, weights_K), weights_K
@@ -86,16 +87,16 @@ class MoCo(JacobianMethod[MocoConfig]):
         """What each gradient is multiplied by before it is tracked, [K]; None for nothing."""
         if self.config.normalize == "none":
             return None
-        norm_K = gramian_KK.diagonal().clamp(min=0).sqrt()
+        norm_K = gradient_norms(gramian_KK)
         return torch.where(norm_K == 0, 0.0, losses_K.double() / norm_K)
 
     def _move(self, own_KK: Tensor) -> Tensor:
         """A step of the weights down |sum_k w_k y_k|^2 / 2 + rho |w|^2 / 2 and back to the simplex, [K]."""
-        config, weights_K = self.config, self.state["weights_K"]
-        rate = config.gamma / self.state["steps"] ** config.gamma_sigma
+        config, weights_K = self.config, self.weights_K
+        rate = config.gamma / self.steps**config.gamma_sigma
         moved_K = weights_K - rate * (own_KK @ weights_K + config.rho * weights_K)
         weights_K = moved_K.softmax(dim=0) if config.projection == "softmax" else project_onto_simplex(moved_K)
-        self.state["weights_K"] = weights_K
+        self.weights_K = weights_K
         return weights_K
 
 

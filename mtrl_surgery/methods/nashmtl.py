@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
@@ -65,30 +64,33 @@ class NashMTL(GramianWeighting[NashmtlConfig]):
     Diagnostics: `residual`, max_i |a_i (G a)_i - 1| of the last solve, and `converged`, whether it is below 1e-6.
     """
 
+    alpha_K: Tensor
+    residual: Tensor
+    step: Tensor
+
     def __init__(self, num_tasks: int, config: NashmtlConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["alpha_K"] = torch.zeros(num_tasks, dtype=torch.float64)
-        self.state["residual"] = torch.zeros((), dtype=torch.float64)
-        self.state["step"] = torch.zeros((), dtype=torch.int64)
+        self.add_state("alpha_K", torch.zeros(num_tasks, dtype=torch.float64), "task")
+        self.add_state("residual", torch.zeros((), dtype=torch.float64))
+        self.add_state("step", torch.zeros((), dtype=torch.int64))
 
-    @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights of this step, or those of the last step that was due."""
-        if self.state["step"].device != gramian_KK.device:
+        if self.step.device != gramian_KK.device:
             self.to(gramian_KK.device)
         library, _ = library_of(gramian_KK)
-        _, step = library_of(self.state["step"])
+        _, step = library_of(self.step)
         due = step % self.config.update_every == 0
         # Without looking it is solved at every step, since whether one is due is on the device.
+        alpha_K, residual = self.alpha_K, self.residual
         if not library.may_look or due:
-            alpha_K, residual = self._bargain(gramian_KK)
+            new_alpha_K, new_residual = self._bargain(gramian_KK)
             keep = torch.as_tensor(due)
-            self.state["alpha_K"] = torch.where(keep, alpha_K, self.state["alpha_K"])
-            self.state["residual"] = torch.where(keep, residual, self.state["residual"])
-        self.state["step"] = self.state["step"] + 1
-        residual = self.state["residual"].clone()
+            self.alpha_K = alpha_K = torch.where(keep, new_alpha_K, alpha_K)
+            self.residual = residual = torch.where(keep, new_residual, residual)
+        self.step.add_(1)
         self.record(residual=residual, converged=(residual <= 1e-6).to(gramian_KK.dtype))
-        return self.state["alpha_K"].clone()
+        return alpha_K
 
     def _bargain(self, gramian_KK: Tensor) -> tuple[Tensor, Tensor]:
         library, gramian = library_of(gramian_KK)
@@ -109,7 +111,6 @@ _FRACTION = 0.95  # of the way to the boundary
 _TINY = 1e-300
 
 
-@numpy.errstate(all="ignore")
 def solve_nash(library: Library, cosine_KK: Array, limit: float) -> tuple[Array, Array]:
     """Bargaining weights of unit gradients.
 

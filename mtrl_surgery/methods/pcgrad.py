@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
 from mtrl_surgery.methods._solvers.arrays import Array, Library, library_of
-from mtrl_surgery.methods.base import GramianWeighting
+from mtrl_surgery.methods.base import GramianWeighting, Stochastic
 from mtrl_surgery.methods.config import MethodConfig, option
 from mtrl_surgery.methods.registry import register
 
@@ -29,14 +28,12 @@ class PcgradConfig(MethodConfig):
     traits=("homogeneous", "linear"),
     parity="TorchJD, loop",
 )
-class PCGrad(GramianWeighting[PcgradConfig]):
+class PCGrad(Stochastic[PcgradConfig], GramianWeighting[PcgradConfig]):
     """Projects each task's gradient off the others that it conflicts with, in random order (Alg. 1).
 
     A projected gradient is a combination of the original ones, so its coefficients and its inner products
     with the original gradients are all that has to be followed; all tasks take their n-th projection together.
     """
-
-    stochastic = True
 
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The sum (or mean) of the projected gradients, as weights on the original ones."""
@@ -49,7 +46,6 @@ class PCGrad(GramianWeighting[PcgradConfig]):
         return weights_K / self.num_tasks if self.config.reduction == "mean" else weights_K
 
 
-@numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
 def project(library: Library, gramian_KK: Array, order_NK: Array) -> Array:
     """The coefficients [K, K] of every projected gradient (a row) on the original gradients.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods.base import LossWeighting
+from mtrl_surgery.methods.base import LossWeighting, Stochastic
 from mtrl_surgery.methods.config import MethodConfig, option
 from mtrl_surgery.methods.registry import register
 
@@ -32,10 +32,8 @@ class RlwConfig(MethodConfig):
     traits=("homogeneous", "linear"),
     parity="NumPy's quantiles",
 )
-class RLW(LossWeighting[RlwConfig]):
+class RLW(Stochastic[RlwConfig], LossWeighting[RlwConfig]):
     """Fresh random weights at every call, positive and of sum 1 (Alg. 2): their mean is 1/K."""
-
-    stochastic = True
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """The softmax of K independent draws from `distribution`, in the losses' dtype."""

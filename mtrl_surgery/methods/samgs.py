@@ -58,12 +58,14 @@ class SAMGS(JacobianMethod[SamgsConfig]):
     weight is a vector, the scalar nearest to it: <w_k * g_k, g_k> / |g_k|^2.
     """
 
-    lazy_state = ("momentum_KP",)
+    second_moment: Tensor
+    steps: Tensor
 
     def __init__(self, num_tasks: int, config: SamgsConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self.state["second_moment"] = torch.zeros((), dtype=torch.float64)
-        self.state["steps"] = torch.zeros((), dtype=torch.float64)
+        self.add_state("momentum_KP", None, "task", "parameter")
+        self.add_state("second_moment", torch.zeros((), dtype=torch.float64))
+        self.add_state("steps", torch.zeros((), dtype=torch.float64))
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """One step of Alg. 1; K = 1 passes the gradient through."""
@@ -77,9 +79,10 @@ class SAMGS(JacobianMethod[SamgsConfig]):
         psi = pairs(magnitude_similarity(norm_K))
         similarity = psi.amin() if config.similarity == "min" else psi.mean()
 
-        steps, second_moment = self.state["steps"], self.state["second_moment"]
-        steps += 1
-        second_moment.mul_(config.beta2).add_((1 - config.beta2) * (1 - similarity) ** 2 + config.eps)
+        steps = self.steps.add_(1)
+        second_moment = self.second_moment.mul_(config.beta2).add_(
+            (1 - config.beta2) * (1 - similarity) ** 2 + config.eps
+        )
         h_hat = second_moment / (1 - config.beta2**steps)
         equalised = similarity < config.gamma
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import preference_weights
+from mtrl_surgery.methods._common import one_a_task
 from mtrl_surgery.methods._solvers.arrays import library_of
 from mtrl_surgery.methods._solvers.nonnegative_qp import solve_nonnegative
 from mtrl_surgery.methods._solvers.unit_gramian import reciprocal, spoilt, unit_gramian
@@ -28,7 +27,7 @@ class UpgradConfig(MethodConfig):
     """UPGrad (arXiv 2406.16232)."""
 
     name: str = "upgrad"
-    preference: list[float] = option([], "the tasks' own weights, one a task; empty: 1/K", at_least=0)  # noqa: RUF009
+    preference: list[float] = option([], "the tasks' own weights, one for all or one a task; empty: 1/K", at_least=0)  # noqa: RUF009
     reg_eps: float = option(1e-9, "added to the unit gradients' Gramian, for dependent ones", at_least=0)
 
 
@@ -45,11 +44,13 @@ class UPGrad(GramianWeighting[UpgradConfig]):
     By Proposition 1 the projection of sum_i u_i g_i is sum_i v_i g_i with v = argmin v.G v over v >= u.
     """
 
+    preference_K: Tensor
+
     def __init__(self, num_tasks: int, config: UpgradConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
-        self._preference_K = preference_weights(config.name, config.preference, num_tasks, "mean")
+        preference_K = one_a_task("upgrad.preference", config.preference, num_tasks, 1 / num_tasks)
+        self.add_state("preference_K", preference_K, "task", saved=False)
 
-    @numpy.errstate(all="ignore")  # what is not finite spreads, and the learner names it
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """The weights of all projections together."""
         library, gramian = library_of(gramian_KK)
@@ -58,6 +59,6 @@ class UPGrad(GramianWeighting[UpgradConfig]):
         q_KK = cosine_KK + np.diag(one_K * max(self.config.reg_eps, self.num_tasks * self.eps))
         # v = u + y: for the unit gradient i, u is the i-th unit vector and the linear term is row i.
         v_KK = np.diag(one_K) + library.at_least(solve_nonnegative(library, q_KK, -q_KK), 0.0)
-        _, preference_K = library_of(self._preference_K.to(gramian_KK.device, non_blocking=True))
+        _, preference_K = library_of(self.preference_K.to(gramian_KK.device, non_blocking=True))
         weights_K = ((preference_K * norm_K) @ v_KK) * reciprocal(library, norm_K) + spoilt(gramian)
         return torch.as_tensor(weights_K)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtrl_surgery.methods._common import adam_state, adam_step
+from mtrl_surgery.methods._common import adam_step, add_adam
 from mtrl_surgery.methods.base import LossWeighting
 from mtrl_surgery.methods.config import MethodConfig, MethodError, option
 from mtrl_surgery.methods.registry import register
@@ -52,18 +52,21 @@ class UW(LossWeighting[UwConfig]):
         MethodError: if the number of `kinds` is neither 1 nor K.
     """
 
+    factors_K: Tensor
+    log_variances_K: Tensor
+
     def __init__(self, num_tasks: int, config: UwConfig, seed: int = 0) -> None:
         super().__init__(num_tasks, config, seed)
         if len(config.kinds) not in (1, num_tasks):
             raise MethodError(f"uw.kinds={list(config.kinds)}: give 1 kind, or one for each of the {num_tasks} tasks")
         factors_K = torch.tensor([_FACTORS[kind] for kind in config.kinds], dtype=torch.float64)
-        self.state["factors_K"] = factors_K.expand(num_tasks).clone()
-        self.state["log_variances_K"] = torch.full((num_tasks,), config.init, dtype=torch.float64)
-        self.state |= adam_state(num_tasks)
+        self.add_state("factors_K", factors_K.expand(num_tasks).clone(), "task")
+        self.add_state("log_variances_K", torch.full((num_tasks,), config.init, dtype=torch.float64), "task")
+        add_adam(self, num_tasks)
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """w_k = c_k e^(-s_k); then one step of Adam on s, whose gradient is 1/2 - w_k l_k."""
-        log_variances_K = self.state["log_variances_K"]
-        weights_K = self.state["factors_K"] * (-log_variances_K).exp()
-        log_variances_K -= adam_step(self.state, 0.5 - weights_K * losses_K.double(), self.config.lr)
+        log_variances_K = self.log_variances_K
+        weights_K = self.factors_K * (-log_variances_K).exp()
+        log_variances_K -= adam_step(self, 0.5 - weights_K * losses_K.double(), self.config.lr)
         return weights_K.to(losses_K.dtype)

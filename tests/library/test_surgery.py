@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 
 import mtrl_surgery
 from mtrl_surgery import Surgery
-from mtrl_surgery.jacobian.shared_missing import task_axes
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.famo import FamoConfig
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
@@ -117,7 +117,7 @@ def test_an_overflow_skips_the_step_and_never_meets_the_method(name: Named) -> N
     scaler.update()
     surgery.observe(model.losses())
     optimizer.zero_grad()
-    before = surgery.method.state_dict()
+    before = deepcopy(surgery.method.state_dict())
     parameters = all_parameters(model)
     huge = [loss * 1e38 * 10 for loss in model.losses()]
     surgery.backward(huge, scaler=scaler)
@@ -159,7 +159,7 @@ def test_a_missing_task_is_as_though_it_did_not_exist(name: Named) -> None:
     surgery = Surgery(name, num_tasks=3, seed=2)
     surgery.backward(model.losses())
     surgery.observe(model.losses())
-    before = surgery.method.state_dict()
+    before = deepcopy(surgery.method.state_dict())
     model.zero_grad()
     losses = model.losses()
     surgery.backward([losses[0], None, losses[2]])
@@ -167,21 +167,8 @@ def test_a_missing_task_is_as_though_it_did_not_exist(name: Named) -> None:
     assert surgery.diagnostics()["weights_K"][1] == 0
     surgery.observe([losses[0], None, losses[2]])
     for key, value in surgery.method.state_dict().items():
-        if 0 in task_axes(key):
+        if surgery.method.state_axes.get(key, ())[:1] == ("task",):
             assert torch.equal(value[1], before[key][1]), key
-        assert value.shape == before[key].shape
-
-
-@pytest.mark.parametrize("name", WITH_EVERY)
-def test_states_say_in_their_names_where_the_tasks_are(name: Named) -> None:
-    """7 tasks and no other size of 7: an axis of 7 has a K in the name."""
-    torch.manual_seed(0)
-    trunk, heads = nn.Linear(2, 3), [nn.Linear(3, 1) for _ in range(7)]
-    surgery = Surgery(name, num_tasks=7)
-    surgery.backward([head(trunk(torch.ones(1, 2))).square().mean() + 1 for head in heads])
-    for key, value in surgery.method.state_dict().items():
-        if key != "generator":
-            assert [axis for axis, size in enumerate(value.shape) if size == 7] == task_axes(key), key
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "cagrad", "ls"])

@@ -55,8 +55,8 @@ def test_a_preference_weighs_the_aligned_gradients() -> None:
     ours = direction(make_method(AlignedmtlConfig(preference=preference), 3, 0), gradients)
     theirs = TorchJDAlignedMTL(pref_vector=torch.tensor(preference).double())(gradients)
     torch.testing.assert_close(ours, theirs)
-    with pytest.raises(MethodError, match=r"alignedmtl\.preference=.*3 numbers"):
-        make_method(AlignedmtlConfig(preference=[1.0]), 3, 0)
+    with pytest.raises(MethodError, match=r"alignedmtl\.preference=.*one for each of the 3 tasks"):
+        make_method(AlignedmtlConfig(preference=[1.0, 2.0]), 3, 0)
 
 
 def test_condition_and_rank_are_diagnostics() -> None:

@@ -61,7 +61,7 @@ def lengths_apart(config: MethodConfig, together: bool) -> list[float]:
     parts = (slice(0, CUT), slice(CUT, PARAMETERS))
     for place, half in enumerate(halves):
         if together:
-            half.show_columns(parts[place].start, reduce.of(place))
+            half.set_column_shard(parts[place].start, reduce.of(place))
     rng = np.random.default_rng(0)
     found = []
     for _ in range(6):

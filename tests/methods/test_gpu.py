@@ -11,6 +11,7 @@ from mtrl_surgery.jacobian.conflict import conflict_diagnostics
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.pcgrad import PcgradConfig
 from mtrl_surgery.methods.registry import make_method
+from mtrl_surgery.tensors import to_arrays, to_tensors
 from tests.methods.cases import CASES
 from tests.methods.jacobians import jacobian
 from tests.methods.stepping import step
@@ -41,7 +42,7 @@ def test_a_device_gives_the_hosts_answer_without_a_wait_and_restores_to_the_bit(
     for matrix, result in zip(matrices, results[:1] if CASES[label].chaotic else results, strict=False):
         torch.testing.assert_close(result.cpu(), step(host, matrix, losses_K), rtol=1e-3, atol=1e-3)
 
-    saved = {name: tensor.cpu() for name, tensor in device.state_dict().items()}
+    saved = to_tensors(to_arrays(device.state_dict()))  # on the host
     restored = make_method(CASES[label].config, 10, 9).to("cuda")
     restored.load_state_dict(saved)
     for matrix in on_device[3:]:

@@ -126,8 +126,8 @@ def test_a_preference_weighs_the_projections() -> None:
     parts = [direction(make_method(UpgradConfig(preference=row), 3, 0), gradients) for row in np.eye(3).tolist()]
     whole = direction(make_method(UpgradConfig(preference=[0.2, 0.5, 3.0]), 3, 0), gradients)
     torch.testing.assert_close(whole, 0.2 * parts[0] + 0.5 * parts[1] + 3 * parts[2])
-    with pytest.raises(MethodError, match=r"upgrad\.preference=.*3 numbers"):
-        make_method(UpgradConfig(preference=[1.0]), 3, 0)
+    with pytest.raises(MethodError, match=r"upgrad\.preference=.*one for each of the 3 tasks"):
+        make_method(UpgradConfig(preference=[1.0, 2.0]), 3, 0)
 
 
 def test_a_task_without_gradient_only_counts_in_the_mean() -> None:

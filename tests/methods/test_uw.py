@@ -24,7 +24,7 @@ def test_a_run_equals_torchjds_with_a_joint_adam() -> None:
         adam.step()
         assert losses.grad is not None
         torch.testing.assert_close(method.weights(values), losses.grad)
-        torch.testing.assert_close(method.state["log_variances_K"], theirs.log_var.detach())
+        torch.testing.assert_close(method.log_variances_K, theirs.log_var.detach())
 
 
 def test_kinds_and_start_enter_the_papers_joint_loss() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,8 @@ from torchjd.aggregation import (
 )
 from torchjd.scalarization import Scalarizer
 
-from mtrl_surgery.methods._common import adam_state, adam_step
-from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Method
+from mtrl_surgery.methods._common import adam_step, add_adam
+from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting, Stochastic
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.torchjd.objects import build, capture, move, restore
 
@@ -49,16 +49,23 @@ def _reads_a_gramian(weighting: nn.Module) -> bool:
     return by_type or isinstance(weighting, MoDoWeighting | SDMGradWeighting)
 
 
-class _Adapter(Method[Any]):
-    """What the three kinds share: TorchJD's object with its memory, and random numbers that are the method's own."""
+class _Adapter(Stochastic[Any]):
+    """What the three kinds share: TorchJD's object with its memory, and random numbers that are the method's own.
 
-    stochastic = True  # whether TorchJD draws, it does not say
-    module: nn.Module
+    Every one is stochastic, since TorchJD doesn't say what draws. The object is no submodule: some keep their memory in
+    plain attributes, its parameters are nobody else's to train, and it follows the tensors that it is shown from device
+    to device. All of it is in the extra state.
+    """
 
-    def _adopt(self, module: nn.Module) -> None:
-        self.module = module
-        self._device = torch.device("cpu")
+    def __init__(self, num_tasks: int, config: MethodConfig, seed: int, module: nn.Module) -> None:
+        super().__init__(num_tasks, config, seed)
+        self._held = (module,)
         self._placed: tuple[torch.device, torch.dtype] | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """TorchJD's object."""
+        return self._held[0]
 
     @contextmanager
     def _ready(self, like: Tensor) -> Iterator[None]:
@@ -69,7 +76,7 @@ class _Adapter(Method[Any]):
         """
         if self._placed != (like.device, like.dtype):
             move(self.module, like.device, like.dtype)
-            self._placed, self._device = (like.device, like.dtype), like.device
+            self._placed = (like.device, like.dtype)
         devices = [like.device] if like.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             if devices:
@@ -83,35 +90,23 @@ class _Adapter(Method[Any]):
             finally:
                 self.generator.set_state(torch.get_rng_state())
 
-    def to(self, device: torch.device | str) -> Self:
-        """Moves the state to a device, in place."""
-        self._device, self._placed = torch.device(device), None
-        return super().to(device)
+    def get_extra_state(self) -> dict[str, Any]:
+        """The generator's state and everything that TorchJD's object remembers."""
+        return {"generator": self.generator.get_state(), "module": capture(self.module)}
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """A copy of everything that the next call depends on."""
-        return {**super().state_dict(), **capture(self.module)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continues where `state_dict` was taken, to the bit; also before the first call.
+    def set_extra_state(self, state: Any) -> None:
+        """Restores both.
 
         Raises:
-            MethodError: for the state of another method; nothing is changed.
+            MethodError: for the state of another class; nothing is changed.
         """
-        own = {name: state[name] for name in (*self.state, "generator") if name in state}
-        if missing := sorted({*self.state, "generator"} - own.keys()):
-            raise MethodError(f"{self.name}: state of another method: missing {missing}, unexpected []")
-        restore(self.name, self.module, state, self._device)
+        restore(self.name, self.module, state["module"])
+        super().set_extra_state(state["generator"])
         self._placed = None
-        super().load_state_dict(own)
 
 
 class TorchjdWeighting(_Adapter, GramianWeighting[Any]):
     """A TorchJD weighting of the Gramian; it sees float64."""
-
-    def __init__(self, num_tasks: int, config: MethodConfig, seed: int, module: nn.Module) -> None:
-        super().__init__(num_tasks, config, seed)
-        self._adopt(module)
 
     def solve(self, gramian_KK: Tensor, losses_K: Tensor) -> Tensor:
         """TorchJD's weights, in float64; NaN for a Gramian that isn't finite."""
@@ -126,10 +121,6 @@ class TorchjdAggregator(_Adapter, JacobianMethod[Any]):
     """A TorchJD aggregator or weighting that wants the whole Jacobian; it cannot be shown a slice of the columns."""
 
     columnwise = False
-
-    def __init__(self, num_tasks: int, config: MethodConfig, seed: int, module: nn.Module) -> None:
-        super().__init__(num_tasks, config, seed)
-        self._adopt(module)
 
     def solve(self, jacobian_KP: Tensor, gramian_KK: Tensor, losses_K: Tensor) -> tuple[Tensor, Tensor]:
         """TorchJD's direction. For the log its weights, or <d, g_k> / |g_k|^2 of an aggregator that has none."""
@@ -149,10 +140,9 @@ class TorchjdScalarizer(_Adapter, LossWeighting[Any]):
     """A TorchJD scalarizer: the weights are its gradient by the losses. What it learns, Adam moves at every call."""
 
     def __init__(self, num_tasks: int, config: MethodConfig, seed: int, module: nn.Module) -> None:
-        super().__init__(num_tasks, config, seed)
-        self._adopt(module)
+        super().__init__(num_tasks, config, seed, module)
         if learnt := sum(parameter.numel() for parameter in module.parameters()):
-            self.state |= adam_state(learnt)
+            add_adam(self, learnt)
 
     def solve(self, losses_K: Tensor) -> Tensor:
         """The gradient of the scalarization by the losses, [K]."""
@@ -162,7 +152,7 @@ class TorchjdScalarizer(_Adapter, LossWeighting[Any]):
             weights_K, *gradients = torch.autograd.grad(self.module(leaf_K), [leaf_K, *parameters])
         if parameters:
             flat = torch.cat([gradient.flatten() for gradient in gradients]).double()
-            step = adam_step(self.state, flat, self.config.lr)
+            step = adam_step(self, flat, self.config.lr)
             for parameter, part in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
                 parameter.sub_(part.view_as(parameter))
         return weights_K

@@ -40,35 +40,21 @@ def as_torchjd(method: AnyMethod) -> nn.Module:
 
 
 class _Holder(nn.Module):
-    """Keeps a method, on the device of what it is shown, with its memory in the module's `state_dict()`."""
+    """Keeps a method on the device of what it is shown."""
 
     def __init__(self, method: Any) -> None:
         super().__init__()
         self.method = method
         self.losses: Tensor | None = None
-        self._at = torch.device("cpu")
 
     def _follow(self, tensor: Tensor) -> None:
-        if tensor.device != self._at:
+        if next(self.method.buffers(), tensor).device != tensor.device:
             self.method.to(tensor.device)
-            self._at = tensor.device
 
     def _losses_like(self, tensor: Tensor) -> Tensor:
         if self.losses is None:
             return torch.full_like(tensor[:, 0], torch.nan)
         return self.losses.detach().to(tensor.device)
-
-    def get_extra_state(self) -> dict[str, Tensor]:
-        """The method's state, for `state_dict()`."""
-        state: dict[str, Tensor] = self.method.state_dict()
-        return state
-
-    def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Restores the method, for `load_state_dict()`."""
-        self.method.load_state_dict(state)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.method.name}, num_tasks={self.method.num_tasks})"
 
 
 class MethodWeighting(_Holder, Weighting):  # type: ignore[misc]

@@ -80,7 +80,7 @@ def test_famo_sees_the_losses_after_the_step() -> None:
         weights_K = again.weights(before_K)  # type: ignore[attr-defined]
         np.testing.assert_allclose(found.weights_TSK[step, 0], weights_K, rtol=1e-14)
         again.observe(after_K)
-    assert again.state["logits_K"].abs().max() > 0
+    assert again.logits_K.abs().max() > 0
 
 
 def test_a_start_without_a_direction_stops_where_it_is() -> None:
