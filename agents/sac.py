@@ -144,7 +144,7 @@ class SACLearner:
         """
         config = self.config
         self._decay_learning_rates()
-        look, curvature = self.diagnostics.due(self.updates), self.diagnostics.curvature
+        diagnose, curvature = self.diagnostics.due(self.updates), self.diagnostics.curvature
         temperature_K1 = self.log_temperature.exp().expand(self.problem.num_tasks).unsqueeze(1)
         obs_KBI, next_obs_KBI = self._coded(batch.obs_KBO), self._coded(batch.next_obs_KBO)
         reward_KB = batch.reward_KB * config.reward_scale
@@ -171,8 +171,8 @@ class SACLearner:
             q_KB = self._q(self._critic, obs_KBI, action_KBA).amin(0)
             return (temperature_K1 * log_prob_KB - q_KB).mean(-1)
 
-        critic_loss_K = self.critic.step(critic_losses, self.updates, look, curvature)
-        actor_loss_K = self.actor.step(actor_losses, self.updates, look, curvature)
+        critic_loss_K = self.critic.step(critic_losses, self.updates, diagnose, curvature)
+        actor_loss_K = self.actor.step(actor_losses, self.updates, diagnose, curvature)
         # The first call is the update's own; methods and diagnostics may ask for the losses elsewhere after it.
         entropy_K = self.sharding.mean(-log_probs[0].mean(-1))
         self._temperature_step(entropy_K)
@@ -181,7 +181,7 @@ class SACLearner:
         counted = self.updates % METRICS_EVERY == 0
         self.updates += 1
         networks = {"critic": self.critic, "actor": self.actor}
-        if look:
+        if diagnose:
             self._sums.add_look(networks)
         if not counted:
             return

@@ -18,7 +18,7 @@ from mtrl_surgery.jacobian.shared_features import FeatureEngine, feature_edges
 from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
 from mtrl_surgery.jacobian.shared_missing import of_all_tasks, present_only
 from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
-from mtrl_surgery.jacobian.shared_step import Batch, Held, SharedStep
+from mtrl_surgery.jacobian.shared_step import Batch, MicroBatches, SharedStep
 from mtrl_surgery.jacobian.shared_team import Processes, Report, Team, agree
 from mtrl_surgery.methods.base import AnyMethod, JacobianMethod, Method
 from mtrl_surgery.methods.config import MethodConfig, MethodError
@@ -70,7 +70,7 @@ class Surgery:
         self._group, self._fast = process_group, fast_convolutions
         self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
         self._book = RoleBook()
-        self._held: Held | None = None
+        self._earlier: MicroBatches | None = None
 
     @property
     def skipped(self) -> int:
@@ -90,7 +90,7 @@ class Surgery:
         *,
         features: Tensor | Iterable[Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        look: bool = False,
+        diagnose: bool = False,
     ) -> None:
         """Adds to `.grad` as `loss.backward()` does, and frees the graph.
 
@@ -102,24 +102,24 @@ class Surgery:
             features: Where the trunk ends: the method sees the gradients by these tensors instead. Shared parameters
                 past them get the tasks' gradients by the same weights.
             scaler: Scales the losses; `.grad` is left scaled.
-            look: Also measure conflicts for a loss weighting, which then costs a Jacobian, and the direction's cosines
-                with the tasks' gradients for any method.
+            diagnose: Also measure conflicts for a loss weighting, which then costs a Jacobian, and the direction's
+                cosines with the tasks' gradients for any method.
 
         Raises:
             MethodError: for losses, parameters or features that do not fit together, or a missing `observe`.
         """
         with self._all_hear():
-            if features is not None and self._held is not None:
+            if features is not None and self._earlier is not None:
                 raise MethodError("features: their gradients cannot be accumulated over batches")
             batch = self._batch(losses, shared_parameters, task_parameters, features, scaler)
-            held, self._held = self._held, None
-            if held is not None:
-                held.add(batch)
-        batch.team = self._team(batch, held)
-        if held is None:
-            self._step.run(batch, look)
+            earlier, self._earlier = self._earlier, None
+            if earlier is not None:
+                earlier.add(batch)
+        batch.team = self._team(batch, earlier)
+        if earlier is None:
+            self._step.run(batch, diagnose)
         else:
-            self._step.run_held(held, batch, look)
+            self._step.run_micro_batches(earlier, batch, diagnose)
 
     def accumulate(
         self,
@@ -131,12 +131,12 @@ class Surgery:
     ) -> None:
         """For all micro-batches but the last: adds to the Jacobian that `backward` will operate on once.
 
-        The whole Jacobian is held in between, also for a loss weighting. Arguments as for `backward`.
+        The whole Jacobian is kept in between, also for a loss weighting. Arguments as for `backward`.
         """
         batch = self._batch(losses, shared_parameters, task_parameters, None, scaler)
-        held = self._held or Held(self.num_tasks)
-        held.add(batch)
-        self._held = held
+        earlier = self._earlier or MicroBatches(self.num_tasks)
+        earlier.add(batch)
+        self._earlier = earlier
 
     def observe(self, losses: Losses) -> None:
         """After `optimizer.step()`, for methods that need it (FAMO): the same batch's losses again.
@@ -166,7 +166,7 @@ class Surgery:
         """What the last `backward` measured, on the device: the method's own (`weights_K`) and `direction_norm`.
 
         Where gradients were seen, also how they conflicted: `conflict_diagnostics` over pairs, `conflict_map` pair by
-        pair. Where it was asked to look, `alignment_K`: the cosines between the direction and the tasks' gradients,
+        pair. Where it was asked to diagnose, `alignment_K`: the cosines between the direction and the tasks' gradients,
         below 0 where the step raises the task's loss. Of a missing task, these are NaN.
         """
         step = self._step
@@ -195,7 +195,7 @@ class Surgery:
         Raises:
             MethodError: between `accumulate` and `backward`.
         """
-        if self._held is not None:
+        if self._earlier is not None:
             raise MethodError("state_dict: not between accumulate() and backward()")
         return {
             "method": copy.deepcopy(self.method.state_dict()),
@@ -216,7 +216,7 @@ class Surgery:
         step = self._step
         step.calls, step.skipped, step.owes = state["calls"], state["skipped"], state["owes"]
         step.first_bad_call_K = state["first_bad_call_K"].to(step.first_bad_call_K.device, copy=True)
-        self._held = None
+        self._earlier = None
         self._book = RoleBook()
         self._book.layout = state["layout"]
 
@@ -249,13 +249,13 @@ class Surgery:
         losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])
         return Batch(tasks, losses_K, roles, scale, engine, Team(tasks))
 
-    def _team(self, batch: Batch, held: Held | None) -> Team:
+    def _team(self, batch: Batch, earlier: MicroBatches | None) -> Team:
         """The processes, once each knows what the others' shards have."""
-        tasks = batch.tasks if held is None else held.tasks
+        tasks = batch.tasks if earlier is None else earlier.tasks
         if self._group is None:
             return Team(tasks)
         shared, own = batch.roles.shared, batch.roles.own
-        reached = batch.engine.reached if held is None else held.reached(shared)
+        reached = batch.engine.reached if earlier is None else earlier.reached(shared)
         features = batch.engine.shapes if isinstance(batch.engine, FeatureEngine) else ()
         report = Report(
             tasks=tuple(tasks),

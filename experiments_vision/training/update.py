@@ -56,7 +56,7 @@ class Update:
 
     def __call__(self, number: int, micro_batches: Sequence[Batch]) -> None:
         """Update number `number`, of one batch in micro-batches."""
-        look = self._diagnostics.due(number)
+        diagnose = self._diagnostics.due(number)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         for batch in micro_batches[:-1]:
@@ -64,9 +64,9 @@ class Update:
             self.surgery.accumulate(losses, scaler=self.scaler)
             self._count(losses)
         losses, features = self._losses(micro_batches[-1])
-        self.surgery.backward(losses, features=features, scaler=self.scaler, look=look)
+        self.surgery.backward(losses, features=features, scaler=self.scaler, diagnose=diagnose)
         self._count(losses)
-        triad = Triad(self.model) if look else None
+        triad = Triad(self.model) if diagnose else None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._losses_since += 1

@@ -17,7 +17,7 @@ from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, cut, is_le
 from mtrl_surgery.jacobian.shared_heads import pass_heads
 from mtrl_surgery.jacobian.shared_roles import Roles, leaf_nodes
 from mtrl_surgery.jacobian.shared_team import Team
-from mtrl_surgery.jacobian.shared_trunk import Passage
+from mtrl_surgery.jacobian.shared_trunk import TrunkBackward
 from mtrl_surgery.methods._common import gramian
 from mtrl_surgery.methods.config import MethodError
 
@@ -252,10 +252,10 @@ class SharedEngine:
         groups: dict[tuple[Edge, ...], list[int]] = {}
         for task in range(self.num_tasks) if only is None else only:
             groups.setdefault(tuple(self._cotangents[task]), []).append(task)
-        chunks: list[tuple[Passage, list[int]]] = []
+        chunks: list[tuple[TrunkBackward, list[int]]] = []
         for edges, tasks in groups.items():
             if edges:
-                trunk = Passage(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
+                trunk = TrunkBackward(self._graph, edges, leaves, gradients, self._fast and self.num_tasks > 1)
                 size = self._chunk_size or (TASKS_AT_ONCE if trunk.convolutions else self.num_tasks)
                 chunks += [(trunk, tasks[start : start + size]) for start in range(0, len(tasks), size)]
         if last and chunks and chunks[-1][0].is_tangled:  # one task by autograd alone, which frees the graph

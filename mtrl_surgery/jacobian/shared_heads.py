@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtrl_surgery.jacobian.shared_blocks import Piece
 from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Node, Walk, is_leaf, is_shared
-from mtrl_surgery.jacobian.shared_trunk import Gradients, Passage, is_ours
+from mtrl_surgery.jacobian.shared_trunk import Gradients, TrunkBackward, is_ours
 
 
 def pass_heads(
@@ -61,9 +61,9 @@ def pass_heads(
     return cotangents, pieces
 
 
-def _taken_over(graph: Walk, cut: Cut, gradients: Gradients) -> dict[int, Passage]:
+def _taken_over(graph: Walk, cut: Cut, gradients: Gradients) -> dict[int, TrunkBackward]:
     """The heads with convolutions of our own, by task; where the graph must be freed, those that can do it."""
-    heads: dict[int, Passage] = {}
+    heads: dict[int, TrunkBackward] = {}
     mine = {bits for node, bits in graph.tasks.items() if not is_shared(bits) and is_ours(node, alone=True)}
     for task, edges in enumerate(cut.edges_by_task):
         if 1 << task in mine:
@@ -71,7 +71,7 @@ def _taken_over(graph: Walk, cut: Cut, gradients: Gradients) -> dict[int, Passag
                 [node for node, _ in edges if is_leaf(node)],
                 [edge for edge in edges if not is_leaf(edge[0])],
             )
-            head = Passage(graph, [graph.roots[task]], leaves, gradients, True, ends, alone=True)
+            head = TrunkBackward(graph, [graph.roots[task]], leaves, gradients, True, ends, alone=True)
             if head.convolutions and (cut.nested or not head.is_tangled):
                 heads[task] = head
     return heads

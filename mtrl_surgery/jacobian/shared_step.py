@@ -45,7 +45,7 @@ class Batch:
         return replace(self, tasks=self.team.tasks, losses_K=self.team.losses(self.losses_K))
 
 
-class Held:
+class MicroBatches:
     """What is kept from one micro-batch to the next: the summed Jacobian, losses and own gradients of all K tasks."""
 
     def __init__(self, num_tasks: int) -> None:
@@ -108,7 +108,7 @@ class SharedStep:
         self.gramian_KK: Tensor | None = None
         self.seen: list[int] = []
         self.alignment_K: Tensor | None = None
-        self._look = False
+        self._diagnose = False
         self.owes: list[int] | None = None
 
     def to(self, device: torch.device) -> None:
@@ -117,11 +117,11 @@ class SharedStep:
             self.method.to(device)
             self.first_bad_call_K = self.first_bad_call_K.to(device)
 
-    def run(self, batch: Batch, look: bool) -> None:
+    def run(self, batch: Batch, diagnose: bool) -> None:
         """Differentiates, asks the method and adds to `.grad`, at the least cost that the method allows."""
         engine, method, team = batch.engine, self.method, batch.team
-        batch = self._begin(batch, look)
-        if isinstance(method, LossWeighting) and not look:
+        batch = self._begin(batch, diagnose)
+        if isinstance(method, LossWeighting) and not diagnose:
             self._weigh_losses(batch)
         elif isinstance(engine, FeatureEngine):
             direction, weights_K = self._solve(batch, team.share(engine.jacobian()))
@@ -135,13 +135,13 @@ class SharedStep:
         else:
             self._from_jacobian(batch, engine.jacobian(), engine.own_gradients)
 
-    def run_held(self, held: Held, last: Batch, look: bool) -> None:
+    def run_micro_batches(self, earlier: MicroBatches, last: Batch, diagnose: bool) -> None:
         """The same for micro-batches, as one."""
-        batch, blocks, own = held.whole(last)
-        self._from_jacobian(self._begin(batch, look), blocks, own)
+        batch, blocks, own = earlier.whole(last)
+        self._from_jacobian(self._begin(batch, diagnose), blocks, own)
 
-    def _begin(self, batch: Batch, look: bool) -> Batch:
-        self._look, self.gramian_KK, self.alignment_K = look, None, None
+    def _begin(self, batch: Batch, diagnose: bool) -> Batch:
+        self._diagnose, self.gramian_KK, self.alignment_K = diagnose, None, None
         batch = batch.agreed()
         self.seen = batch.tasks
         return batch
@@ -190,7 +190,7 @@ class SharedStep:
             return method.direction(blocks.matrix(losses_K), gramian_KK, losses_K)
 
         direction = blocks.split(self._call(batch, finite_K, ask, sum(blocks.sizes)))
-        if self._look:
+        if self._diagnose:
             inner_K = blocks.products(direction, losses_K)
             square = direction.products(direction, losses_K[:1])
             if isinstance(engine, FeatureEngine):
@@ -207,7 +207,7 @@ class SharedStep:
 
     def _align(self, gramian_KK: Tensor, weights_K: Tensor) -> None:
         """Of a direction that is a weighted sum of the gradients, the Gramian says all."""
-        if self._look:
+        if self._diagnose:
             weights_K = weights_K.double()
             inner_K = gramian_KK.double() @ weights_K
             square = (weights_K @ inner_K).clamp(min=0.0)  # rounding may leave it below

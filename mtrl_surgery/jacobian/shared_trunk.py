@@ -19,7 +19,7 @@ Gradients = Callable[[Sequence[Edge], Sequence[Tensor], Sequence[Edge], bool], l
 """Products of cotangents with a Jacobian, from edges to edges; and whether the graph is kept."""
 
 
-class Passage:
+class TrunkBackward:
     """A part of the graph, for tasks that begin at the same edges: the trunk, or one task's head.
 
     Args:

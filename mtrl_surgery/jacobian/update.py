@@ -20,7 +20,7 @@ _ADAM_SLICES = ("exp_avg", "exp_avg_sq")
 
 
 class _Trip(NamedTuple):
-    """From the losses to the direction; without a look, a loss weighting builds no Jacobian.
+    """From the losses to the direction; without diagnostics, a loss weighting builds no Jacobian.
 
     C are the columns of this learner: all P where it is alone.
     """
@@ -88,22 +88,22 @@ class SurgeryOptimizer:
     def learning_rate(self, value: float) -> None:
         self._optimizer.param_groups[0]["lr"] = value
 
-    def step(self, task_losses: TaskLosses, update: int, look: bool = False, curvature: bool = False) -> Tensor:
-        """Move the parameters once; looks at the gradients do not change where to.
+    def step(self, task_losses: TaskLosses, update: int, diagnose: bool = False, curvature: bool = False) -> Tensor:
+        """Move the parameters once; diagnostics do not change where to.
 
         Args:
             task_losses: the losses as a function of the parameters.
             update: number of this update, for the error that names it.
-            look: also measure how the task gradients conflict (`conflicts`); costs a loss weighting a Jacobian, any
+            diagnose: also measure how the task gradients conflict (`conflicts`); costs a loss weighting a Jacobian, any
                 other method nothing to speak of.
-            curvature: with a look, also measure the multi-task curvature over this step; two more backward passes.
+            curvature: with `diagnose`, also measure the multi-task curvature over this step; two more backward passes.
 
         Returns:
             losses_K before the step; of several learners, their means.
         """
         vector_P, sharding = self.parameters.vector_P, self._sharding
-        start_P = vector_P.clone() if look and curvature else None
-        trip = self._trip(task_losses, look)
+        start_P = vector_P.clone() if diagnose and curvature else None
+        trip = self._trip(task_losses, diagnose)
         direction_C = trip.direction_C
         self.direction_norm = sharding.norm(direction_C)
         if self.max_grad_norm is not None:
@@ -117,7 +117,7 @@ class SurgeryOptimizer:
         if self.method.needs_losses_after_step:
             with torch.no_grad():
                 self.method.observe(sharding.mean(task_losses(vector_P)))
-        if look and trip.gramian_KK is not None and trip.jacobian_KC is not None:
+        if diagnose and trip.gramian_KK is not None and trip.jacobian_KC is not None:
             inner_K = sharding.total(trip.jacobian_KC @ direction_C)
             self.conflicts = conflict_diagnostics(trip.gramian_KK) | conflict_map(trip.gramian_KK)
             self.conflicts["alignment_K"] = alignment(trip.gramian_KK, inner_K, sharding.norm(direction_C))
@@ -128,10 +128,10 @@ class SurgeryOptimizer:
             )
         return trip.losses_K
 
-    def _trip(self, task_losses: TaskLosses, look: bool) -> _Trip:
+    def _trip(self, task_losses: TaskLosses, diagnose: bool) -> _Trip:
         method = self.method
         if isinstance(method, LossWeighting):
-            return self._plain_trip(task_losses, method, look)
+            return self._plain_trip(task_losses, method, diagnose)
         jacobian_KC, gramian_KK, losses_K = self._measure(task_losses)
         if isinstance(method, GramianWeighting):
             direction_C = method.weights(gramian_KK, losses_K).to(jacobian_KC.dtype) @ jacobian_KC
@@ -142,7 +142,7 @@ class SurgeryOptimizer:
         finite_K = _first_failing(torch.isfinite(losses_K + gramian_KK.diagonal()), self._finite_weights())
         return _Trip(direction_C, losses_K, finite_K, jacobian_KC, gramian_KK)
 
-    def _plain_trip(self, task_losses: TaskLosses, method: LossWeighting[Any], look: bool) -> _Trip:
+    def _plain_trip(self, task_losses: TaskLosses, method: LossWeighting[Any], diagnose: bool) -> _Trip:
         """One backward of the weighted losses: P numbers to exchange, not K P."""
         sharding = self._sharding
         means: list[Tensor] = []
@@ -156,7 +156,7 @@ class SurgeryOptimizer:
         # Good losses may hide a bad gradient; which task's it is, only a Jacobian could tell: it is laid to all.
         whole_K = torch.isfinite(sharding.total(direction_C.sum())).expand(self._num_tasks)
         finite_K = _first_failing(torch.isfinite(losses_K), self._finite_weights(), whole_K)
-        if not look:
+        if not diagnose:
             return _Trip(direction_C, losses_K, finite_K, None, None)
         # The direction stays that of the one backward: the Jacobian's weighted sum differs in its last bits.
         jacobian_KC = sharding.scatter(task_jacobian(task_losses, self.parameters, self._num_tasks)[0])

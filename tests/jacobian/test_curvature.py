@@ -164,7 +164,7 @@ def test_the_optimizer_measures_its_own_step_and_moves_as_ever(method: str) -> N
     }
     for update in range(4):
         start_P = looked.parameters.vector_P.clone()
-        looked.step(losses[id(looked)], update, look=True, curvature=True)
+        looked.step(losses[id(looked)], update, diagnose=True, curvature=True)
         plain.step(losses[id(plain)], update)
         assert torch.equal(looked.parameters.vector_P, plain.parameters.vector_P)
     mlp = network(2, [3, 8, 2], 4)

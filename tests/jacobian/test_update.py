@@ -103,7 +103,7 @@ def test_the_direction_is_clipped_after_the_surgery() -> None:
 
 def test_a_look_measures_conflicts_and_changes_no_direction() -> None:
     looked, plain = optimizer("ls"), optimizer("ls")
-    looked.step(quadratic, 0, look=True)
+    looked.step(quadratic, 0, diagnose=True)
     plain.step(quadratic, 0)
     torch.testing.assert_close(looked.direction_C, plain.direction_C)
     gradient_KP = -2 * TARGETS_KP

@@ -75,7 +75,7 @@ def variants(trunk: nn.Module, heads: nn.ModuleList, x: Tensor) -> dict[str, Cal
         "plain": lambda: sum(forward()[1]).backward(),  # type: ignore[union-attr]
         "ls": lambda: ours["ls"].backward(forward()[1]),
         "pcgrad, features=": by_feature,
-        "ls, look=True (Jacobian)": lambda: ours["ls"].backward(forward()[1], look=True),
+        "ls, diagnose=True (Jacobian)": lambda: ours["ls"].backward(forward()[1], diagnose=True),
         "pcgrad": lambda: ours["pcgrad"].backward(forward()[1]),
         "samgs": lambda: ours["samgs"].backward(forward()[1]),
         "pcgrad, chunk_size=1": lambda: looped.backward(forward()[1]),

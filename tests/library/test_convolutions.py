@@ -231,7 +231,7 @@ def test_a_hook_on_a_tensor_of_the_trunk_is_obeyed() -> None:
 
     convs[0].weight.register_hook(lambda grad: 5 * grad)  # its convolution is left to autograd
     wanted = loop_jacobian(losses(), list(convs.parameters())).sum(0)
-    Surgery("ls", 3, reduction="sum").backward(losses(), list(convs.parameters()), look=True)
+    Surgery("ls", 3, reduction="sum").backward(losses(), list(convs.parameters()), diagnose=True)
     torch.testing.assert_close(grads(list(convs.parameters())), wanted)
 
 

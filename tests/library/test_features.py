@@ -93,7 +93,7 @@ def test_one_feature_behind_another() -> None:
     levels = [low, high]
     losses = [(head(high).mean() + low.square().mean() * (task + 1)) for task, head in enumerate(model.heads)]
     wanted = loop_jacobian(losses, model.shared).mean(0)
-    Surgery("ls", num_tasks=3).backward(losses, features=levels, look=True)
+    Surgery("ls", num_tasks=3).backward(losses, features=levels, diagnose=True)
     torch.testing.assert_close(grads(model.shared), wanted)
 
 
@@ -142,7 +142,7 @@ def test_what_is_shared_past_the_features_gets_the_same_weights(name: str, case:
     surgery = Surgery(name, 3, max_norm=0.01 if case == "clipped" else None)
     groups = () if case == "found" else (shared, model.own)
     given = [loss if task in tasks else None for task, loss in enumerate(losses)]
-    surgery.backward(given, *groups, features=features, scaler=scaler, look=True)
+    surgery.backward(given, *groups, features=features, scaler=scaler, diagnose=True)
     factor = 8 if scaler else 1
     torch.testing.assert_close(grads(shared), factor * wanted)
     for task, gradient in zip(tasks, own, strict=True):

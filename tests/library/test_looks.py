@@ -42,7 +42,7 @@ def test_a_look_sees_the_tasks_gradients_and_the_direction(name: str, settings: 
     jacobian_KP = loop_jacobian(model.losses(), model.shared)
     if micro:
         surgery.accumulate(model.losses(slice(0, 5)))
-    surgery.backward(model.losses(slice(5, 12)) if micro else model.losses(), look=True)
+    surgery.backward(model.losses(slice(5, 12)) if micro else model.losses(), diagnose=True)
     seen = surgery.diagnostics()
     assert_map(seen, jacobian_KP)
     assert (seen["cosine_KK"] < -0.1).any() and (seen["cosine_KK"] > 0.1).any()
@@ -55,7 +55,7 @@ def test_by_features_the_angles_are_theirs(name: str) -> None:
     features = model.trunk(model.x)
     losses = model.losses_from(features)
     jacobian_KZ = loop_jacobian(losses, [features])
-    surgery.backward(losses, features=features, look=True)
+    surgery.backward(losses, features=features, diagnose=True)
     seen = surgery.diagnostics()
     assert_map(seen, jacobian_KZ)
     if name == "samgs":
@@ -73,7 +73,7 @@ def test_a_missing_task_has_no_angles() -> None:
     model.zero_grad()
     jacobian_KP = loop_jacobian(model.losses(), model.shared)
     losses = model.losses()
-    surgery.backward([losses[0], None, losses[2]], look=True)
+    surgery.backward([losses[0], None, losses[2]], diagnose=True)
     seen = surgery.diagnostics()
     here = torch.tensor([0, 2])
     assert_map({name: seen[name][here[:, None], here] for name in seen if name.endswith("_KK")}, jacobian_KP[here])
@@ -89,7 +89,7 @@ def test_a_missing_task_has_no_angles() -> None:
 def test_without_a_look_a_loss_weighting_has_seen_nothing() -> None:
     model, surgery = Shared(), Surgery("ls", num_tasks=3)
     assert surgery.diagnostics().keys() == {"direction_norm"}
-    surgery.backward(model.losses(), look=True)
+    surgery.backward(model.losses(), diagnose=True)
     assert {"cosine_KK", "alignment_K"} <= surgery.diagnostics().keys()
     surgery.backward(model.losses())
     assert surgery.diagnostics().keys() == {"weights_K", "direction_norm"}

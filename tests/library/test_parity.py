@@ -81,7 +81,7 @@ def test_losses_of_one_tensor_need_the_task_parameters() -> None:
 
 def test_gradients_as_by_torchjd() -> None:
     model, theirs = Shared(), Shared()
-    Surgery("ls", num_tasks=3, reduction="sum").backward(model.losses(), look=True)
+    Surgery("ls", num_tasks=3, reduction="sum").backward(model.losses(), diagnose=True)
     features = theirs.trunk(theirs.x)
     mtl_backward(theirs.losses_from(features), features=features)
     jac_to_grad(theirs.shared, Sum())
@@ -173,7 +173,7 @@ def test_roles_are_found_in_random_graphs(graph) -> None:  # type: ignore[no-unt
         with pytest.raises(ValueError, match="share no parameter"):
             Surgery("ls", tasks).backward(losses)
         return
-    Surgery("ls", tasks, reduction="sum", max_norm=None).backward(losses, look=True)
+    Surgery("ls", tasks, reduction="sum", max_norm=None).backward(losses, diagnose=True)
     torch.testing.assert_close(grads(parameters), rows.sum(0))
     for head in heads:
         assert head.grad is not None
@@ -203,7 +203,7 @@ def test_what_vmap_refuses_asks_for_chunk_size_1() -> None:
         Surgery("pcgrad", 2).backward(losses())
     found = losses()
     wanted = loop_jacobian(found, list(trunk.parameters())).sum(0)
-    Surgery("ls", 2, chunk_size=1, reduction="sum").backward(found, look=True)
+    Surgery("ls", 2, chunk_size=1, reduction="sum").backward(found, diagnose=True)
     torch.testing.assert_close(grads(list(trunk.parameters())), wanted)
 
 
@@ -218,7 +218,7 @@ def test_batch_norm_in_train_mode() -> None:
         features = trunk(x)
         losses = [head(features).square().mean() for head in heads]
         wanted = loop_jacobian(losses, list(trunk.parameters())).sum(0)
-        Surgery("ls", 3, chunk_size=chunk_size, reduction="sum").backward(losses, look=True)
+        Surgery("ls", 3, chunk_size=chunk_size, reduction="sum").backward(losses, diagnose=True)
         torch.testing.assert_close(grads(list(trunk.parameters())), wanted, rtol=1e-4, atol=1e-5)
         jacobians.append(wanted)
     torch.testing.assert_close(*jacobians)

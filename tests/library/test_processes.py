@@ -53,7 +53,7 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
             features = model.trunk(model.x[rows])
             scale = 1 if rank is None else 2
             losses_K = [scale * loss for loss in model.losses_from(features, rows)]
-            surgery.backward(losses_K, features=features, look=case == "features look")
+            surgery.backward(losses_K, features=features, diagnose=case == "features look")
         elif case == "micro":
             parts = [slice(0, 6), slice(6, 12)] if rank is None else [slice(6 * rank, 6 * rank + 3)]
             last = parts.pop() if rank is None else slice(6 * rank + 3, 6 * rank + 6)
@@ -65,7 +65,7 @@ def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
             given: list[Any] = losses()
             if case == "missing" and step == 1:
                 given = [*given[:1], None, given[2]] if rank != 0 else [*given[:2], None]
-            surgery.backward(given, scaler=scaler, look=case == "look")
+            surgery.backward(given, scaler=scaler, diagnose=case == "look")
         found.append(grads(list(model.parameters())) / scaler.get_scale())
         scaler.step(optimizer)
         scaler.update()

@@ -242,7 +242,7 @@ def test_diagnostics_measure_conflicts_where_gradients_were_seen() -> None:
     model, surgery = Shared(), Surgery("ls", num_tasks=3)
     surgery.backward(model.losses())
     assert "conflict_rate" not in surgery.diagnostics()
-    surgery.backward(model.losses(), look=True)
+    surgery.backward(model.losses(), diagnose=True)
     norms = loop_jacobian(model.losses(), model.shared).norm(dim=1)
     torch.testing.assert_close(surgery.diagnostics()["gradient_norm_K"], norms)
 
