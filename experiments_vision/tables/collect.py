@@ -61,24 +61,24 @@ def tables(runs: Sequence[Record], wanted: Wanted) -> dict[str, Table]:
     if not own and dataset not in BASELINES:
         raise VisionError(f"baseline=published: no paper has single-task results of {dataset}; choose baseline=runs")
     baseline, why_not = baseline_of(groups, objective) if own else (BASELINES[dataset], None)
-    sheet = _Sheet(objective, groups, {} if why_not else baseline, wanted, dataset)
+    shared = _Rows(objective, groups, {} if why_not else baseline, wanted, dataset)
     remarks = [f"Delta-m in per cent against {'our runs of method=stl' if own else 'published single-task results'}."]
     remarks = [why_not] if why_not else remarks
-    if own and sheet.published:
+    if own and shared.published:
         remarks.append("The published Delta-m are against the published single-task results, not ours.")
-    table = sheet.results()
+    table = shared.results()
     title = f"{dataset}, {model}: {{}} ({_SAID[wanted.mode]})"
     made = {"results": replace(table, title=title.format("results"), remarks=(*remarks, *said))}
     if len(objective.metrics) > WIDEST:
-        made["metrics"] = replace(sheet.metrics().transposed(), title=title.format("every metric"))
+        made["metrics"] = replace(shared.metrics().transposed(), title=title.format("every metric"))
     if baseline and not why_not:
-        deltas = sheet.deltas()
+        deltas = shared.deltas()
         deltas = deltas.transposed() if len(deltas.columns) > WIDEST + 4 else deltas
         made["delta"] = replace(deltas, title=title.format("Delta-m of every metric and task"), remarks=tuple(remarks))
     return made
 
 
-class _Sheet:
+class _Rows:
     """The rows that all tables of a data set and model share."""
 
     def __init__(

@@ -179,7 +179,7 @@ class Record:
                 continue
             if name == "conflicts":
                 self._check_maps(rows, anew)
-            # Whoever uses a frame meanwhile, in another thread, has the old one, which nobody changes.
+            # Another thread may use the old frame meanwhile: nobody changes it.
             new = _frame(rows)
             new = new if anew or self.frames[name].empty else pd.concat([self.frames[name], new], ignore_index=True)
             most = tail.reading.most_steps
@@ -281,7 +281,7 @@ def runs_below(path: Path, links: list[Path] | None = None) -> Iterator[Path]:
         if links is not None:
             links += [Path(folder, name) for name in below if os.path.islink(Path(folder, name))]
         below[:] = sorted(name for name in below if not name.startswith("."))
-    yield from (Path(error.filename) for error in closed)  # who opens them says why they cannot be
+    yield from (Path(error.filename) for error in closed)  # opening them says why they cannot be read
 
 
 def joined(records: Sequence[Record], file: str, last: int | None = None) -> pd.DataFrame:
