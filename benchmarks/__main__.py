@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mtrl_surgery.cli.entry import Command, Listing, run
+from mtrl_surgery.cli.entry import Command, CommandTable, run
 
-LISTING = Listing(
+TABLE = CommandTable(
     name="python -m benchmarks",
     title="what it costs, and whether it holds, on this machine",
     commands={
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; None takes them from the command line.
     """
-    return run(LISTING, sys.argv[1:] if argv is None else argv)
+    return run(TABLE, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from experiments_vision.commands import COMMANDS
-from mtrl_surgery.cli.entry import Listing, run
+from mtrl_surgery.cli.entry import CommandTable, run
 
-LISTING = Listing(
+TABLE = CommandTable(
     name="python -m experiments_vision",
     title="the supervised benchmarks of gradient surgery",
     commands=COMMANDS,
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; None takes them from the command line.
     """
-    return run(LISTING, sys.argv[1:] if argv is None else argv)
+    return run(TABLE, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mtrl_surgery.cli.entry import Listing, run
+from mtrl_surgery.cli.entry import CommandTable, run
 from mtrl_surgery.commands import COMMANDS
 
-LISTING = Listing(
+TABLE = CommandTable(
     name="mtrl-surgery",
     title="multi-task reinforcement learning with gradient surgery",
     commands=COMMANDS,
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after the program's name; None takes them from the command line.
     """
-    return run(LISTING, sys.argv[1:] if argv is None else argv)
+    return run(TABLE, sys.argv[1:] if argv is None else argv)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,44 @@
-"""`toy`: one method, some (`method=[samgs,ls]`) or all (`method=all`) on a problem of two parameters."""
+"""Let methods descend on a problem of two losses and two parameters, from all of its starts at once.
+
+usage: python -m experiments_vision toy [GROUP=OPTION ...] [KEY=VALUE ...]
+
+Groups (GROUP=OPTION)
+{groups}
+
+Keys (KEY=VALUE, with the values of this command line)
+{keys}
+
+Examples:
+  python -m experiments_vision toy problem=toy1o method=samgs              SAM-GS's first problem, with figures
+  python -m experiments_vision toy problem=toy1o method=all                the table of all methods
+  python -m experiments_vision toy problem=toy1o 'method=[samgs,ls,famo]'   some methods, side by side
+  python -m experiments_vision toy problem=nashmtl method=nashmtl gif=true an animation
+  python -m experiments_vision toy -m method=ls,famo,cagrad max_norm=null,1 six runs, one after the other
+  python -m experiments_vision toy method=samgs 'starts=[[0,10],[3,7.5]]'  starts of your own
+
+problem: toy1o, toy2o, nashmtl, cagrad, aligned. Options of a method that you leave out are those of the published toy
+code; options=defaults takes the method's own. docs/toy.md says more.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from experiments_vision.toy.config import ToySettings, published, validate
-from mtrl_surgery.cli.composition import Program, run_all
+from mtrl_surgery.cli.command_line import read_flags, run_all
+from mtrl_surgery.cli.composition import Program
 from mtrl_surgery.cli.schema import typed
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import RunFolder
 
 TOY = Program(
-    name="python -m experiments_vision toy",
-    module="experiments_vision.commands.toy",
+    help=__doc__,
     config_module="experiments_vision.configs.toy",
     config_name="toy",
     schema=ToySettings,
@@ -26,7 +47,8 @@ TOY = Program(
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and run; the exit code is the worst of all runs'."""
-    return run_all(TOY, toy, [plain for word in words for plain in _words(word)])
+    line = read_flags(words)
+    return run_all(TOY, toy, replace(line, words=tuple(plain for word in line.words for plain in _words(word))))
 
 
 def _words(word: str) -> list[str]:

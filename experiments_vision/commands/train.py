@@ -13,14 +13,13 @@ from omegaconf import DictConfig
 from experiments_vision.commands.program import TRAIN
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
-from mtrl_surgery.cli.composition import run_all
+from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.shell import command, typed
-from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 if TYPE_CHECKING:
     from experiments_vision.training.team import Team
@@ -45,12 +44,13 @@ the bits to come, never what was done."""
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    if is_sweep(words):
+    line = read_flags(words)
+    if line.many and not line.screen:
         from experiments_vision.commands.train_sweep import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
-        return sweep(TARGET, words)
-    return run_all(TRAIN, train, one_run(words))
+        return sweep(TARGET, line.words)
+    return run_all(TRAIN, train, line)
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mtrl_surgery import __version__
+from mtrl_surgery.choices import unknown
 from mtrl_surgery.cli.errors import complain, report
 from mtrl_surgery.cli.output import harden
 from mtrl_surgery.runs.signals import exit_when_told
@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Listing:
+class CommandTable:
     """What a bare call of the program shows.
 
     Attributes:
@@ -62,18 +62,12 @@ usage: {self.name} COMMAND [KEY=VALUE ...]{self.also}
 `{self.name} COMMAND --help` says more. {self.first[0].upper() + self.first[1:]}:
   {self.example}"""
 
-    def unknown(self, name: str) -> str:
-        """The message for a command that isn't there, with the closest one."""
-        close = difflib.get_close_matches(name, self.commands, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        return f"unknown command '{name}'; {hint}choices: {', '.join(self.commands)}"
 
-
-def run(listing: Listing, argv: Sequence[str]) -> int:
+def run(table: CommandTable, argv: Sequence[str]) -> int:
     """Run one command.
 
     Args:
-        listing: The program.
+        table: The program's commands.
         argv: The words after its name.
 
     Returns:
@@ -82,7 +76,7 @@ def run(listing: Listing, argv: Sequence[str]) -> int:
     output = harden()
     try:
         with exit_when_told():
-            code = _run(listing, list(argv))
+            code = _run(table, list(argv))
     except KeyboardInterrupt:
         code = 130
     except Exception as error:
@@ -90,27 +84,27 @@ def run(listing: Listing, argv: Sequence[str]) -> int:
     if output is None:
         return code
     sys.stdout.flush()
-    prints = not (argv and argv[0] in listing.commands and listing.commands[argv[0]].trains)
+    prints = not (argv and argv[0] in table.commands and table.commands[argv[0]].trains)
     # The reader of a table may leave (`... | head`); a disk that takes none of it is a failure.
     if prints and output.failure is not None and output.failure.errno != errno.EPIPE and code == 0:
         return complain(f"cannot write to standard output: {output.failure.strerror}", 1)
     return code
 
 
-def _run(listing: Listing, words: list[str]) -> int:
+def _run(table: CommandTable, words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(listing, flush=True)
+        print(table, flush=True)
         return 0
     if words[0] in ("-V", "--version"):
         print(f"mtrl-surgery {__version__}")
         return 0
-    if words[0] not in listing.commands:
-        return complain(listing.unknown(words[0]), 2)
+    if words[0] not in table.commands:
+        return complain(unknown("command", words[0], table.commands), 2)
     try:
         os.getcwd()
     except FileNotFoundError:
         return complain("the working folder was deleted; change to another", 2)
-    command = listing.commands[words[0]]
+    command = table.commands[words[0]]
     from mtrl_surgery.cli.plugins import load_named  # no package besides ours, but files that may be unsound
 
     rest = load_named(words[1:], keep=command.trains)

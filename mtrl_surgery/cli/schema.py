@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from mtrl_surgery.choices import unknown
 from mtrl_surgery.cli.words import literal
 from mtrl_surgery.methods.config import MethodConfig
 
@@ -146,14 +146,6 @@ def check_least(at_least: Mapping[str, tuple[float | None, float]]) -> None:
     for key, (value, least) in at_least.items():
         if value is not None and value < least:
             raise SettingsError(f"{key}={value} must be at least {least}")
-
-
-def unknown(what: str, value: str, choices: Iterable[str]) -> str:
-    """`unknown <what> '<value>'; did you mean '<closest>'? choices: ...`."""
-    names = list(choices)
-    close = difflib.get_close_matches(value, names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"unknown {what} '{value}'; {hint}choices: {', '.join(names)}"
 
 
 def leaves(config: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str, Any]:

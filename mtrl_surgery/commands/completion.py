@@ -14,13 +14,10 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from omegaconf import ListConfig, OmegaConf
-
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
-from mtrl_surgery.settings import TrainSettings
-from mtrl_surgery.sweeps.options import PREFIX, SweepOptions, is_sweep
+from mtrl_surgery.sweeps.options import PREFIX, SweepOptions
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
 # ends in a space (the completion is registered with nospace, for replies such as `method=`).
@@ -75,10 +72,12 @@ def query(line: str) -> list[str]:
     word = "" if not words or line.endswith(" ") else words.pop()
     if not words:
         return _starting(word, [*COMMANDS, "--help", "--version"])
-    if words[0] == "train" and word.startswith(PREFIX) and is_sweep(words):
+    if words[0] == "train" and word.startswith(PREFIX) and not {"-m", "--multirun"}.isdisjoint(words):
         return _starting(word, [f"{PREFIX}{key}" for key in _keys(SweepOptions)])
     if words[0] == "train":
-        return _query_train(" ".join([*(one for one in words[1:] if not one.startswith(PREFIX)), word]))
+        # A choice of several, or what is not whole yet, says nothing about the keys.
+        before = [one for one in words[1:] if "=" in one and "," not in one and not one.startswith(PREFIX)]
+        return _query_train(before, word)
     return _starting(word, _words_of(*words))
 
 
@@ -89,29 +88,27 @@ def _our_words(line: str) -> list[str]:
     return words[3:] if first.startswith("python") else words[1:]
 
 
-def _query_train(line: str) -> list[str]:
-    """Hydra's replies, and what it does not know of: sweeps (`method=ls,sa`) and lists (`agent.hidden_sizes=`)."""
+def _query_train(before: Sequence[str], word: str) -> list[str]:
+    """Groups, options and keys; of a sweep's choices (`method=ls,sa`) the last."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
+    from mtrl_surgery.cli.composition import composing
     from mtrl_surgery.commands.program import TRAIN
 
-    before, _, word = line.rpartition(" ")
-    key, _, values = word.partition("=")
-    done, comma, value = values.rpartition(",")
-    TRAIN.register()
-    with hydra.initialize_config_module(TRAIN.config_module, version_base="1.3"):
-        plugin = DefaultCompletionPlugin(GlobalHydra.instance().config_loader())
-        replies = plugin._query(TRAIN.config_name, f"{before} {key}={value}" if comma else line)
-    if comma:
-        replies = [reply.replace("=", f"={done},", 1) for reply in replies]
-    lists = {f"{name}." for name, value in leaves(OmegaConf.structured(TrainSettings)).items() if _is_list(value)}
-    return [f"{reply[:-1]}=" if reply in lists else reply for reply in replies if not reply.startswith("hydra")]
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, ListConfig)
+    with composing(TRAIN):
+        loader = GlobalHydra.instance().config_loader()
+        groups = [group for group in loader.list_groups("") if group != "hydra"]
+        key, equals, values = word.partition("=")
+        if equals:
+            options = loader.get_group_options(key) if key in groups else []
+            chosen, _, value = values.rpartition(",")
+            return [f"{key}={chosen}{',' * bool(chosen)}{one}" for one in _starting(value, options)]
+        keys = [f"{group}=" for group in groups]
+        for leaf in leaves(hydra.compose(TRAIN.config_name, TRAIN.for_hydra(before))):
+            dot = leaf.find(".", len(word))  # one level at a time
+            keys.append(f"{leaf}=" if dot < 0 else leaf[: dot + 1])
+    return sorted(set(_starting(word, keys)))
 
 
 def _words_of(command: str, *words: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from cluster.learner_config import LearnerLost
-from mtrl_surgery.cli.composition import run_all
+from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.trust import check_trusted
@@ -34,7 +34,6 @@ from mtrl_surgery.settings import (
     validate,
 )
 from mtrl_surgery.shell import command, typed
-from mtrl_surgery.sweeps.options import is_sweep, one_run
 
 _STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}, "policy_weights": np.ndarray}
 """What every checkpoint of a training run holds, as far as it is used before the run's parts are made."""
@@ -42,12 +41,13 @@ _STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    if is_sweep(words):
+    line = read_flags(words)
+    if line.many and not line.screen:
         from mtrl_surgery.commands.train_sweep import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
-        return sweep(TARGET, words)
-    return run_all(TRAIN, train, one_run(words))
+        return sweep(TARGET, line.words)
+    return run_all(TRAIN, train, line)
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:

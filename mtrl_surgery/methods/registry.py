@@ -6,7 +6,6 @@ Importing this file imports all methods, and Torch with them; `config.py` and `p
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from mtrl_surgery import methods
+from mtrl_surgery.choices import unknown
 from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.plugins import load_installed
 
@@ -126,9 +126,7 @@ def find_method(name: str) -> MethodEntry:
     """
     if entry := METHODS.get(ALIASES.get(name, name)):
         return entry
-    close = difflib.get_close_matches(name, [*METHODS, *ALIASES], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    raise MethodError(f"unknown method {name!r}{hint} choices: {', '.join(sorted(METHODS))}")
+    raise MethodError(unknown("method", name, sorted([*METHODS, *ALIASES])))
 
 
 def make_method(config: MethodConfig, num_tasks: int, seed: int) -> AnyMethod:

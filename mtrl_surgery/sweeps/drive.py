@@ -29,7 +29,7 @@ _STORE_MB = 100  # nothing but words travels through the object store
 
 
 def sweep(target: SweepTarget, words: Sequence[str]) -> int:
-    """Do every run that the words make, and report on them.
+    """Do every run that the words beside `-m` make, and report on them.
 
     What is finished is left alone, what has begun goes on from its newest checkpoint; so the same words go on with a
     sweep that was stopped or broke.
@@ -46,15 +46,15 @@ def sweep(target: SweepTarget, words: Sequence[str]) -> int:
     if options.address is None:
         check_capacity(plans, [this_machine()])
     folder = place_of(plans, options.folder)
-    lacking = [package for package in ("plotly", "pandas") if importlib.util.find_spec(package) is None]
-    if options.report and lacking:
-        say(f"note: there will be no report, which needs {' and '.join(lacking)}: {install('report')}")
+    report = options.report and importlib.util.find_spec("plotly") is not None
+    if options.report and not report:
+        say(f"note: there will be no report, which needs plotly: {install('report')}")
     with folder.driving():
         refuse_held(plans)
         waiting = [plan for plan in plans if standing_of(plan.folder).state != "done"]
         shares = [1.0 if plan not in waiting else plan.measure.share(plan.folder) for plan in plans]
         runs = [SweepRun(plan.label, plan.folder, plan.measure) for plan in plans]
-        folder.write(Sweep([python(), *target.command, *words], os.getcwd(), time.time(), sum(shares), runs))
+        folder.write(Sweep([python(), *target.command, "-m", *words], os.getcwd(), time.time(), sum(shares), runs))
         begun = sum(0 < share < 1 for share in shares)
         needs = {f"{amount(one.cpus, one.gpus)} ({one.because})" for one in (plan.resources for plan in plans)}
         say(
@@ -64,7 +64,7 @@ def sweep(target: SweepTarget, words: Sequence[str]) -> int:
         code = _do(folder, waiting, options) if waiting else 0
     say(status(folder))
     done = [run.folder for run in runs if standing_of(run.folder).state == "done"]
-    if options.report and not lacking and done:
+    if report and done:
         _report(folder, done)
     return code
 

@@ -9,11 +9,8 @@ from typing import Annotated
 from mtrl_surgery.cli.arguments import parse
 from mtrl_surgery.cli.schema import check_least
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.sweeps.errors import SweepError
 
 PREFIX = "sweep."
-_MULTIRUN = ("-m", "--multirun")
-_SCREENS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info")
 
 
 @dataclass
@@ -58,49 +55,12 @@ class _Words:
     sweep: SweepOptions = field(default_factory=SweepOptions)
 
 
-def is_sweep(words: Sequence[str]) -> bool:
-    """Whether the words ask for several runs, and not for one of hydra's screens about them."""
-    asked = {word.partition("=")[0] for word in words}
-    return any(map(_asks_for_many, words)) and asked.isdisjoint(_SCREENS)
-
-
-def one_run(words: Sequence[str]) -> list[str]:
-    """The words of a command that does one run, or shows one of hydra's screens.
-
-    Raises:
-        SweepError: a key of sweeps without `-m`.
-    """
-    options = [word for word in words if word.startswith(PREFIX)]
-    if options and not any(map(_asks_for_many, words)):
-        raise SweepError(f"{options[0]}: says how a sweep is done, which needs -m")
-    return _without_options(words)
-
-
 def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
     """The sweep's own options, and the words of its runs.
 
     Raises:
         SettingsError: an option is unknown, or its value makes no sense.
-        SweepError: a flag or a key that a sweep has no use for.
     """
-    flags = [word for word in words if word.startswith("-") and not _asks_for_many(word)]
-    if flags:
-        raise SweepError(f"{flags[0]}: a sweep takes no such flag; choices: {', '.join(_SCREENS)}")
     options = parse([word for word in words if word.startswith(PREFIX)], _Words).sweep
     options.validate()
-    rest = [word for word in _without_options(words) if not _asks_for_many(word)]
-    for word in rest:
-        if word.lstrip("+~").startswith(("hydra.", "hydra/")):
-            raise SweepError(f"{word}: the runs of a sweep are Ray tasks, and the keys sweep.* say how they are done")
-    return options, rest
-
-
-def _without_options(words: Sequence[str]) -> list[str]:
-    return [word for word in words if not word.startswith(PREFIX)]
-
-
-def _asks_for_many(word: str) -> bool:
-    """`-m`, or hydra's other ways to write it, which would have it do the runs one after the other."""
-    key, _, value = word.lstrip("+").partition("=")
-    mode = value.strip("'\"").removeprefix("RunMode.")
-    return word in _MULTIRUN or (key == "hydra.mode" and mode in ("MULTIRUN", "2"))
+    return options, [word for word in words if not word.startswith(PREFIX)]

@@ -31,10 +31,7 @@ def caller(program: Callable[[tuple[str, ...]], int], capfd: pytest.CaptureFixtu
 
     def call(*words: str) -> Said:
         capfd.readouterr()
-        try:
-            code = program(words)
-        except SystemExit as exit_:  # argparse and hydra's --help leave this way
-            code = exit_.code if isinstance(exit_.code, int) else 1
+        code = program(words)
         out, err = capfd.readouterr()
         return Said(code, out, err)
 

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mtrl_surgery
-from benchmarks.__main__ import LISTING
+from benchmarks.__main__ import TABLE
 from experiments_vision.commands.check import Arguments as Check
 from experiments_vision.commands.table import Arguments as Table
 from experiments_vision.settings import VisionSettings
 from experiments_vision.toy.config import ToySettings
+from mtrl_surgery.cli.expansion import expand
 from mtrl_surgery.cli.words import keys_of, path_of, split_paths
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
@@ -34,7 +35,6 @@ from mtrl_surgery.methods import plugins
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import METHOD_KEYS, TrainSettings
-from mtrl_surgery.sweeps.expansion import composing, expand
 from mtrl_surgery.sweeps.options import SweepOptions
 from tests.commands.conftest import Run
 
@@ -45,7 +45,7 @@ SCHEMAS = (
         Check,
         Table,
         PageArguments,
-        *(import_module(benchmark.module).Arguments for benchmark in LISTING.commands.values()),
+        *(import_module(benchmark.module).Arguments for benchmark in TABLE.commands.values()),
     ),
 )
 ODD = "a,b #1 ü 'q\" {x} ${HOME} $y (z) [0] k=v ~ \\ %s"
@@ -70,9 +70,8 @@ def test_a_path_goes_through_hydra_as_it_was_typed(text: str) -> None:
 
 
 def test_a_path_is_no_choice_of_a_sweep() -> None:
-    with composing(TRAIN):
-        words = [f"out={ODD}", "method=ls,samgs"]
-        found = expand(TRAIN, words)
+    words = [f"out={ODD}", "method=ls,samgs"]
+    found = expand(TRAIN, words)
     assert [one.words for one in found] == [(words[0], "method=ls"), (words[0], "method=samgs")]
 
 

@@ -20,7 +20,7 @@ SMOKE = ("experiment=smoke", "device=cpu")
 
 
 def plans_of(*words: str) -> list[RunPlan]:
-    options, rest = split(["-m", *words])
+    options, rest = split(words)
     return make_plans(TARGET, rest, options)
 
 
@@ -37,7 +37,7 @@ def test_a_sweeps_run_is_the_plain_commands(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_supervised_runs_are_planned_alike(tmp_path: Path):
-    options, rest = split(["-m", "method=ls,stl", "workers=1", "device=cpu", f"out={tmp_path}"])
+    options, rest = split(["method=ls,stl", "workers=1", "device=cpu", f"out={tmp_path}"])
     plans = make_plans(VISION, rest, options)
     assert [plan.folder.name.split("_")[2] for plan in plans] == ["ls", "stl"]
     assert all(plan.resources.cpus == 2 and plan.command[1] == "experiments_vision" for plan in plans)

@@ -26,10 +26,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path, monkeypatch: pytest.MonkeyP
 
     def call(*words: str) -> Said:
         capfd.readouterr()
-        try:
-            code = main(words)
-        except SystemExit as exit_:  # hydra's --help leaves this way
-            code = exit_.code if isinstance(exit_.code, int) else 1
+        code = main(words)
         out, err = capfd.readouterr()
         return Said(code, out, err)
 

@@ -19,7 +19,8 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from mtrl_surgery.cli.schema import leaves, unknown
+from mtrl_surgery.choices import unknown
+from mtrl_surgery.cli.schema import leaves
 
 
 def explain(error: BaseException, schema: type[Any]) -> str | None:

@@ -1,20 +1,23 @@
-"""From the words of a sweep to those of its runs."""
+"""From a command line to flags and words, and from the words of many runs to those of each."""
 
 from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mtrl_surgery.cli.command_line import CommandLine, read_flags
+from mtrl_surgery.cli.composition import composing
+from mtrl_surgery.cli.expansion import expand
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN
 from mtrl_surgery.methods.registry import ALIASES, METHODS
-from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.expansion import composing, expand
-from mtrl_surgery.sweeps.options import SweepOptions, is_sweep, one_run, split
+from mtrl_surgery.sweeps.options import SweepOptions, split
+from tests.commands.conftest import Run
 
 KEYS = ("seed", "agent.tau", "env.horizon", "total_steps", "method")
 VALUES = {
@@ -93,7 +96,7 @@ def test_groups_that_are_left_out_are():
     ],
 )
 def test_what_is_no_list_of_values_is_refused(word: str, part: str):
-    with pytest.raises(SweepError, match=part):
+    with pytest.raises(SettingsError, match=part):
         expand(TRAIN, [word])
 
 
@@ -103,7 +106,7 @@ def test_words_that_hydra_cannot_read_are_named():
 
 
 def test_the_sweeps_own_keys_are_split_off():
-    options, words = split(["-m", "seed=1,2", "sweep.cpus=0.5", "sweep.address=127.0.0.1:6379", "sweep.report=false"])
+    options, words = split(["seed=1,2", "sweep.cpus=0.5", "sweep.address=127.0.0.1:6379", "sweep.report=false"])
     assert words == ["seed=1,2"]
     assert options == SweepOptions(cpus=0.5, address="127.0.0.1:6379", report=False)
 
@@ -119,28 +122,46 @@ def test_the_sweeps_own_keys_are_split_off():
         ("sweep.retries=-1", "sweep.retries=-1 must be at least 0"),
         ("sweep.max_failures=0", "sweep.max_failures=0 must be at least 1"),
         ("sweep.cpus", "cannot read 'sweep.cpus'"),
-        ("hydra/launcher=joblib", "the runs of a sweep are Ray tasks"),
-        ("--config-dir=x", "takes no such flag"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(word: str, part: str):
     with pytest.raises(ValueError, match=part):
-        split(["-m", word])
+        split([word])
 
 
-@pytest.mark.parametrize("word", ["hydra.mode=MULTIRUN", "++hydra.mode='MULTIRUN'", "hydra.mode=RunMode.MULTIRUN"])
-def test_hydras_other_word_for_many_runs_is_a_sweep_too(word: str):
-    words = [word, "seed=1,2", "sweep.cpus=1"]
-    assert is_sweep(words) and split(words) == (SweepOptions(cpus=1), ["seed=1,2"])
-    assert not is_sweep([word, "--cfg", "job"]) and one_run([word, "--cfg", "job"]) == [word, "--cfg", "job"]
-    with pytest.raises(SweepError, match=r"hydra.mode=RUN: the runs of a sweep are Ray tasks"):
-        split(["-m", "hydra.mode=RUN"])
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--confg", "job"], "unknown flag '--confg'; did you mean '--cfg job'"),
+        (["--cfg", "hydra"], "unknown --cfg 'hydra'; choices: job"),
+        (["--info"], "unknown --info ''; choices: defaults"),
+        (["hydra.mode=MULTIRUN"], "-m does many"),
+        (["-m", "hydra/launcher=joblib"], "hydra composes the configuration and does no runs"),
+    ],
+)
+def test_flags_that_there_are_not_are_refused(words: list[str], part: str):
+    with pytest.raises(SettingsError, match=part):
+        read_flags(words)
 
 
-def test_screens_are_no_sweeps():
-    assert not is_sweep(["hydra.mode=RUN", "seed=1"]) and one_run(["hydra.mode=RUN"]) == ["hydra.mode=RUN"]
-    assert is_sweep(["-m", "seed=1"]) and is_sweep(["seed=1,2", "--multirun"])
-    assert not is_sweep(["seed=1"]) and not is_sweep(["-m", "--help"]) and not is_sweep(["--cfg", "job", "-m"])
-    assert one_run(["--cfg", "job", "-m", "sweep.cpus=1", "seed=1"]) == ["--cfg", "job", "-m", "seed=1"]
-    with pytest.raises(SweepError, match=r"sweep.cpus=1: says how a sweep is done, which needs -m"):
-        one_run(["sweep.cpus=1"])
+def test_flags_stand_anywhere():
+    assert read_flags(["seed=1,2", "--multirun"]) == read_flags(["-m", "seed=1,2"]) == CommandLine(("seed=1,2",), True)
+    assert (
+        read_flags(["--cfg", "job", "a=1"]) == read_flags(["a=1", "-c", "job"]) == CommandLine(("a=1",), False, "job")
+    )
+    assert read_flags(["-m", "--help"]).screen == "help"
+    assert read_flags(["hydra.searchpath=[file://x]"]).words == ("hydra.searchpath=[file://x]",)
+
+
+def test_the_keys_of_a_sweep_need_many_runs(run: Run):
+    said = run("train", "sweep.cpus=1")
+    assert said.code == 2 and "sweep.cpus=1: says how a sweep is done, which needs -m" in said.err
+    assert run("train", "-m", "--cfg", "job", "sweep.cpus=1", "seed=1").code == 0
+
+
+def test_groups_of_ones_own(run: Run, tmp_path: Path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "short.yaml").write_text("# @package _global_\ntotal_steps: 7\n")
+    words = ("experiment=short", f"hydra.searchpath=[file://{tmp_path}/mine]", "cluster.workers=2")
+    said = run("train", "--cfg", "job", *words)
+    assert said.code == 0 and "total_steps: 7\n" in said.out, said.err
