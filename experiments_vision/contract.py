@@ -55,9 +55,20 @@ class Outputs(NamedTuple):
 
 
 class MultiTaskModel(nn.Module, ABC):
-    """A network with one output a task."""
+    """A network with one output a task.
 
-    tasks: tuple[str, ...]
+    Args:
+        tasks: Their names.
+
+    Raises:
+        VisionError: for no task, or one that is there twice.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        if not tasks or len(set(tasks)) < len(tasks):
+            raise VisionError(f"tasks={list(tasks)}: give one at least, and each once")
+        self.tasks = tuple(tasks)
 
     @abstractmethod
     def forward(self, inputs: Any) -> Outputs:

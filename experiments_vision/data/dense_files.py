@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments_vision.data.npy import read_npy
 from experiments_vision.data.source import Fault
 from experiments_vision.errors import VisionError
 
@@ -87,6 +86,27 @@ def list_split(folder: Path, fields: tuple[DenseField, ...]) -> Listing:
             faults.append(Fault(str(field.path(folder, first)), f"missing{others}"))
     files = [(field, field.path(folder, number)) for field, found in numbers.items() for number in found]
     return Listing(folder, count, files, faults)
+
+
+def read_npy(path: Path) -> npt.NDArray[Any]:
+    """The array in a .npy file that a stranger wrote: numbers only, nothing unpickled, nothing larger than the file.
+
+    Raises:
+        VisionError: with the path, if the file is missing, damaged, cut short, or holds anything but real numbers.
+    """
+    try:
+        mapped = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise VisionError(f"{path}: missing") from error
+    except OSError as error:
+        raise VisionError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged header can fail anywhere in NumPy's parser
+        raise VisionError(f"{path}: damaged or cut short, or no .npy file of numbers: {error}") from error
+    if mapped.dtype.kind not in "biuf":
+        raise VisionError(f"{path}: wrong dtype: {mapped.dtype}; expected numbers")
+    if beyond := path.stat().st_size - mapped.offset - mapped.nbytes:
+        raise VisionError(f"{path}: damaged: {beyond:,} bytes behind the {mapped.nbytes:,} of its data")
+    return np.array(mapped)
 
 
 def read_field(field: DenseField, path: Path) -> tuple[npt.NDArray[Any], list[Fault]]:

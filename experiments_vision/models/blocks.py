@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +42,15 @@ class DenseHead(nn.Module):
         task: A key of `FINISH`.
         inputs: Channels of the map that it reads.
         classes: Output channels of segmentation; depth has 1, normals have 3.
+
+    Raises:
+        VisionError: for an unknown task.
     """
 
     def __init__(self, task: str, inputs: int, classes: int) -> None:
         super().__init__()
+        if task not in FINISH:
+            raise VisionError(f"tasks: unknown task {task!r}; choices: {', '.join(FINISH)}")
         outputs = {"segmentation": classes, "depth": 1, "normal": 3}[task]
         self.layers = nn.Sequential(nn.Conv2d(inputs, inputs, 3, padding=1), nn.Conv2d(inputs, outputs, 1))
         self.finish = FINISH[task]
@@ -63,20 +68,6 @@ def xavier(module: nn.Module) -> None:
             nn.init.xavier_normal_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def check_names(tasks: Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
-    """The tasks as a tuple.
-
-    Raises:
-        VisionError: for no task, an unknown one, or one twice.
-    """
-    if not tasks or len(set(tasks)) < len(tasks):
-        raise VisionError(f"tasks={list(tasks)}: give one at least, and each once; choices: {', '.join(choices)}")
-    for task in tasks:
-        if task not in choices:
-            raise VisionError(f"tasks: unknown task {task!r}; choices: {', '.join(choices)}")
-    return tuple(tasks)
 
 
 def check_images(images_BCHW: Tensor, channels: int, multiple: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from experiments_vision.contract import MultiTaskModel, Outputs, VisionError
+from experiments_vision.contract import MultiTaskModel, Outputs
 from experiments_vision.models.blocks import check_images
 
 WIDTHS = (64, 128, 128, 256, 256, 512, 512)
@@ -32,10 +32,7 @@ class ConvNet(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[str], widths: Sequence[int] = WIDTHS) -> None:
-        super().__init__()
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise VisionError(f"tasks={list(tasks)}: give one at least, and each once")
-        self.tasks = tuple(tasks)
+        super().__init__(tasks)
         layers: list[nn.Module] = []
         for number, (inputs, outputs) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), _relu()]

@@ -25,12 +25,9 @@ class LeNet(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[str], size: int) -> None:
-        super().__init__()
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise VisionError(f"tasks={list(tasks)}: give one at least, and each once")
+        super().__init__(tasks)
         if size < 4:
             raise VisionError(f"size={size}: the images are halved twice, so their side must be 4 pixels at least")
-        self.tasks = tuple(tasks)
         self.size = size
         self.trunk = nn.Sequential(
             *(nn.Conv2d(1, 10, 5, padding=2), nn.MaxPool2d(2), nn.ReLU(inplace=True)),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments_vision.contract import MultiTaskModel, Outputs, VisionError
+from experiments_vision.contract import MultiTaskModel, Outputs
 
 MESSAGE_STEPS = READ_STEPS = 3
 EDGE_HIDDEN = 128
@@ -66,10 +66,7 @@ class MPNN(MultiTaskModel):
         edge_features: int = 5,
         max_atoms: int = MAX_ATOMS,
     ) -> None:
-        super().__init__()
-        if not tasks or len(set(tasks)) < len(tasks):
-            raise VisionError(f"tasks={list(tasks)}: give one at least, and each once")
-        self.tasks = tuple(tasks)
+        super().__init__(tasks)
         self.max_atoms = max_atoms
         self.enter = nn.Linear(atom_features, dim)
         self.edges = EdgeConv(edge_features, dim)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments_vision.contract import MultiTaskModel, Outputs
-from experiments_vision.models.blocks import FINISH, DenseHead, attention, check_names, conv_block, xavier
+from experiments_vision.models.blocks import DenseHead, attention, conv_block, xavier
 from experiments_vision.models.segnet import FILTERS, Maps, Trunk, decoder_channels
 
 
@@ -59,8 +59,7 @@ class MTAN(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[str], classes: int, filters: Sequence[int] = FILTERS) -> None:
-        super().__init__()
-        self.tasks = check_names(tasks, list(FINISH))
+        super().__init__(tasks)
         self.trunk = Trunk(filters)
         coarser = (*filters[1:], filters[-1])
         self.down = nn.ModuleList(conv_block(*pair) for pair in zip(filters, coarser, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments_vision.contract import MultiTaskModel, Outputs
-from experiments_vision.models.blocks import FINISH, DenseHead, check_images, check_names, conv_block, xavier
+from experiments_vision.models.blocks import DenseHead, check_images, conv_block, xavier
 
 FILTERS = (64, 128, 256, 512, 512)
 """Channels of the encoder's levels, the finest first."""
@@ -92,8 +92,7 @@ class SegNet(MultiTaskModel):
     """
 
     def __init__(self, tasks: Sequence[str], classes: int, filters: Sequence[int] = FILTERS) -> None:
-        super().__init__()
-        self.tasks = check_names(tasks, list(FINISH))
+        super().__init__(tasks)
         self.trunk = Trunk(filters)
         self.heads = nn.ModuleList(DenseHead(task, filters[0], classes) for task in self.tasks)
 

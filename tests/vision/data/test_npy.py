@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from experiments_vision.data.npy import read_npy
+from experiments_vision.data.dense_files import read_npy
 from experiments_vision.errors import VisionError
 
 KINDS = st.one_of(npst.floating_dtypes(endianness="?"), npst.integer_dtypes(endianness="?"), npst.boolean_dtypes())
@@ -52,7 +52,7 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path: Path) -> No
         header = {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)}
         np.lib.format.write_array_header_1_0(file, header)
     tracemalloc.start()
-    with pytest.raises(VisionError, match="cut short: 0 bytes of data"):
+    with pytest.raises(VisionError, match="damaged or cut short"):
         read_npy(path)
     assert tracemalloc.get_traced_memory()[1] < 10**6
     tracemalloc.stop()
@@ -60,7 +60,12 @@ def test_a_header_that_promises_too_much_allocates_nothing(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("dtype", "message"),
-    [(object, "pickled objects"), ("U3", "wrong dtype: <U3"), ("M8[s]", "wrong dtype"), ("c8", "wrong dtype: complex")],
+    [
+        (object, "Python objects"),
+        ("U3", "wrong dtype: <U3"),
+        ("M8[s]", "wrong dtype"),
+        ("c8", "wrong dtype: complex"),
+    ],
 )
 def test_what_is_no_number(tmp_path: Path, dtype: str, message: str) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3).astype(dtype), allow_pickle=True)
