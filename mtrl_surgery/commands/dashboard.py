@@ -8,6 +8,7 @@ RUNS   folders, with run folders at any depth below them; more may come and go w
 
 The page has an address for each view, with its filters and groups. Runs are only read, and nothing outside of the
 folders is: a link that leads out of them is not followed. Ctrl-C stops it; it starts and changes no run.
+Where supervised runs are among them, use python -m experiments_vision dashboard.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.words import split_paths
 from mtrl_surgery.shell import install
+
+if TYPE_CHECKING:
+    from mtrl_surgery.reports.benchmarks import ScoringOf
 
 
 @dataclass
@@ -39,8 +43,19 @@ class Arguments:
 
 def main(words: Sequence[str]) -> int:
     """Serve the page until Ctrl-C."""
+    return serve_page(words, __doc__ or "")
+
+
+def serve_page(words: Sequence[str], description: str, scoring_of: ScoringOf | None = None) -> int:
+    """The command, for whatever kinds of runs a package knows.
+
+    Args:
+        words: Of the command line.
+        description: The help, with `{keys}` in it.
+        scoring_of: The metrics of supervised runs; None leaves such runs out.
+    """
     if not words or wants_help(words):
-        print(usage(__doc__, Arguments))
+        print(usage(description, Arguments))
         return 0
     places, rest = split_paths(words, Arguments)
     arguments = parse(rest, Arguments)
@@ -61,7 +76,6 @@ def main(words: Sequence[str]) -> int:
         raise SettingsError(
             f"the dashboard needs {error.name}, which is not installed: {install('dashboard')}"
         ) from error
-    from mtrl_surgery.commands.report_vision import scoring_of
 
     listening = listen(arguments.host, arguments.port)
     follower = Follower(roots, scoring_of, arguments.every)

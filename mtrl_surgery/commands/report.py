@@ -2,8 +2,8 @@
 
 usage: mtrl-surgery report runs [RUN ...] [out=report.html] [KEY=VALUE ...]
 
-RUN         run folders, folders of run folders at any depth, or patterns such as 'runs/mt10_*'; reinforcement learning
-            and supervised runs alike; runs of the same tasks are compared, others have a chapter each
+RUN         run folders, folders of run folders at any depth, or patterns such as 'runs/mt10_*'; runs of the same tasks
+            are compared, others have a chapter each; supervised runs: python -m experiments_vision report
 
 {keys}
 
@@ -13,7 +13,7 @@ Nothing is changed in the run folders; runs may still be running.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,9 @@ from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.words import PATH, split_paths
 
 if TYPE_CHECKING:
+    from mtrl_surgery.reports.benchmarks import Benchmark, ScoringOf
     from mtrl_surgery.reports.report import Chapter
+    from mtrl_surgery.reports.tables import Table
 
 _MOST_STEPS = 240
 """Of metrics over time that figures can show."""
@@ -51,12 +53,28 @@ class Arguments:
 
 def main(words: Sequence[str]) -> int:
     """Read the runs, write the page and its parts, say where."""
+    return report(words, __doc__ or "")
+
+
+def report(
+    words: Sequence[str],
+    description: str,
+    scoring_of: ScoringOf | None = None,
+    more_tables: Callable[[Benchmark], dict[str, Table]] = lambda benchmark: {},
+) -> int:
+    """The command, for whatever kinds of runs a package knows.
+
+    Args:
+        words: Of the command line.
+        description: The help, with `{keys}` in it.
+        scoring_of: The metrics of supervised runs; None leaves such runs out.
+        more_tables: A benchmark's tables besides those of every report.
+    """
     if not words or wants_help(words):
-        print(usage(__doc__, Arguments))
+        print(usage(description, Arguments))
         return 0
     paths, rest = split_paths(words, Arguments)
     arguments = parse(rest, Arguments)
-    from mtrl_surgery.commands.report_vision import paper_tables, scoring_of
     from mtrl_surgery.reports.benchmarks import SUCCESSES, benchmarks
     from mtrl_surgery.reports.html_report import page
     from mtrl_surgery.reports.records import Reading, open_runs
@@ -71,7 +89,7 @@ def main(words: Sequence[str]) -> int:
     readings = dict.fromkeys(("metrics", "health", "conflicts"), Reading(_MOST_STEPS))
     records, said = open_runs(paths, readings=readings)
     found, left_out = benchmarks(records, arguments.success, scoring_of)  # type: ignore[arg-type]  # checked above
-    chapters = [chapter(own, options, paper_tables(own)) for own in found]
+    chapters = [chapter(own, options, more_tables(own)) for own in found]
     title = arguments.title or f"Report on {', '.join(paths)}"
     text = page(title, _facts(chapters), chapters, remarks(chapters, [*said, *left_out]))
     try:

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 
 from mtrl_surgery.dashboard.roots import READ, Roots
-from mtrl_surgery.reports.benchmarks import ScoringOf
+from mtrl_surgery.reports.benchmarks import ScoringOf, scoring
 from mtrl_surgery.reports.records import Reading, Record
 
 READINGS = {
@@ -62,12 +62,12 @@ class Follower:
         broken: What ended the thread, or nothing.
     """
 
-    def __init__(self, roots: Roots, scoring_of: ScoringOf, every: float = 5.0) -> None:
+    def __init__(self, roots: Roots, scoring_of: ScoringOf | None, every: float = 5.0) -> None:
         """Reads nothing yet.
 
         Args:
             roots: Where runs are looked for.
-            scoring_of: How supervised runs are judged.
+            scoring_of: The metrics of supervised runs; None leaves such runs out.
             every: Seconds between looks.
         """
         self.roots, self.scoring_of, self.every = roots, scoring_of, every
@@ -163,7 +163,7 @@ class Follower:
             self.roots.check(path)
             record.follow(self._wanted)
             if record.kind == "supervised":
-                record.expect(self.scoring_of(record).tasks)
+                record.expect(scoring(record, self.scoring_of).tasks)
         except Exception as error:
             said = str(error)
             if not isinstance(error, ValueError):

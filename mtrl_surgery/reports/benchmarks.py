@@ -193,6 +193,18 @@ def benchmarks(
     return made, said
 
 
+def scoring(record: Record, scoring_of: ScoringOf | None) -> Scoring:
+    """The scoring of a supervised run.
+
+    Raises:
+        ReportError: Nobody said how such runs are judged.
+        ValueError: An unknown data set.
+    """
+    if scoring_of is None:
+        raise ReportError("a supervised run: python -m experiments_vision report (or dashboard) knows its metrics")
+    return scoring_of(record)
+
+
 def _place(
     record: Record, success: Success, scoring_of: ScoringOf | None
 ) -> tuple[tuple[Any, ...], Scoring] | tuple[tuple[str], None]:
@@ -205,10 +217,10 @@ def _place(
         metrics = tuple(Metric(short_task(task), task, f"successes_{success}") for task in tasks)
         said = f"success rate ({'at any step' if success == 'any' else 'at the last step'})"
         return ("rl", env.get("name"), env.get("kind"), tasks), Scoring(metrics, said, tasks)
-    if record.kind == "supervised" and scoring_of is not None:
-        scoring = scoring_of(record)
+    if record.kind == "supervised":
+        own = scoring(record, scoring_of)
         name = f"{record.config['dataset'].get('name')} {record.config.get('model')}"
-        return ("supervised", name, scoring.tasks), scoring
+        return ("supervised", name, own.tasks), own
     return ("is no run that a report can judge",), None
 
 

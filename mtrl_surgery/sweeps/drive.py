@@ -65,7 +65,7 @@ def sweep(target: SweepTarget, words: Sequence[str]) -> int:
     say(status(folder))
     done = [run.folder for run in runs if standing_of(run.folder).state == "done"]
     if report and done:
-        _report(folder, done)
+        _report(target.module, folder, done)
     return code
 
 
@@ -95,12 +95,12 @@ def _session(options: SweepOptions) -> RaySession:
     return RaySession(ClusterConfig(kind="ray", address=options.address), 0)
 
 
-def _report(folder: SweepFolder, done: Sequence[Path]) -> None:
+def _report(module: str, folder: SweepFolder, done: Sequence[Path]) -> None:
     """A process of its own: what goes wrong there is told, and changes nothing about the runs."""
     words = [f"out={folder.path / REPORT}", f"title=Sweep of {len(done)} runs", *map(str, done)]
-    finished = subprocess.run([sys.executable, "-m", "mtrl_surgery", "report", *words], check=False)
+    finished = subprocess.run([sys.executable, "-m", module, "report", *words], check=False)
     if finished.returncode:
         say(
             f"the runs are done, but there is no report (exit code {finished.returncode}); to make it later: "
-            f"{command('mtrl_surgery', 'report', *words)}"
+            f"{command(module, 'report', *words)}"
         )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments_vision.__main__ import main as supervised
 from mtrl_surgery.__main__ import main as mtrl_surgery
-from tests.commands.conftest import Run
+from tests.commands.conftest import Run, caller
 from tests.reports.folders import make_run
 from tests.vision.tables.folders import make_run as make_vision_run
 
@@ -26,16 +27,18 @@ def test_a_real_run_is_reported(run: Run, tmp_path: Path):
     assert "samgs" in said.out and (tmp_path / "report" / "summary.csv").exists()
 
 
-def test_both_kinds_of_runs_have_a_chapter_each(run: Run, tmp_path: Path):
+def test_both_kinds_of_runs_have_a_chapter_each(run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     runs = tmp_path / "runs"
     make_run(runs, "ls")
     make_run(runs, "samgs")
     for method in ("ls", "famo"):
         make_vision_run(runs, "multidigits", method, lambda split, epoch, mode, name: 0.9 + 0.001 * epoch)
-    said = run(
+    alone = run("report", str(runs), f"out={tmp_path / 'alone.html'}", "parts=false")
+    assert alone.code == 0 and "a supervised run: python -m experiments_vision report" in alone.out
+    said = caller(supervised, capfd)(
         "report", str(runs), f"out={tmp_path / 'deep' / 'r.html'}", "png=false", "title=Both: of them", "published=mt10"
     )
-    assert said.code == 0, said.err
+    assert said.code == 0 and "left out" not in said.out, said.err
     text = (tmp_path / "deep" / "r.html").read_text()
     assert '<h2 class="chapter" id="three">' in text and '<h2 class="chapter" id="multidigits-net">' in text
     assert "<title>Both: of them</title>" in text and "Delta-m" in text and "CARE (arXiv 2102.06177)" in text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtrl_surgery.commands.report_vision import scoring_of
+from experiments_vision.commands.report import scoring_of
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.roots import Roots
 from mtrl_surgery.reports.records import ReportError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mtrl_surgery.commands.report_vision import scoring_of
+from experiments_vision.commands.report import scoring_of
 from mtrl_surgery.dashboard.components import drawn, sections
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.roots import Roots

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtrl_surgery.commands.report_vision import scoring_of
+from experiments_vision.commands.report import scoring_of
 from mtrl_surgery.reports.benchmarks import benchmarks
 from mtrl_surgery.reports.figures.tasks import pooled
 from mtrl_surgery.reports.records import ReportError, open_runs

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from mtrl_surgery.commands.report_vision import scoring_of
+from experiments_vision.commands.report import scoring_of
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.reports.benchmarks import Benchmark, benchmarks
 from mtrl_surgery.reports.figures.versus import ordered

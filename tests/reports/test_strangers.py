@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from experiments_vision.__main__ import main
+from experiments_vision.commands.report import scoring_of
 from mtrl_surgery import load_runs
-from mtrl_surgery.commands.report_vision import scoring_of
 from mtrl_surgery.dashboard.app import make_app
 from mtrl_surgery.dashboard.following import Follower
 from mtrl_surgery.dashboard.roots import Roots
@@ -25,7 +26,7 @@ from mtrl_surgery.runs.checkpoint import CheckpointError, load_checkpoint
 from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.reading import LONGEST_ROW
-from tests.commands.conftest import Run, run  # noqa: F401  # a fixture
+from tests.commands.conftest import Run, caller, run  # noqa: F401  # a fixture
 from tests.reports.folders import make_run
 from tests.runs.mangled import FOLDERS, HARMLESS, ROWS, copied
 from tests.vision.tables.folders import make_run as make_vision_run
@@ -148,7 +149,7 @@ def test_a_long_file_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.Monke
     assert set(whole) == {name.removesuffix(".jsonl") for name in ROWS}
 
 
-def test_supervised_runs_are_left_out_of_tables_and_report(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_supervised_runs_are_left_out_of_tables_and_report(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def half(*_: Any) -> float:
         return 0.5
 
@@ -163,9 +164,7 @@ def test_supervised_runs_are_left_out_of_tables_and_report(run: Run, tmp_path: P
         with contextlib.suppress(FileNotFoundError):
             named[way] = f"bad{number:03d}"
             copied(good, tmp_path / "runs" / named[way], spoil)
-    from experiments_vision.__main__ import main
-
-    said = run("report", str(tmp_path / "runs"), f"out={tmp_path / 'report.html'}", "parts=false")
+    said = caller(main, capfd)("report", str(tmp_path / "runs"), f"out={tmp_path / 'report.html'}", "parts=false")
     assert said.code == 0 and "Traceback" not in said.err, said.err
     ignored = ("evaluations.jsonl: no successes", "a name that is no text", "evaluations.jsonl: task: null")
     unnamed = [way for way in missing(said.out.splitlines(), named) if way not in ignored]

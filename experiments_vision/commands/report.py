@@ -1,16 +1,33 @@
-"""What a report asks of the supervised benchmarks: their metrics, and the papers' tables with Delta-m."""
+"""A report on runs: as `python -m mtrl_surgery report`, with the supervised runs' metrics and the papers' tables.
+
+usage: python -m experiments_vision report runs/vision [RUN ...] [out=report.html] [KEY=VALUE ...]
+
+RUN         run folders, folders of run folders at any depth, or patterns such as 'runs/vision/nyuv2_*'; supervised and
+            reinforcement learning runs alike; runs of the same tasks are compared, others have a chapter each
+
+{keys}
+
+Nothing is changed in the run folders; runs may still be running.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Literal
 
+from mtrl_surgery.commands.report import report
 from mtrl_surgery.reports.benchmarks import Benchmark, Metric, Scoring
 from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.tables import Table
 
 _MODE: Literal["correct"] = "correct"
 """As the figures count: pooled over the split."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Read the runs, write the page and its parts, say where."""
+    return report(words, __doc__ or "", scoring_of, paper_tables)
 
 
 def scoring_of(record: Record) -> Scoring:
