@@ -7,9 +7,8 @@ usage: python -m benchmarks vision [KEY=VALUE ...]
 One training step (forward, the gradients of all tasks, the method; no optimizer) on noise in the published layout:
 NYUv2 with MTAN or SegNet (3 tasks, 288 x 384, batch 1), CelebA (40 tasks, 64 x 64, batch 8). The steps take turns in
 one process. `plain` is one backward of the summed losses, `list` and `stacked` the usual loops, `torchjd` its
-autojac, the rest ours: exact, with chunk_size, with a Jacobian of at most bounds= times the shared parameters' bytes,
-and by features. `gradients` are the same ratios without the `forward` pass that all begin with. `steps=` picks some
-besides these two.
+autojac, the rest ours: exact, with a Jacobian of at most bounds= times the shared parameters' bytes, and by features.
+`gradients` are the same ratios without the `forward` pass that all begin with. `steps=` picks some besides these two.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.devices import resolve_device
-from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
+from mtrl_surgery.jacobian.shared_graph import starts_of, walk
 from mtrl_surgery.jacobian.shared_roles import Roles, find_roles
 from mtrl_surgery.methods.base import GramianWeighting, LossWeighting
 from mtrl_surgery.surgery import Surgery
@@ -52,7 +51,6 @@ class Arguments:
     batch: Annotated[int | None, "images; null: the case's own number"] = None
     size: Annotated[list[int], "height, width; empty: as published"] = field(default_factory=list)
     methods: Annotated[list[str], "whose steps to time"] = field(default_factory=lambda: ["cagrad", "samgs"])
-    chunks: Annotated[list[int], "values of chunk_size to time"] = field(default_factory=lambda: [1])
     bounds: Annotated[list[float], "Gramian methods whose Jacobian may take so many times P"] = field(
         default_factory=list
     )
@@ -75,8 +73,6 @@ def main(words: Sequence[str]) -> int:
         at_least_one(key, getattr(arguments, key))
     if arguments.batch is not None:
         at_least_one("batch", arguments.batch)
-    for chunk in arguments.chunks:
-        at_least_one("chunks", chunk)
     if any(bound <= 0 for bound in arguments.bounds):
         raise VisionError(f"bounds={arguments.bounds}: must be above 0, in units of P")
     if arguments.size and (len(arguments.size) != 2 or min(arguments.size) < 1):
@@ -95,7 +91,7 @@ def main(words: Sequence[str]) -> int:
 
 def _bench(name: str, case: Case, arguments: Arguments, device: str) -> dict[str, Any]:
 
-    steps = make_steps(case, arguments.methods, arguments.chunks, arguments.bounds)
+    steps = make_steps(case, arguments.methods, arguments.bounds)
     for chosen in arguments.steps:
         check_choice("steps", chosen, steps)
     if arguments.steps:
@@ -188,8 +184,7 @@ class Case:
     def roles(self) -> Roles:
         """Which parameters the tasks share, and which are their own."""
         losses, _ = self.forward()
-        edges = [edge for _, edge, _ in loss_edges(losses, self.num_tasks)]
-        return find_roles(walk(edges), range(self.num_tasks), self.num_tasks, None, None, None)
+        return find_roles(walk(starts_of(losses)), range(self.num_tasks), self.num_tasks, None, None, None)
 
 
 def _faces(generator: torch.Generator, batch: int, height: int, width: int, tasks: int) -> tuple[Tensor, Targets]:
@@ -253,9 +248,7 @@ Step = Callable[[], object]
 FORWARD, PLAIN, LIST, STACKED, TORCHJD = "forward", "plain", "list", "stacked", "torchjd"
 
 
-def make_steps(
-    case: Case, methods: Sequence[str], chunks: Sequence[int], bounds: Sequence[float] = ()
-) -> dict[str, Step]:
+def make_steps(case: Case, methods: Sequence[str], bounds: Sequence[float] = ()) -> dict[str, Step]:
     """Name -> a step; the gradients of the shared parameters and of the tasks' own are made by all of them.
 
     `forward` is what all begin with. `plain` is one backward of the summed losses. `list` asks autograd for one loss's
@@ -266,7 +259,6 @@ def make_steps(
     Args:
         case: The network.
         methods: Ours, by name.
-        chunks: A variant of each method for each of these `chunk_size`s.
         bounds: A variant of each Gramian method whose Jacobian may take so many times P, for each of these.
 
     Raises:
@@ -302,25 +294,16 @@ def make_steps(
     for method in methods:
         if isinstance(Surgery(method, case.num_tasks).method, LossWeighting):
             raise VisionError(f"methods={method}: a loss weighting makes no task's gradients; name others")
-        steps[method] = _surgery(case, method, None, features=False)
-        for chunk in chunks:
-            steps[f"{method} chunk_size={chunk}"] = _surgery(case, method, chunk, features=False)
+        steps[method] = _step(case, Surgery(method, case.num_tasks), False)
         weighs = isinstance(Surgery(method, case.num_tasks).method, GramianWeighting)
         for bound in bounds if weighs else ():
-            steps[f"{method} bound={bound:g}"] = _bounded(case, method, int(bound * sum(p.nbytes for p in shared)))
+            room = int(bound * sum(p.nbytes for p in shared))
+            steps[f"{method} bound={bound:g}"] = _step(
+                case, Surgery(method, case.num_tasks, max_jacobian_bytes=room), False
+            )
         if case.by_features or weighs:
-            steps[f"{method} features="] = _surgery(case, method, None, features=True)
+            steps[f"{method} features="] = _step(case, Surgery(method, case.num_tasks), True)
     return steps
-
-
-def _surgery(case: Case, method: str, chunk: int | None, features: bool) -> Step:
-    return _step(case, Surgery(method, case.num_tasks, chunk_size=chunk), features)
-
-
-def _bounded(case: Case, method: str, max_bytes: int) -> Step:
-    """The least memory: a task at a time, convolutions without transforms."""
-    settings: dict[str, Any] = {"chunk_size": 1, "max_jacobian_bytes": max_bytes, "fast_convolutions": False}
-    return _step(case, Surgery(method, case.num_tasks, **settings), False)
 
 
 def _step(case: Case, surgery: Surgery, features: bool) -> Step:

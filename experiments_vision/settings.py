@@ -73,7 +73,6 @@ class VisionSettings:
     features: Annotated[bool, "surgery at the trunk's last features (one trunk pass) instead of at its parameters"] = (
         False
     )
-    chunk_size: Annotated[int | None, "tasks in one batched pass through the trunk; null: all, 1: a plain loop"] = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: Annotated[int, "passes over the training split"] = 20
     batch_size: Annotated[int, "examples of one update, over all processes"] = 256
@@ -116,7 +115,6 @@ def validate(settings: VisionSettings) -> None:
             "accumulate": (settings.accumulate, 1),
             "workers": (settings.workers, 0),
             "evaluate_every": (settings.evaluate_every, 1),
-            "chunk_size": (settings.chunk_size, 1),
             "seed": (settings.seed, 0),
             "threads": (settings.threads, 1),
             "log_every": (settings.log_every, 1),

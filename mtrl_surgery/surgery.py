@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -14,8 +15,8 @@ from torch.distributed import ProcessGroup
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics, conflict_map
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
-from mtrl_surgery.jacobian.shared_features import FeatureEngine, feature_edges
-from mtrl_surgery.jacobian.shared_graph import loss_edges, walk
+from mtrl_surgery.jacobian.shared_features import FeatureEngine, given_features
+from mtrl_surgery.jacobian.shared_graph import edge_of, given_losses, starts_of, walk
 from mtrl_surgery.jacobian.shared_missing import of_all_tasks, present_only
 from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
 from mtrl_surgery.jacobian.shared_step import Batch, MicroBatches, SharedStep
@@ -25,7 +26,17 @@ from mtrl_surgery.methods.config import MethodConfig, MethodError
 from mtrl_surgery.methods.registry import find_method, make_method
 from mtrl_surgery.tensors import NonFiniteError
 
-Losses = Sequence[Tensor | None] | Tensor
+Losses = Iterable[Tensor | None] | Tensor
+
+
+@contextlib.contextmanager
+def _without_autocast() -> Iterator[None]:
+    """A backward pass is in the precision of its forward pass, also where autocast is still on."""
+    with contextlib.ExitStack() as off:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                off.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 class Surgery:
@@ -36,12 +47,9 @@ class Surgery:
         num_tasks: K; may be left out for a method.
         seed: Seeds the method's random numbers.
         max_norm: The direction's greatest norm over the shared parameters; None for any.
-        chunk_size: Tasks in one batched pass through the trunk; None for all at once, 1 for a plain loop.
         max_jacobian_bytes: A Gramian method's Jacobian that would be larger is never built (see docs/library.md).
         process_group: Processes with a shard of the batch each (`torch.distributed.group.WORLD` for all of them): every
             one gets the `.grad` of the whole batch. None for this process alone.
-        fast_convolutions: On a CPU, pass the trunk's 3 x 3 convolutions by Winograd's scheme: faster, and in float32
-            rounded a little more coarsely (see docs/library.md).
         **options: The method's, such as `gamma=0.5`.
 
     Raises:
@@ -55,19 +63,20 @@ class Surgery:
         *,
         seed: int = 0,
         max_norm: float | None = None,
-        chunk_size: int | None = None,
         max_jacobian_bytes: int = 2**32,
         process_group: ProcessGroup | None = None,
-        fast_convolutions: bool = True,
         **options: Any,
     ) -> None:
-        for name, value in (("max_norm", max_norm), ("chunk_size", chunk_size), ("num_tasks", num_tasks)):
-            if value is not None and not value > 0:
-                raise MethodError(f"{name}={value!r}: must be above 0, or None")
+        if type(seed) is not int:
+            raise MethodError(f"seed={seed!r}: must be a whole number")
+        bounds = {"num_tasks": num_tasks, "max_jacobian_bytes": max_jacobian_bytes, "max_norm": max_norm}
+        for name, value in bounds.items():
+            kinds, said = ((int, float), "a number") if name == "max_norm" else ((int,), "a whole number")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not value > 0):
+                raise MethodError(f"{name}={value!r}: must be {said} above 0, or None")
         self.method = _make(method, num_tasks, seed, options)
         self.num_tasks = self.method.num_tasks
-        self.chunk_size = chunk_size
-        self._group, self._fast = process_group, fast_convolutions
+        self._group = process_group
         self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
         self._book = RoleBook()
         self._earlier: MicroBatches | None = None
@@ -82,6 +91,7 @@ class Surgery:
         """The first call of `backward` at which a task's loss or gradient was not finite, or -1."""
         return self._step.first_bad_call_K
 
+    @_without_autocast()
     def backward(
         self,
         losses: Losses,
@@ -91,6 +101,7 @@ class Surgery:
         features: Tensor | Iterable[Tensor] | None = None,
         scaler: torch.amp.GradScaler | None = None,
         diagnose: bool = False,
+        look: bool | None = None,
     ) -> None:
         """Adds to `.grad` as `loss.backward()` does, and frees the graph.
 
@@ -104,10 +115,16 @@ class Surgery:
             scaler: Scales the losses; `.grad` is left scaled.
             diagnose: Also measure conflicts for a loss weighting, which then costs a Jacobian, and the direction's
                 cosines with the tasks' gradients for any method.
+            look: The former name of `diagnose`.
 
         Raises:
             MethodError: for losses, parameters or features that do not fit together, or a missing `observe`.
         """
+        if scaler is not None and not isinstance(scaler, torch.amp.GradScaler):
+            raise MethodError(f"scaler is a {type(scaler).__name__}: give a torch.amp.GradScaler")
+        if look is not None:
+            warnings.warn("Surgery.backward: look= is called diagnose= now", DeprecationWarning, stacklevel=3)
+            diagnose = look
         with self._all_hear():
             if features is not None and self._earlier is not None:
                 raise MethodError("features: their gradients cannot be accumulated over batches")
@@ -121,6 +138,7 @@ class Surgery:
         else:
             self._step.run_micro_batches(earlier, batch, diagnose)
 
+    @_without_autocast()
     def accumulate(
         self,
         losses: Losses,
@@ -149,14 +167,15 @@ class Surgery:
         owed = self._step.owes
         if owed is None:
             raise MethodError(f"{self.method.name}: observe() comes after backward() and optimizer.step()")
-        tasks = [task for task, loss in enumerate(losses) if loss is not None]
+        given = list(losses)
+        tasks = [task for task, loss in enumerate(given) if loss is not None]
         team = Team(tasks) if self._group is None else Processes(self._group, Report(tasks=tuple(tasks)))
-        if len(losses) != self.num_tasks or (owed and team.tasks != owed):
+        if len(given) != self.num_tasks or (owed and team.tasks != owed):
             raise MethodError(
-                f"observe: losses of the tasks {team.tasks} out of {len(losses)}, but backward() saw {owed}"
+                f"observe: losses of the tasks {team.tasks} out of {len(given)}, but backward() saw {owed}"
             )
         if owed:
-            values = [loss.detach().reshape(()) for loss in losses if loss is not None]
+            values = [loss.detach().reshape(()) for loss in given if loss is not None]
             losses_K = team.losses(torch.stack(values).to(self.first_bad_call_K.device))
             with present_only(self.method, team.tasks) as method:
                 method.observe(losses_K)
@@ -210,8 +229,14 @@ class Surgery:
         """Continues where `state_dict` was taken, to the bit.
 
         Raises:
-            MethodError: for a state of another method or number of tasks.
+            MethodError: for a state of another method or number of tasks, or none of ours.
         """
+        wanted = self.state_dict().keys()
+        if wanted != dict(state).keys():
+            found = ", ".join(map(str, state))
+            raise MethodError(f"load_state_dict: {found} is no state of a Surgery; its keys are {', '.join(wanted)}")
+        if (tasks := len(state["first_bad_call_K"])) != self.num_tasks:
+            raise MethodError(f"load_state_dict: the state is one of {tasks} tasks, and num_tasks={self.num_tasks}")
         self.method.load_state_dict(state["method"])
         step = self._step
         step.calls, step.skipped, step.owes = state["calls"], state["skipped"], state["owes"]
@@ -230,23 +255,23 @@ class Surgery:
     ) -> Batch:
         if self._step.owes is not None:
             raise MethodError(f"{self.method.name}: call observe(losses) with the same batch after optimizer.step()")
-        found = loss_edges(losses, self.num_tasks)
-        tasks = [task for task, _, _ in found]
-        given = None if features is None else [features] if isinstance(features, Tensor) else list(features)
-        edges = None if given is None else feature_edges(given)
-        graph = walk([edge for _, edge, _ in found], edges or ())
-        roles = self._book.roles(graph, tasks, self.num_tasks, shared_parameters, task_parameters, edges)
+        found = given_losses(losses, self.num_tasks)
+        tasks, values = list(found), list(found.values())
+        ends = None if features is None else given_features(features)
+        heads = walk(starts_of(values), [edge_of(tensor) for tensor in ends or ()])
+        roles = self._book.roles(heads, tasks, self.num_tasks, shared_parameters, task_parameters, ends)
         present = Roles(roles.shared, [roles.own[task] for task in tasks])
         device = roles.shared[0].device
         self._step.to(device)
         scaled = scaler is not None and scaler.is_enabled()
         scale = scaler.scale(torch.ones((), device=device)) if scaled and scaler is not None else None
-        engine = (
-            FeatureEngine(graph, given, self.method, present, self.chunk_size, scale, self._fast)
-            if given is not None
-            else SharedEngine(graph, present, self.chunk_size, scale, self._fast)
-        )
-        losses_K = torch.stack([value.to(device, engine.dtype) for _, _, value in found])
+        engine: SharedEngine
+        if ends is not None:
+            engine = FeatureEngine(values, heads, ends, self.method, present, scale)
+        else:
+            joined = shared_parameters is None and task_parameters is None and not any(roles.own)
+            engine = SharedEngine(values, present, {id(leaf) for leaf in heads.tasks}, scale, joined)
+        losses_K = torch.stack([loss.detach().reshape(()).to(device, engine.dtype) for loss in values])
         return Batch(tasks, losses_K, roles, scale, engine, Team(tasks))
 
     def _team(self, batch: Batch, earlier: MicroBatches | None) -> Team:
@@ -280,6 +305,8 @@ class Surgery:
 def _make(
     method: str | MethodConfig | AnyMethod, num_tasks: int | None, seed: int, options: dict[str, Any]
 ) -> AnyMethod:
+    if not isinstance(method, str | MethodConfig | Method):
+        raise MethodError(f"method={method!r}: give a name, a config or a method")
     if isinstance(method, str):
         config = find_method(method).config
         choices = [field.name for field in fields(config) if field.metadata]

@@ -31,15 +31,14 @@ FREE = (
     "log_every",
     "workers",
     "evaluate_every",
-    "chunk_size",
     "dataset.data_dir",
     "checkpoint.",
     "logger.",
     "diagnostics.",
     "plugins",
 )
-"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device, threads and chunk_size change
-the bits to come, never what was done."""
+"""Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits
+to come, never what was done."""
 
 
 def main(words: Sequence[str]) -> int:

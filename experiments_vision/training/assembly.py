@@ -82,7 +82,6 @@ def build_trainer(
         len(objective.tasks),
         seed=stream_seed(settings.seed, 5),
         max_norm=settings.max_norm,
-        chunk_size=settings.chunk_size,
         process_group=team.group,
     )
     optimizer = make_optimizer(settings.optimizer, trainable(model))

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from mtrl_surgery.methods._common import gramian
 
-Piece: TypeAlias = tuple[list[int], Tensor]
-"""Tasks, and their gradients by one parameter, [len(tasks), *shape]."""
 Block: TypeAlias = Tensor | None
 """One parameter's columns, [rows, n]; None where no task reaches it."""
 

@@ -7,15 +7,17 @@ combine them too: with the trunk, they get the gradient of one weighted loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, added
-from mtrl_surgery.jacobian.shared_engine import SharedEngine, gradients
-from mtrl_surgery.jacobian.shared_graph import Cut, Edge, Walk, edge_of, is_nested, walk
+from mtrl_surgery.jacobian.shared_engine import SharedEngine
+from mtrl_surgery.jacobian.shared_graph import Reached, edge_of, gradients, walk
 from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.methods.base import AnyMethod, JacobianMethod
@@ -30,92 +32,81 @@ class ByFeatures(Protocol):
         """Gradients by the features [K, B, Z] and the features [B, Z] -> what to back-propagate, [B, Z]."""
 
 
-def feature_edges(features: Sequence[Tensor]) -> list[Edge]:
-    """The features' edges.
+def given_features(features: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """The features.
 
     Raises:
         MethodError: for a feature that was detached from the trunk, or none.
     """
-    edges = []
-    for tensor in features:
-        if not tensor.requires_grad or tensor.is_leaf:
-            raise MethodError(f"features: one of shape {tuple(tensor.shape)} is detached from the shared parameters")
-        edges.append(edge_of(tensor))
-    if not edges:
+    if not isinstance(features, Iterable):
+        raise MethodError(f"features is a {type(features).__name__}: give a tensor, or a list of them")
+    found = [features] if isinstance(features, Tensor) else list(features)
+    for tensor in found:
+        if not isinstance(tensor, Tensor) or not tensor.requires_grad or tensor.is_leaf:
+            what = f"one of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise MethodError(f"features: {what} is detached from the shared parameters")
+    if not found:
         raise MethodError("features is empty")
-    return edges
+    return found
 
 
 class FeatureEngine(SharedEngine):
     """The Jacobian's columns are the features' elements; a direction by them goes through the trunk once.
 
     Args:
+        losses: One scalar a task.
         heads: The walk from the losses down to the features.
         features: The tensors.
-        method: What will be asked.
-        roles, chunk_size, scale, fast_convolutions: See `SharedEngine`.
+        method: It will be asked.
+        roles: The parameters, with the present tasks' own.
+        scale: See `SharedEngine`.
 
     Raises:
-        MethodError: if a loss reaches a task's own parameter through the features, or a shared one past them and the
-            method has no weights to combine its gradients by.
+        MethodError: if no loss passes a feature; if a loss reaches a task's own parameter through the features, or a
+            shared one past them and the method has no weights to combine its gradients by.
     """
 
     def __init__(
         self,
-        heads: Walk,
+        losses: Sequence[Tensor],
+        heads: Reached,
         features: Sequence[Tensor],
         method: AnyMethod,
         roles: Roles,
-        chunk_size: int | None,
         scale: Tensor | None,
-        fast_convolutions: bool = True,
     ) -> None:
-        super().__init__(heads, roles, chunk_size, scale, fast_convolutions)
-        self._values = [tensor.detach() for tensor in features]
-        self._features = feature_edges(features)
-        self._trunk = walk(self._features)
-        for node in heads.leaves:
-            if node in self._shared and isinstance(method, JacobianMethod):
-                raise MethodError(
-                    f"{method.name}: a loss reaches a shared parameter {tuple(node.variable.shape)} past the features; "
-                    "only methods that weight the tasks can combine its gradients: take one of them, or leave such "
-                    "parameters out by shared_parameters and task_parameters"
-                )
-        for node in self._trunk.leaves:
-            if any(node in own for own in self._own):
-                raise MethodError(f"a task's own parameter {tuple(node.variable.shape)} is reached by the features")
-
-    @property
-    def reached(self) -> set[int]:
-        """The ids of the parameters that a loss reaches, also through the features."""
-        return super().reached | {id(leaf.variable) for leaf in self._trunk.leaves}
+        behind = walk([edge_of(tensor) for tensor in features]).tasks
+        super().__init__(losses, roles, {id(tensor) for tensor in (*heads.tasks, *behind)}, scale)
+        self._features = features
+        past = {id(tensor) for tensor in heads.tasks}
+        self._late = [tensor for tensor in self._shared if id(tensor) in past]
+        self._late_rows: dict[int, Block] = {}
+        for tensor in features:
+            if edge_of(tensor) not in heads.edges:
+                raise MethodError(f"features: no loss passes through the one of shape {tuple(tensor.shape)}")
+        if self._late and isinstance(method, JacobianMethod):
+            raise MethodError(
+                f"{method.name}: a loss reaches a shared parameter {tuple(self._late[0].shape)} past the features; "
+                "only methods that weight the tasks can combine its gradients: take one of them, or freeze such "
+                "parameters (requires_grad_(False))"
+            )
+        own = {id(tensor) for group in self._own for tensor in group}
+        for tensor in behind:
+            if id(tensor) in own:
+                raise MethodError(f"a task's own parameter {tuple(tensor.shape)} is reached by the features")
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """The features' shapes."""
-        return tuple(tuple(tensor.shape) for tensor in self._values)
-
-    def _find_cut(self) -> Cut:
-        """The heads end at the features."""
-        by_task: list[list[Edge]] = []
-        for task, own in enumerate(self._own):
-            reached = [edge for edge, tasks in self._graph.stopped.items() if tasks >> task & 1]
-            leaves = [node for node, tasks in self._graph.leaves.items() if tasks >> task & 1]
-            by_task.append(reached + [(node, 0) for node in leaves if node in own or node in self._shared])
-        ends = {node for edges in [self._features, *by_task] for node, _ in edges}
-        return Cut(by_task, [], is_nested(self._trunk, ends))
+        return tuple(tuple(tensor.shape) for tensor in self._features)
 
     def jacobian(self) -> Blocks:
         """Every task's gradient by the features, [K, Z]; the trunk's graph stays for `through`."""
-        self._run_heads()
-        blocks: list[Block] = []
-        sizes = []
-        for edge in self._features:
-            tasks = [task for task, cotangents in enumerate(self._cotangents) if edge in cotangents]
-            node, number = edge
-            sizes.append(int(torch.Size(node._input_metadata[number].shape).numel()))
-            blocks.append(self._block([([task], self._cotangents[task][edge][None]) for task in tasks]))
-        return Blocks(blocks, sizes)
+        with stopped_at(self._features):
+            blocks = self._rows([*self._features, *self._late], own=True, retain=True)
+        count = len(self._features)
+        self._late_rows = {id(p): block for p, block in zip(self._late, blocks[count:], strict=True)}
+        return Blocks(blocks[:count], [tensor.numel() for tensor in self._features])
 
     def ask(
         self, method: JacobianMethod[Any], blocks: Blocks, gramian_KK: Tensor, losses_K: Tensor, team: Team
@@ -147,36 +138,59 @@ class FeatureEngine(SharedEngine):
         return torch.cat([team.mine(part) for part in direction.split(sizes)])
 
     def _by_sample(self, method: ByFeatures, parts: Sequence[Tensor], team: Team) -> Tensor:
-        shapes = [tuple(tensor.shape) for tensor in self._values]
+        shapes = self.shapes
         if not shapes[0] or any(shape[:1] != shapes[0][:1] for shape in shapes):
-            raise MethodError(f"features: their first axis must be the batch, of one size; the shapes are {shapes}")
+            raise MethodError(
+                f"features: their first axis must be the batch, of one size; the shapes are {list(shapes)}"
+            )
         batch = shapes[0][0] * team.size
         jacobian_KBZ = torch.cat([part.unflatten(1, (batch, -1)) for part in parts], dim=2)
-        values = [team.gather(tensor.to(parts[0]), 0).reshape(batch, -1) for tensor in self._values]
+        values = [team.gather(tensor.detach().to(parts[0]), 0).reshape(batch, -1) for tensor in self._features]
         direction_BZ = method.feature_direction(jacobian_KBZ, torch.cat(values, dim=1))
         rows = direction_BZ.split([value.shape[1] for value in values], dim=1)
         return torch.cat([row.flatten() for row in rows])
 
     def through(self, direction: Blocks, weights_K: Tensor | None) -> Blocks:
-        """A direction by the features as the gradient by the shared parameters; frees the graph.
+        """A direction by the features as the gradient by the shared parameters; frees the trunk's graph.
 
         Args:
             direction: One row.
-            weights_K: What it weights this process's tasks with, for the late parameters; None where it is no sum of
-                the tasks' rows, which only is where there are none.
+            weights_K: This process's weights of the tasks, for the late parameters; None where the direction is no sum
+                of the tasks' rows, which only is where there are none.
         """
-        edges, cotangents = [], []
-        for (node, number), block in zip(self._features, direction.blocks, strict=True):
-            if block is None:
-                continue
-            meta = node._input_metadata[number]
-            scaled = block if self._scale is None else block * self._scale.to(block.device)
-            edges.append((node, number))
-            cotangents.append(scaled.to(meta.dtype).reshape(tuple(meta.shape)))
-        found = gradients(edges, cotangents, [(node, 0) for node in self._shared], retain=self._cut.nested)
-        row: list[Block] = []
-        for node, grad in zip(self._shared, found, strict=True):
-            passed = None if grad is None else self._block([([0], grad[None])], 1)
-            row.append(added(passed, None if weights_K is None else self._weighted_direct(node, weights_K)))
-        self._release()
-        return Blocks(row, self.shared_sizes)
+        ends, cotangents = [], []
+        for tensor, block in zip(self._features, direction.blocks, strict=True):
+            if block is not None:
+                scaled = block if self._scale is None else block * self._scale.to(block.device)
+                ends.append(tensor)
+                cotangents.append(scaled.to(tensor.dtype).reshape(tensor.shape))
+        found = gradients(ends, self._shared, cotangents)
+        by_id = {id(p): grad for p, grad in zip(self._shared, found, strict=True)}
+        row = self._row([by_id.get(id(p)) for p in self.roles.shared])
+        for place, tensor in enumerate(self.roles.shared):
+            block = self._late_rows.get(id(tensor))
+            if block is not None and weights_K is not None:
+                row.blocks[place] = added(row.blocks[place], (weights_K.to(self.dtype) @ block)[None])
+        return row
+
+
+@contextlib.contextmanager
+def stopped_at(features: Sequence[Tensor]) -> Iterator[None]:
+    """Within, no gradient flows on past the features, where one may lie behind another.
+
+    A gradient by a feature is captured before the hook takes it away; operations on no gradient cost nothing.
+    """
+    outputs: dict[Node, set[int]] = {}
+    for tensor in features:
+        node, number = edge_of(tensor)
+        outputs.setdefault(node, set()).add(number)
+
+    def without(numbers: set[int]) -> Any:
+        return lambda grads: tuple(None if number in numbers else grad for number, grad in enumerate(grads))
+
+    handles = [node.register_prehook(without(numbers)) for node, numbers in outputs.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,66 +1,31 @@
-"""What the autograd graph says about a multi-task batch: who reaches which parameter, and where the tasks meet.
-
-A graph is walked once, in Python, a microsecond or two a node. An *edge* (node, output number) stands for the tensor
-that the node made; the gradient of a leaf tensor ends in its `AccumulateGrad` node.
-"""
+"""The losses' graph: which parameters each task's loss reaches."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
-from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node, get_gradient_edge
 
 from mtrl_surgery.methods.config import MethodError
 
-Node: TypeAlias = Any
-"""A node of the autograd graph; torch's own class for it is abstract and does not know all of its attributes."""
-Edge: TypeAlias = tuple[Node, int]
+Edge = tuple[Node, int]
 
 
 @dataclass
-class Walk:
-    """The nodes that were reached, each before those that its gradient flows on to.
+class Reached:
+    """The leaf tensors that require a gradient and that some loss reaches.
 
     Attributes:
-        children: Node -> the edges that its gradient flows on to, in topological order of the nodes.
-        tasks: Node -> bits of the tasks that reach it.
-        stopped: Edges at which the walk ended -> bits of the tasks that reach them.
-        roots: The edges it began at, one a task.
+        tasks: Leaf -> bits of the tasks that reach it. Tensors are keys by identity.
+        edges: Edges at which the walk stopped -> bits of the tasks that reach them.
     """
 
-    children: dict[Node, list[Edge]]
-    tasks: dict[Node, int]
-    stopped: dict[Edge, int]
-    roots: list[Edge]
-
-    @cached_property
-    def leaves(self) -> dict[Node, int]:
-        """The nodes of the leaf tensors -> bits of the tasks that reach them."""
-        return {node: self.tasks[node] for node in self.children if is_leaf(node)}
-
-
-@dataclass
-class Cut:
-    """Where each task's own part of the graph (its head) ends.
-
-    Attributes:
-        edges_by_task: The edges to the trunk, or to a wanted parameter, that leave the head.
-        trunk_leaves: The wanted parameters' nodes that are reached through the trunk.
-        nested: Whether one of those edges lies behind another.
-    """
-
-    edges_by_task: list[list[Edge]]
-    trunk_leaves: list[Node]
-    nested: bool
-
-
-def is_leaf(node: Node) -> bool:
-    """Whether a gradient that arrives here is a leaf tensor's."""
-    return type(node).__name__ == "AccumulateGrad"
+    tasks: dict[Tensor, int]
+    edges: dict[Edge, int]
 
 
 def is_shared(tasks: int) -> bool:
@@ -74,11 +39,8 @@ def edge_of(tensor: Tensor) -> Edge:
     return edge.node, edge.output_nr
 
 
-def loss_edges(losses: Sequence[Tensor | None] | Tensor, num_tasks: int) -> list[tuple[int, Edge, Tensor]]:
-    """The tasks that have a loss: (task, its edge, its value).
-
-    Losses that were stacked, and perhaps taken apart again, are traced to before the stack: behind it every task
-    seems to reach everything.
+def given_losses(losses: Any, num_tasks: int) -> dict[int, Tensor]:
+    """The losses of the tasks that have one, by task.
 
     Args:
         losses: One scalar a task, None where a task is missing; or a tensor [K].
@@ -89,61 +51,56 @@ def loss_edges(losses: Sequence[Tensor | None] | Tensor, num_tasks: int) -> list
     """
     if isinstance(losses, Tensor) and losses.ndim != 1:
         raise MethodError(f"losses has shape {tuple(losses.shape)}: give a list of {num_tasks} scalars or shape [K]")
-    if len(losses) != num_tasks:
-        raise MethodError(f"{len(losses)} losses for num_tasks={num_tasks}: give None for a task that is missing")
-    found = []
-    for task, loss in enumerate(losses.unbind() if isinstance(losses, Tensor) else losses):
+    if not isinstance(losses, Iterable) or isinstance(losses, Mapping | str):
+        raise MethodError(f"losses is a {type(losses).__name__}: give a list of {num_tasks} scalars, or a tensor [K]")
+    given = list(losses.unbind() if isinstance(losses, Tensor) else losses)
+    if len(given) != num_tasks:
+        raise MethodError(f"{len(given)} losses for num_tasks={num_tasks}: give None for a task that is missing")
+    found = {}
+    for task, loss in enumerate(given):
         if loss is None:
             continue
+        if not isinstance(loss, Tensor):
+            raise MethodError(f"the loss of task {task} is a {type(loss).__name__}: give a tensor, or None")
         if loss.numel() != 1:
             raise MethodError(f"the loss of task {task} has shape {tuple(loss.shape)}, expected a scalar")
-        edge = _before_stack(edge_of(loss)) if loss.requires_grad else (None, 0)
-        if edge[0] is None:
+        if not loss.requires_grad:
             raise MethodError(f"the loss of task {task} requires no gradient: give None for a task that is missing")
-        found.append((task, edge, loss.detach().reshape(())))
+        if loss.is_complex():
+            raise MethodError(f"the loss of task {task} is complex: a loss must be a real number")
+        found[task] = loss
     if not found:
         raise MethodError("no task has a loss in this batch")
     return found
 
 
-def _before_stack(edge: Edge) -> Edge:
-    node, number = edge
-    name = type(node).__name__
-    if name == "SelectBackward0":
-        number = node._saved_index
-    elif name != "UnbindBackward0":
-        return edge
-    (stack, _), *others = node.next_functions
-    inputs = stack.next_functions if type(stack).__name__ == "StackBackward0" else ()
-    return inputs[number] if not others and number < len(inputs) and stack._saved_dim == 0 else edge
-
-
-def walk(roots: Sequence[Edge], stops: Collection[Edge] = ()) -> Walk:
-    """Follows the gradient from every root (a task each) down to the leaves, or to `stops`."""
+def walk(starts: Sequence[Edge], stops: Collection[Edge] = ()) -> Reached:
+    """Follows the gradient from every start (a task each) down to the leaves, or to `stops`."""
     children: dict[Node, list[Edge]] = {}
     stopped = dict.fromkeys(stops, 0)
-    waiting = [root[0] for root in roots if root not in stopped]
+    waiting = [start[0] for start in starts if start not in stopped]
     consumers: dict[Node, int] = dict.fromkeys(waiting, 0)
     while waiting:
         node = waiting.pop()
         if node in children:
             continue
-        children[node] = edges = [edge for edge in node.next_functions if edge[0] is not None]
+        children[node] = edges = [(child, output) for child, output in node.next_functions if child is not None]
         for edge in edges:
             if edge not in stopped:
                 consumers[edge[0]] = consumers.get(edge[0], 0) + 1
                 waiting.append(edge[0])
     tasks = dict.fromkeys(children, 0)
-    for task, root in enumerate(roots):
-        if root in stopped:
-            stopped[root] |= 1 << task
+    for task, start in enumerate(starts):
+        if start in stopped:
+            stopped[start] |= 1 << task
         else:
-            tasks[root[0]] |= 1 << task
-    ordered: dict[Node, list[Edge]] = {}
+            tasks[start[0]] |= 1 << task
+    leaves: dict[Tensor, int] = {}
     ready = [node for node in children if consumers[node] == 0]
     while ready:
         node = ready.pop()
-        ordered[node] = children[node]
+        if not children[node] and (leaf := getattr(node, "variable", None)) is not None:
+            leaves[leaf] = leaves.get(leaf, 0) | tasks[node]
         for edge in children[node]:
             if edge in stopped:
                 stopped[edge] |= tasks[node]
@@ -153,40 +110,65 @@ def walk(roots: Sequence[Edge], stops: Collection[Edge] = ()) -> Walk:
             consumers[child] -= 1
             if consumers[child] == 0:
                 ready.append(child)
-    return Walk(ordered, tasks, {edge: bits for edge, bits in stopped.items() if bits}, list(roots))
+    return Reached(leaves, {edge: bits for edge, bits in stopped.items() if bits})
 
 
-def cut(graph: Walk, wanted: Collection[Node]) -> Cut:
-    """Parts the heads, which one task reaches, from the trunk, which several do.
+def starts_of(losses: Iterable[Tensor]) -> list[Edge]:
+    """The edges from which each loss's own graph begins.
 
-    Args:
-        graph: The tasks' walk.
-        wanted: The nodes of the parameters whose gradients are sought.
+    A loss that was stacked with the others, and perhaps taken out of the stack by `unbind`, begins before the stack:
+    behind it every task seems to reach everything.
     """
-    leads: set[Node] = set()
-    for node in reversed(graph.children):
-        if node in wanted or any(child in leads for child, _ in graph.children[node]):
-            leads.add(node)
-    trunk = {node for node in leads if is_shared(graph.tasks[node]) and not is_leaf(node)}
-    targets = trunk | (leads & set(wanted))
-    by_task: list[dict[Edge, None]] = [{root: None} if root[0] in targets else {} for root in graph.roots]
-    in_trunk: dict[Node, None] = {}
-    for node, edges in graph.children.items():
-        for edge in edges:
-            if edge[0] not in targets:
-                continue
-            if node not in trunk:
-                by_task[graph.tasks[node].bit_length() - 1][edge] = None
-            elif is_leaf(edge[0]):
-                in_trunk[edge[0]] = None
-    frontier = {node for edges in by_task for node, _ in edges}
-    return Cut([list(edges) for edges in by_task], list(in_trunk), is_nested(graph, frontier))
+    return [_before_stack(edge_of(loss)) for loss in losses]
 
 
-def is_nested(graph: Walk, nodes: Iterable[Node]) -> bool:
-    """Whether one of the nodes is reached through another of them."""
-    among, below = set(nodes), set[Node]()
-    for node, edges in graph.children.items():
-        if node in among or node in below:
-            below.update(child for child, _ in edges)
-    return not among.isdisjoint(below)
+def _before_stack(edge: Edge) -> Edge:
+    node, number = edge
+    if node.name() != "UnbindBackward0":
+        return edge
+    (stack, _), *_ = node.next_functions
+    # A loss is one number, so it came out of a vector, and a stack that is a vector is one of numbers.
+    inputs = stack.next_functions if stack is not None and stack.name() == "StackBackward0" else ()
+    before, output = inputs[number] if number < len(inputs) else (None, 0)
+    return (before, output) if before is not None else edge
+
+
+def gradients(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor], retain: bool = False
+) -> list[Tensor | None]:
+    """The vector-Jacobian product by each input; None where no output reaches it."""
+    if not outputs or not inputs:
+        return [None] * len(inputs)
+    return list(torch.autograd.grad(outputs, inputs, cotangents, retain_graph=retain, allow_unused=True))
+
+
+def check_plain(parameter: Tensor) -> None:
+    """Refuse a parameter whose gradient is no vector of real numbers.
+
+    Raises:
+        MethodError: for a complex parameter.
+    """
+    if parameter.is_complex():
+        raise MethodError(
+            f"a shared parameter of shape {tuple(parameter.shape)} is complex: methods compare real gradients; keep it "
+            "as real and imaginary parts (torch.view_as_real), or give it to a task"
+        )
+
+
+def dense(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient itself.
+
+    Raises:
+        MethodError: where it is sparse.
+    """
+    if gradient.layout is not torch.strided:
+        raise MethodError(
+            f"the gradient of a shared parameter of shape {tuple(parameter.shape)} is sparse: make it dense "
+            "(nn.Embedding(..., sparse=False))"
+        )
+    return gradient
+
+
+def is_parameter(leaf: Tensor) -> bool:
+    """Whether a leaf of the graph is a model's parameter and no input."""
+    return isinstance(leaf, nn.Parameter)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtrl_surgery.jacobian.shared_graph import Edge, Node, Walk, edge_of, is_shared, walk
+from mtrl_surgery.jacobian.shared_graph import Reached, edge_of, is_parameter, is_shared, walk
 from mtrl_surgery.methods.config import MethodError
 
 
@@ -28,13 +29,11 @@ def given_shared(parameters: Iterable[Tensor]) -> list[Tensor]:
     """The parameters that require a gradient, each once.
 
     Raises:
-        MethodError: for a tensor that is no leaf, or where none requires a gradient.
+        MethodError: for something that is no leaf tensor, or where none requires a gradient.
     """
-    found = list({id(tensor): tensor for tensor in parameters if tensor.requires_grad}.values())
-    if any(not tensor.is_leaf for tensor in found):
-        raise MethodError("shared_parameters: a tensor in it is no parameter but was computed")
+    found = list({id(p): p for p in _tensors(parameters, "shared_parameters") if p.requires_grad}.values())
     if not found:
-        raise MethodError("shared_parameters: none of them requires a gradient")
+        raise MethodError(f"shared_parameters: none of them requires a gradient{_USED_UP}")
     return found
 
 
@@ -42,9 +41,12 @@ def given_own(parameters: Sequence[Iterable[Tensor]], num_tasks: int, shared: It
     """The tasks' own parameters that require a gradient.
 
     Raises:
-        MethodError: for another number of tasks, or a parameter that two lists claim.
+        MethodError: for another number of tasks, something that is no leaf tensor, or a parameter that two lists claim.
     """
-    own = [[tensor for tensor in group if tensor.requires_grad] for group in parameters]
+    own = [
+        [p for p in _tensors(group, f"task_parameters[{task}]") if p.requires_grad]
+        for task, group in enumerate(parameters)
+    ]
     if len(own) != num_tasks:
         raise MethodError(f"task_parameters has {len(own)} lists for num_tasks={num_tasks}: give one a task")
     claimed = {id(tensor): "shared_parameters" for tensor in shared}
@@ -57,15 +59,32 @@ def given_own(parameters: Sequence[Iterable[Tensor]], num_tasks: int, shared: It
     return own
 
 
+_USED_UP = " (a generator is empty after one use: give a list)"
+
+
+def _tensors(given: Iterable[Any], name: str) -> list[Tensor]:
+    if isinstance(given, Tensor | nn.Module) or not isinstance(given, Iterable):
+        raise MethodError(f"{name} is a {type(given).__name__}: give a list of parameters, such as module.parameters()")
+    found = list(given)
+    for one in found:
+        if isinstance(one, nn.Module):
+            raise MethodError(f"{name} holds a module, {type(one).__name__}: give its parameters()")
+        if not isinstance(one, Tensor):
+            raise MethodError(f"{name} holds a {type(one).__name__}: give parameters")
+        if not one.is_leaf:
+            raise MethodError(f"{name}: a tensor of shape {tuple(one.shape)} is no parameter but was computed")
+    return found
+
+
 def find_roles(
-    heads: Walk,
+    heads: Reached,
     tasks: Sequence[int],
     num_tasks: int,
     shared: list[Tensor] | None,
-    features: Sequence[Edge] | None,
+    features: Sequence[Tensor] | None,
     own: list[list[Tensor]] | None,
 ) -> Roles:
-    """The roles that were not given, from who reaches what.
+    """The roles that were not given, by which tasks reach a parameter.
 
     Args:
         heads: The walk from the losses (down to the features where there are any).
@@ -73,7 +92,7 @@ def find_roles(
         num_tasks: K.
         shared: The shared parameters, where given; else those reached by two tasks or more (all, where K is 1); where
             there are features, first those reached through them, and last those that two tasks reach past them.
-        features: The features' edges, where given.
+        features: The features, where given.
         own: The tasks' own parameters, where given; else those reached by one task only.
 
     Raises:
@@ -82,57 +101,78 @@ def find_roles(
     if len(tasks) < num_tasks:
         missing = sorted(set(range(num_tasks)) - set(tasks))
         raise MethodError(
-            f"the tasks {missing} are missing, so who shares what cannot be told from this batch: give "
+            f"the tasks {missing} are missing, so this batch does not tell which parameters are shared: give "
             "shared_parameters and task_parameters, or begin with a batch that has every task"
         )
-    reached = {leaf.variable: bits for leaf, bits in heads.leaves.items()}
     given = {id(tensor) for group in own or [] for tensor in group}
-    if shared is None and features is not None:
-        behind = [leaf.variable for leaf in walk(features).leaves]
-        late = [leaf for leaf, bits in reached.items() if is_shared(bits)]
-        shared = [leaf for leaf in dict.fromkeys([*behind, *late]) if id(leaf) not in given]
-    elif shared is None:
-        everyone = num_tasks == 1
-        shared = [leaf for leaf, bits in reached.items() if (everyone or is_shared(bits)) and id(leaf) not in given]
+    found = shared
+    if found is None and features is not None:
+        behind = walk([edge_of(tensor) for tensor in features]).tasks
+        late = [leaf for leaf, bits in heads.tasks.items() if is_shared(bits)]
+        found = [leaf for leaf in dict.fromkeys([*behind, *late]) if id(leaf) not in given]
+    elif found is None:
+        every = num_tasks == 1
+        found = [leaf for leaf, bits in heads.tasks.items() if (every or is_shared(bits)) and id(leaf) not in given]
+    if shared is None:
+        _check_parameters(found)
     if own is None:
         own = [[] for _ in range(num_tasks)]
-        known = {id(tensor) for tensor in shared}
-        for leaf, bits in reached.items():
+        known = {id(tensor) for tensor in found}
+        for leaf, bits in heads.tasks.items():
             if id(leaf) in known:
                 continue
             if is_shared(bits):
+                if not is_parameter(leaf):
+                    continue  # an input that requires a gradient
                 raise MethodError(
                     f"a parameter of shape {tuple(leaf.shape)} is reached by several tasks but is not in "
-                    "shared_parameters: give task_parameters to leave it out"
+                    "shared_parameters: add it, or freeze it (requires_grad_(False))"
                 )
             own[tasks[bits.bit_length() - 1]].append(leaf)
-    if not shared:
+        for group in own:
+            _check_parameters(group)
+    if not found:
         raise MethodError("the tasks share no parameter: there is nothing to operate on")
-    return Roles(shared, own)
+    return Roles(found, own)
 
 
-def check_roles(roles: Roles, heads: Walk, tasks: Sequence[int]) -> None:
-    """Whether roles found in an earlier batch still hold.
+def _check_parameters(leaves: Iterable[Tensor]) -> None:
+    for leaf in leaves:
+        if not is_parameter(leaf):
+            raise MethodError(
+                f"a tensor of shape {tuple(leaf.shape)} requires a gradient and is no nn.Parameter: it may be an "
+                "input; give shared_parameters and task_parameters"
+            )
+
+
+def check_roles(roles: Roles, reached: Mapping[Tensor, int], tasks: Sequence[int], given: bool) -> None:
+    """Whether the roles hold in this batch: every parameter that a loss reaches has one.
+
+    Args:
+        roles: Given, or found in an earlier batch.
+        reached: Leaf -> bits of the tasks that reach it.
+        tasks: The bits' tasks, by number.
+        given: Whether the user gave a list.
 
     Raises:
-        MethodError: for a parameter that is new, or that a second task reaches now.
+        MethodError: for a parameter that has no role, or that a second task reaches now.
     """
     shared = {id(tensor) for tensor in roles.shared}
     owner = {id(tensor): task for task, group in enumerate(roles.own) for tensor in group}
-    for leaf, bits in heads.leaves.items():
-        tensor = leaf.variable
-        if id(tensor) in shared:
+    for leaf, bits in reached.items():
+        if id(leaf) in shared:
             continue
-        what = f"a parameter of shape {tuple(tensor.shape)}"
-        if id(tensor) not in owner:
+        what = f"a parameter of shape {tuple(leaf.shape)}"
+        if id(leaf) in owner:
+            if not given and (is_shared(bits) or tasks[bits.bit_length() - 1] != owner[id(leaf)]):
+                raise MethodError(f"{what} was task {owner[id(leaf)]}'s own in the first batch, and another's too now")
+        elif given and is_parameter(leaf):
+            raise MethodError(
+                f"{what} is reached by a loss but is neither in shared_parameters nor in task_parameters: add it, or "
+                f"freeze it (requires_grad_(False)){_USED_UP}"
+            )
+        elif not given:
             raise MethodError(f"{what} was not reached in the first batch: give shared_parameters and task_parameters")
-        if is_shared(bits) or tasks[bits.bit_length() - 1] != owner[id(tensor)]:
-            raise MethodError(f"{what} was task {owner[id(tensor)]}'s own in the first batch and now is another's too")
-
-
-def leaf_nodes(parameters: Iterable[Tensor], reached: Mapping[int, Node]) -> dict[Node, Tensor]:
-    """The parameters by their node in the graph; `reached` knows the nodes of some by their id, which saves time."""
-    return {reached.get(id(tensor)) or edge_of(tensor)[0]: tensor for tensor in parameters}
 
 
 class RoleBook:
@@ -148,12 +188,12 @@ class RoleBook:
 
     def roles(
         self,
-        heads: Walk,
+        heads: Reached,
         tasks: Sequence[int],
         num_tasks: int,
         shared_parameters: Iterable[Tensor] | None,
         task_parameters: Sequence[Iterable[Tensor]] | None,
-        features: Sequence[Edge] | None,
+        features: Sequence[Tensor] | None,
     ) -> Roles:
         """Those given, and for those that were not, those found.
 
@@ -162,15 +202,17 @@ class RoleBook:
         """
         shared = None if shared_parameters is None else given_shared(shared_parameters)
         own = None if task_parameters is None else given_own(task_parameters, num_tasks, shared or [])
+        given = shared is not None or own is not None
         if shared is not None and own is not None:
             roles = Roles(shared, own)
-        elif shared is None and own is None and self._found is not None:
+        elif not given and self._found is not None:
             roles = self._found
-            check_roles(roles, heads, tasks)
         else:
             roles = find_roles(heads, tasks, num_tasks, shared, features, own)
-            if shared is None and own is None:
-                self._found = roles
+        behind = walk([edge_of(tensor) for tensor in features]).tasks if given and features is not None else {}
+        check_roles(roles, {**behind, **heads.tasks}, tasks, given)
+        if not given:
+            self._found = roles
         layout = [list(tensor.shape) for tensor in roles.shared]
         if self.layout is not None and layout != self.layout:
             raise MethodError(

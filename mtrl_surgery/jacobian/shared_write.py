@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from mtrl_surgery.jacobian.shared_blocks import Blocks
+from mtrl_surgery.jacobian.shared_graph import edge_of
 
 Gradients: TypeAlias = list[tuple[Tensor, Tensor]]
 """Parameters with their gradients."""
@@ -56,9 +57,6 @@ def summed(first: Gradients, second: Gradients) -> Gradients:
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:
-    gradient = gradient.reshape(parameter.shape)
-    if parameter.grad is not None:
-        parameter.grad.add_(gradient)
-    else:
-        # A copy: what autograd hands out may be one tensor for several parameters, or one number expanded.
-        parameter.grad = gradient.to(parameter.dtype, copy=True)
+    """As a backward pass does at its end: `.grad` is added to, and the parameter's post-accumulate hooks are called."""
+    accumulate = cast(Callable[[Tensor], None], edge_of(parameter)[0])  # its type does not say that it can be called
+    accumulate(gradient.reshape(parameter.shape).to(parameter.dtype))

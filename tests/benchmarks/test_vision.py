@@ -33,7 +33,7 @@ def small(name: str) -> Case:
 @pytest.mark.parametrize("name", ["celeba", "mtan"])
 def test_all_exact_steps_leave_the_gradients_of_their_tasks(name: str) -> None:
     case = small(name)
-    roles, steps = case.roles(), make_steps(case, ["pcgrad", "samgs"], [1, 2], [0.5])
+    roles, steps = case.roles(), make_steps(case, ["pcgrad", "samgs"], [0.5])
     assert "pcgrad features=" in steps
     assert ("samgs features=" in steps) == (name == "celeba")  # mtan: down and up are past the features
     assert [step for step in steps if "bound" in step] == ["pcgrad bound=0.5"]
@@ -107,7 +107,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         (["case=celeba", "methods=[ls]", "batch=2", "size=[16,16]"], "a loss weighting"),
         (["rounds=0"], "rounds=0"),
         (["batch=0"], "batch=0"),
-        (["chunks=[0]"], "chunks=0"),
         (["size=[3]"], r"size=\[3\]"),
         (["case=mtan", "size=[33,32]"], "multiples of 32"),
     ],

@@ -41,7 +41,6 @@ def variants(trunk: nn.Module, heads: nn.ModuleList, x: Tensor) -> dict[str, Cal
     """Name -> one forward and backward."""
     num_tasks, shared = len(heads), list(trunk.parameters())
     ours = {name: Surgery(name, num_tasks) for name in ("ls", "pcgrad", "samgs")}
-    looped = Surgery("pcgrad", num_tasks, chunk_size=1)
     small = Surgery("pcgrad", num_tasks, max_jacobian_bytes=num_tasks * max(p.nbytes for p in shared))
     by_features = Surgery("pcgrad", num_tasks)
     hooked = copy.deepcopy(trunk)  # the engine's hooks must not slow the others down
@@ -78,7 +77,6 @@ def variants(trunk: nn.Module, heads: nn.ModuleList, x: Tensor) -> dict[str, Cal
         "ls, diagnose=True (Jacobian)": lambda: ours["ls"].backward(forward()[1], diagnose=True),
         "pcgrad": lambda: ours["pcgrad"].backward(forward()[1]),
         "samgs": lambda: ours["samgs"].backward(forward()[1]),
-        "pcgrad, chunk_size=1": lambda: looped.backward(forward()[1]),
         "pcgrad, room for the largest parameter": lambda: small.backward(forward()[1]),
         "loop of autograd.grad": loop,
         "TorchJD autojac, Mean": autojac,

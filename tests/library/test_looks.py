@@ -33,7 +33,7 @@ def assert_map(seen: dict[str, Tensor], jacobian_KP: Tensor) -> None:
         ("pcgrad", {}),
         ("mgda", {"max_norm": 0.01}),
         ("cagrad", {"max_jacobian_bytes": 500}),
-        ("samgs", {"chunk_size": 1}),
+        ("samgs", {}),
         ("graddrop", {}),
     ],
 )
@@ -96,3 +96,10 @@ def test_without_a_look_a_loss_weighting_has_seen_nothing() -> None:
     other = Surgery("pcgrad", num_tasks=3)
     other.backward(model.losses())
     assert "cosine_KK" in other.diagnostics() and "alignment_K" not in other.diagnostics()
+
+
+def test_the_former_name_of_diagnose_still_works() -> None:
+    model, surgery = Shared(), Surgery("ls", num_tasks=3)
+    with pytest.warns(DeprecationWarning, match="diagnose="):
+        surgery.backward(model.losses(), look=True)
+    assert "alignment_K" in surgery.diagnostics()

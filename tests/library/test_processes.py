@@ -33,8 +33,8 @@ def shard(model: Shared, rank: int) -> list[Tensor]:
 def run_case(name: str, case: str, rank: int | None, group: Any) -> Results:
     """Three steps of one case, by one of two processes, or by one process on the whole batch."""
     settings: dict[str, Any] = {"max_jacobian_bytes": 500} if case == "blocks" else {}
-    if case == "chunks":
-        settings = {"chunk_size": 2, "max_norm": 0.1}
+    if case == "clipped":
+        settings = {"max_norm": 0.1}
     model = Shared()
     if name == "famo every":
         name, settings["compare_every"] = "famo", 1
@@ -82,8 +82,8 @@ CASES = [
     *((name, "plain") for name in ("ls", "pcgrad", "samgs", "famo", "famo every", "graddrop", "cagrad")),
     *((name, "features") for name in ("ls", "pcgrad", "samgs", "graddrop")),
     ("pcgrad", "blocks"),
-    ("famo every", "chunks"),
-    ("samgs", "chunks"),
+    ("famo every", "clipped"),
+    ("samgs", "clipped"),
     ("samgs", "micro"),
     *((name, "look") for name in ("famo every", "samgs")),
     *((name, "features look") for name in ("pcgrad", "samgs")),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import mtrl_surgery
 from mtrl_surgery import Surgery
@@ -52,10 +53,8 @@ def test_importing_the_package_does_not_import_torch() -> None:
 
 
 @pytest.mark.parametrize("name", MIXED)
-@pytest.mark.parametrize(
-    "settings", [{"chunk_size": 1}, {"chunk_size": 2}, {"max_jacobian_bytes": 500}, {"max_jacobian_bytes": 1}]
-)
-def test_chunks_and_blocks_change_nothing(name: Named, settings: dict[str, int]) -> None:
+@pytest.mark.parametrize("settings", [{"max_jacobian_bytes": 500}, {"max_jacobian_bytes": 1}])
+def test_parts_of_the_jacobian_change_nothing(name: Named, settings: dict[str, int]) -> None:
     torch.testing.assert_close(run(name, **settings), run(name), rtol=1e-6, atol=1e-6)
 
 
@@ -192,6 +191,87 @@ def test_grad_is_added_to_and_the_direction_clipped() -> None:
     torch.testing.assert_close(all_grads(model), 2 * once)
 
 
+@pytest.mark.parametrize("name", ["ls", "pcgrad", "samgs"])
+@pytest.mark.parametrize("before", [False, True])
+def test_hooks_are_called_as_by_a_backward_pass(name: str, before: bool) -> None:
+    model, seen = Shared(), list[Tensor]()
+    if before:
+        Surgery(name, 3).backward(model.losses())
+    parameters = [*model.shared, *(p for group in model.own for p in group)]
+    for parameter in parameters:
+        parameter.register_post_accumulate_grad_hook(seen.append)
+    Surgery(name, 3).backward(model.losses())
+    assert sorted(map(id, seen)) == sorted(map(id, parameters))
+
+
+def test_a_hook_where_the_heads_begin_acts_once() -> None:
+    for name, diagnose in (("ls", False), ("ls", True), ("pcgrad", False), ("samgs", False)):
+        found = []
+        for sign in (1.0, -1.0):
+            model = Shared()
+            features = model.trunk(model.x)
+            features.register_hook(lambda grad, sign=sign: sign * grad)
+            Surgery(name, 3).backward(model.losses_from(features), diagnose=diagnose)
+            found.append(grads(model.shared))
+        torch.testing.assert_close(found[0], -found[1])
+
+
+def test_a_layer_that_is_frozen_later_keeps_its_columns() -> None:
+    model, surgery = Shared(), Surgery("samgs", 3)
+    surgery.backward(model.losses())
+    model.zero_grad()
+    for parameter in model.trunk[0].parameters():
+        parameter.requires_grad_(False)
+    surgery.backward(model.losses())
+    assert all(parameter.grad is None for parameter in model.trunk[0].parameters())
+    assert all(parameter.grad is not None for parameter in model.trunk[2].parameters())
+
+
+def test_checkpointed_layers_run_once_a_task() -> None:
+    block = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6)).double()
+    heads = [nn.Linear(6, 1).double() for _ in range(3)]
+    features = checkpoint(block, Shared().x, use_reentrant=False)
+    Surgery("pcgrad", 3).backward([head(features).square().mean() for head in heads])
+    assert block[1].num_batches_tracked == 1 + 3, "the forward pass, and one a task as in a loop"
+
+
+def test_autocast_and_anomaly_mode_change_nothing() -> None:
+    model, plain = Shared(dtype=torch.float32), Shared(dtype=torch.float32)
+    losses = model.losses()
+    with torch.autocast("cpu", torch.bfloat16), torch.autograd.set_detect_anomaly(True):
+        Surgery("pcgrad", 3).backward(losses)
+    Surgery("pcgrad", 3).backward(plain.losses())
+    assert torch.equal(grads(model.shared), grads(plain.shared))
+
+
+def test_collocation_points_are_no_parameters() -> None:
+    """A physics-informed loss differentiates by its inputs, which then require a gradient."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    points = torch.linspace(0, 3, 12, dtype=torch.float64)[:, None].requires_grad_()
+    values = model(points)
+    (slope,) = torch.autograd.grad(values.sum(), points, create_graph=True)
+    losses = [(slope + values).square().mean(), (values - points.sin()).square().mean()]
+    parameters = list(model.parameters())
+    wanted = loop_jacobian(losses, parameters).sum(0)
+    with pytest.raises(MethodError, match="may be an input"):
+        Surgery("ls", 2).backward(losses)
+    Surgery("ls", 2, reduction="sum").backward(losses, parameters, [[], []], diagnose=True)
+    torch.testing.assert_close(grads(parameters), wanted)
+    assert points.grad is None
+
+
+@pytest.mark.parametrize("kind", ["complex", "sparse"])
+def test_gradients_that_are_no_vectors_of_numbers_are_refused(kind: str) -> None:
+    if kind == "complex":
+        weight = nn.Parameter(torch.ones(3, dtype=torch.complex64))
+        losses = [(weight * k).abs().sum() for k in (1, 2)]
+    else:
+        losses = list(nn.Embedding(5, 2, sparse=True)(torch.tensor([1, 2])).square().sum(1))
+    with pytest.raises(MethodError, match=kind):
+        Surgery("pcgrad", 2).backward(losses)
+
+
 def test_gradients_do_not_share_memory() -> None:
     first, second = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
     Surgery("ls", 2, reduction="sum").backward([first + second, first + 2 * second])
@@ -250,7 +330,7 @@ def test_diagnostics_measure_conflicts_where_gradients_were_seen() -> None:
 def other_shapes() -> None:
     model, surgery = Shared(), Surgery("ls", 3)
     surgery.backward(model.losses(), model.shared)
-    surgery.backward(model.losses(), model.shared[:2], model.own)
+    surgery.backward(model.losses(), model.shared[::-1], model.own)
 
 
 def forgotten_observe() -> None:
@@ -281,7 +361,20 @@ ERRORS = {
     "options go with a method's name": lambda: Surgery(find_method("samgs").config(), 3, gamma=0.5),
     "num_tasks is missing": lambda: Surgery("samgs"),
     "made for 2": lambda: Surgery(make_method(find_method("ls").config(), 2, 0), 3),
-    "chunk_size=0": lambda: Surgery("samgs", 3, chunk_size=0),
+    "max_jacobian_bytes=0": lambda: Surgery("samgs", 3, max_jacobian_bytes=0),
+    "num_tasks='3': must be a whole number": lambda: Surgery("ls", "3"),  # type: ignore[arg-type]
+    "num_tasks=3.0: must be a whole number": lambda: Surgery("ls", 3.0),  # type: ignore[arg-type]
+    "max_norm='1': must be a number above 0": lambda: Surgery("ls", 3, max_norm="1"),  # type: ignore[arg-type]
+    "seed='a'": lambda: Surgery("ls", 3, seed="a"),  # type: ignore[arg-type]
+    "method=None: give a name": lambda: Surgery(None, 3),  # type: ignore[arg-type]
+    "losses is a NoneType": backward(None),
+    "losses is a dict": backward({"a": M.losses()[0]}),
+    "the loss of task 0 is a int": backward([1, 2, 3]),
+    "scaler is a float": backward(M.losses(), scaler=1.0),
+    r"task_parameters\[0\] is a NoneType": backward(M.losses(), M.shared, [None] * 3),
+    "features is a int": backward(M.losses(), features=3),
+    "one of 3 tasks, and num_tasks=2": lambda: Surgery("samgs", 2).load_state_dict(Surgery("samgs", 3).state_dict()),
+    "is no state of a Surgery": lambda: Surgery("samgs", 3).load_state_dict({"method": {}}),
     "2 losses for num_tasks=3": backward(M.losses()[:2]),
     "shape \\(3, 1\\)": backward(torch.stack(M.losses())[:, None]),
     "task 1 requires no gradient": backward([M.losses()[0], torch.ones(()), M.losses()[1]]),
@@ -294,7 +387,11 @@ ERRORS = {
     "but is not in shared_parameters": backward(M.losses(), M.shared[:2]),
     "none of them requires": backward(M.losses(), []),
     "was computed": backward(M.losses(), [M.shared[0] * 2]),
-    "share no parameter": lambda: Surgery("ls", 2).backward([torch.ones((), requires_grad=True) for _ in range(2)]),
+    "share no parameter": lambda: Surgery("ls", 2).backward([nn.Parameter(torch.ones(())) for _ in range(2)]),
+    "no nn.Parameter: it may be an input": backward([loss * torch.ones((), requires_grad=True) for loss in M.losses()]),
+    "holds a module, Linear": backward(M.losses(), [M.trunk[0]], M.own),
+    "shared_parameters is a Parameter": backward(M.losses(), M.shared[0], M.own),
+    "neither in shared_parameters nor in task_parameters": backward(M.losses(), M.shared[:2], M.own),
     "detached": backward(M.losses(), features=M.trunk(M.x).detach()),
     "features is empty": backward(M.losses(), features=[]),
     "shapes are": other_shapes,
@@ -316,6 +413,6 @@ def test_a_parameter_that_appears_later_is_an_error() -> None:
     extra = nn.Parameter(torch.ones((), dtype=torch.float64))
     with pytest.raises(MethodError, match="not reached in the first batch"):
         surgery.backward([loss * extra for loss in model.losses()])
-    with pytest.raises(MethodError, match="now is another's too"):
+    with pytest.raises(MethodError, match="and another's too now"):
         losses = model.losses()
         surgery.backward([losses[0] + model.own[1][0].sum(), *losses[1:]])

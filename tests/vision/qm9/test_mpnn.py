@@ -138,9 +138,7 @@ def test_a_molecule_is_judged_alike_in_any_batch_and_any_padding(tmp_path: Path)
     assert whole.std(0).min() > 0
 
 
-@pytest.mark.parametrize("chunk_size", [None, 4, 1])
-def test_surgery_sees_the_gradients_of_a_plain_loop(tmp_path: Path, chunk_size: int | None) -> None:
-    """Without a warning: every operation of the trunk goes through a batched backward pass."""
+def test_surgery_sees_the_gradients_of_a_plain_loop(tmp_path: Path) -> None:
     inputs, targets = molecules(tmp_path)
     model = network()
     shared = [parameter for key, parameter in model.named_parameters() if not key.startswith("heads")]
@@ -149,7 +147,7 @@ def test_surgery_sees_the_gradients_of_a_plain_loop(tmp_path: Path, chunk_size: 
     jacobian_KP = torch.stack([torch.cat([gradient.flatten() for gradient in row]) for row in rows])
     pairs = zip(losses, model.heads, strict=True)
     own = [torch.autograd.grad(loss, list(head.parameters()), retain_graph=True) for loss, head in pairs]
-    surgery = Surgery("pcgrad", num_tasks=11, chunk_size=chunk_size)
+    surgery = Surgery("pcgrad", num_tasks=11)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         surgery.backward(losses)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from experiments_vision.__main__ import main
 from experiments_vision.settings import OptimizerConfig, VisionSettings, settings_from_mapping
 from experiments_vision.training.update import Judge, Update
-from mtrl_surgery.__main__ import main
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import LoggerConfig
