@@ -14,11 +14,11 @@ import pytest
 
 
 class Server:
-    """`mtrl_surgery dashboard`, started; `url` is what it said."""
+    """`dashboard`, started; `url` is what it said."""
 
     def __init__(self, *words: str) -> None:
         self.lines: list[str] = []
-        command = [sys.executable, "-m", "mtrl_surgery", "dashboard", *words]
+        command = [sys.executable, "-m", "experiments_vision", "dashboard", *words]  # it shows both kinds of runs
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         for line in self.process.stdout:
