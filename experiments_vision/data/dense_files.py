@@ -43,7 +43,7 @@ class DenseField:
 
 
 @dataclass(frozen=True)
-class Listing:
+class SplitFiles:
     """What there is in the folder of a split.
 
     Attributes:
@@ -59,10 +59,10 @@ class Listing:
     faults: list[Fault]
 
 
-def list_split(folder: Path, fields: tuple[DenseField, ...]) -> Listing:
+def list_split(folder: Path, fields: tuple[DenseField, ...]) -> SplitFiles:
     """Finds the files of a split and the gaps in their numbers; opens none of them."""
     if not folder.is_dir():
-        return Listing(folder, 0, [], [Fault(str(folder), "missing: no such folder")])
+        return SplitFiles(folder, 0, [], [Fault(str(folder), "missing: no such folder")])
     faults: list[Fault] = []
     numbers: dict[DenseField, list[int]] = {}
     for field in fields:
@@ -85,7 +85,7 @@ def list_split(folder: Path, fields: tuple[DenseField, ...]) -> Listing:
             others = f", and all up to {last}.npy" if last > first else ""
             faults.append(Fault(str(field.path(folder, first)), f"missing{others}"))
     files = [(field, field.path(folder, number)) for field, found in numbers.items() for number in found]
-    return Listing(folder, count, files, faults)
+    return SplitFiles(folder, count, files, faults)
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:

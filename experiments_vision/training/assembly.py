@@ -18,7 +18,7 @@ from experiments_vision.training.batches import Plan
 from experiments_vision.training.recorder import Recorder
 from experiments_vision.training.schedule import Rates, make_optimizer
 from experiments_vision.training.team import Team, local_device
-from experiments_vision.training.trainer import Parts, VisionTrainer
+from experiments_vision.training.trainer import TrainerParts, VisionTrainer
 from experiments_vision.training.update import Update, trainable
 from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.devices import resolve_device, resolve_threads
@@ -94,7 +94,7 @@ def build_trainer(
     recorder = Recorder(run, objective, sinks, progress)
     where, about = run.checkpoints if run is not None else Path("/nowhere"), {"config": settings.to_mapping()}
     store = CheckpointStore(where, settings.checkpoint.keep, about)
-    return VisionTrainer(Parts(settings, source, splits, objective, update, rates, plan, team, recorder, store))
+    return VisionTrainer(TrainerParts(settings, source, splits, objective, update, rates, plan, team, recorder, store))
 
 
 def stream_seed(seed: int, name: int) -> int:

@@ -18,7 +18,7 @@ from experiments_vision.training.batches import Batch, Plan, split_batches, trai
 from experiments_vision.training.recorder import Recorder
 from experiments_vision.training.schedule import Rates
 from experiments_vision.training.team import Team
-from experiments_vision.training.update import Judge, Update
+from experiments_vision.training.update import Evaluator, Update
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end
 from mtrl_surgery.tensors import NanStateError, NonFiniteError, nan_paths, to_arrays, to_tensors
@@ -54,7 +54,7 @@ class Timer:
 
 
 @dataclass
-class Parts:
+class TrainerParts:
     """What a run is made of; `experiments_vision.training.assembly` makes them."""
 
     settings: VisionSettings
@@ -76,7 +76,7 @@ class VisionTrainer:
     writes the same files.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: TrainerParts) -> None:
         """Nothing is started yet."""
         self._parts = parts
         self._stop = StopSignals()
@@ -182,7 +182,9 @@ class VisionTrainer:
                     parts.source, examples, parts.settings.batch_size, parts.settings.workers, parts.update.device
                 )
                 # Alone, a stop need not wait for a long evaluation: a resumed run does it again.
-                values = Judge(parts.update)(batches, lambda: self._stop.requested is not None and parts.team.size == 1)
+                values = Evaluator(parts.update)(
+                    batches, lambda: self._stop.requested is not None and parts.team.size == 1
+                )
                 if values is None:
                     self._heed_signal()
                     return

@@ -144,7 +144,7 @@ class Update:
         self.loss_sum_K += torch.stack([loss.detach().float() for loss in losses])
 
 
-class Judge:
+class Evaluator:
     """Measures a network on a split."""
 
     def __init__(self, update: Update) -> None:

@@ -51,14 +51,14 @@ def _row(seen: Seen, place: tuple[Benchmark, Group] | None, score: float | None,
     done = _known(facts.epoch if epochs else facts.step) or 0
     rate = _known(1 / facts.train_seconds if epochs and facts.train_seconds else facts.steps_per_s)
     state = _state(record, _known(facts.gap) or 0.0)
-    look = group.look if group is not None else style(method_name(record.config))
+    drawn = group.style if group is not None else style(method_name(record.config))
     return {
         "run": seen.name,
         "number": seen.number,
         "benchmark": benchmark.name if benchmark is not None else "",
         "method": group.label if group is not None else method_name(record.config),
-        "colour": look.colour,
-        "dash": look.dash,
+        "colour": drawn.colour,
+        "dash": drawn.dash,
         "state": state,
         "left": (whole - done) / rate if rate and whole and state == "running" else None,
         "seed": record.seed,

@@ -76,7 +76,7 @@ class Group:
     Attributes:
         label: Its name in every figure and table.
         method: The method's name.
-        look: How it is drawn: in its method's colour, or one of its own where it is no method.
+        style: How it is drawn: in its method's colour, or one of its own where it is no method.
         records: Its runs.
         seeds_R: Their seeds, ascending; the same one twice only where groups are made by `label_of`.
         steps_T: Of the evaluations of any of them.
@@ -87,7 +87,7 @@ class Group:
 
     label: str
     method: str
-    look: Style
+    style: Style
     records: tuple[Record, ...]
     seeds_R: tuple[int, ...]
     steps_T: NDArray[np.int64]

@@ -135,7 +135,7 @@ def _bold(title: str) -> str:
     return "<br>".join([f"<b>{first}</b>", *more])
 
 
-def line(x: ArrayLike, y: ArrayLike, look: Style, name: str, **options: Any) -> Trace:
+def line(x: ArrayLike, y: ArrayLike, style: Style, name: str, **options: Any) -> Trace:
     """A line; few points have markers too, since a single one would not be seen."""
     marked = len(np.atleast_1d(np.asarray(x))) <= 12
     return {
@@ -145,13 +145,13 @@ def line(x: ArrayLike, y: ArrayLike, look: Style, name: str, **options: Any) -> 
         "y": plain(y),
         "name": name,
         "legendgroup": name,
-        "line": {"color": look.colour, "dash": look.dash, "width": 2},
-        "marker": {"color": look.colour, "symbol": look.marker, "size": 6},
+        "line": {"color": style.colour, "dash": style.dash, "width": 2},
+        "marker": {"color": style.colour, "symbol": style.marker, "size": 6},
         **options,
     }
 
 
-def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) -> Trace:
+def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, style: Style, name: str) -> Trace:
     """The area between two lines, where there are both."""
     x, low, high = (np.asarray(values, np.float64) for values in (x, low, high))
     there = np.isfinite(low) & np.isfinite(high)
@@ -162,8 +162,8 @@ def band(x: ArrayLike, low: ArrayLike, high: ArrayLike, look: Style, name: str) 
         "x": plain(np.concatenate([x, x[::-1]])),
         "y": plain(np.concatenate([high, low[::-1]])),
         "fill": "toself",
-        "fillcolor": faint(look.colour),
-        "line": {"width": 0, "color": look.colour},
+        "fillcolor": faint(style.colour),
+        "line": {"width": 0, "color": style.colour},
         "name": name,
         "legendgroup": name,
         "showlegend": False,

@@ -72,7 +72,7 @@ def conflict_curves(benchmark: Benchmark) -> Part | None:
                     own = found[group.label].iloc[thin_steps(len(found[group.label]), most)]
                     first = group.label not in seen
                     seen.add(group.label)
-                    panels.add(place, line(own.index, own, group.look, group.label, showlegend=first))
+                    panels.add(place, line(own.index, own, group.style, group.label, showlegend=first))
             last_row = place >= len(titles) - 2
             if key != "mean_cosine":
                 panels.axis(place, "y", range=[0, 1.02])

@@ -47,12 +47,12 @@ def score_curves(benchmark: Benchmark, aggregate: str = "iqm", confidence: float
         for group in benchmark.groups:
             own = found[found["method"] == group.label]
             if banded and own["low"].notna().any():
-                panels.add(0, band(own["step"], own["low"], own["high"], group.look, group.label))
+                panels.add(0, band(own["step"], own["low"], own["high"], group.style, group.label))
             own = own[own[aggregate].notna()]
             hover = "%{y:.3f} at %{x:,} (%{customdata} seeds)<extra>%{fullData.name}</extra>"
             fewer_T = (own["seeds"] < len(group.seeds_R)).to_numpy()
             for dotted, shown_T in _stretches(own[aggregate].to_numpy(), fewer_T):
-                drawn = line(own["step"], shown_T, group.look, group.label, customdata=own["seeds"].tolist())
+                drawn = line(own["step"], shown_T, group.style, group.label, customdata=own["seeds"].tolist())
                 if dotted:
                     drawn |= {"line": {**drawn["line"], "dash": "dot", "width": 1.5}, "showlegend": False}
                 panels.add(0, {**drawn, "hovertemplate": hover})
@@ -121,9 +121,9 @@ def profiles(benchmark: Benchmark, last: int = 5, confidence: float = 0.95) -> P
         for group in groups:
             own = found[found["method"] == group.label]
             if own["low"].notna().all():
-                panels.add(0, band(own["score"], own["low"], own["high"], group.look, group.label))
+                panels.add(0, band(own["score"], own["low"], own["high"], group.style, group.label))
             hover = "%{y:.0%} above %{x:.3g}<extra>%{fullData.name}</extra>"
-            panels.add(0, line(own["score"], own["share"], group.look, group.label, hovertemplate=hover))
+            panels.add(0, line(own["score"], own["share"], group.style, group.label, hovertemplate=hover))
         panels.axis(0, "x", title=_wrapped(benchmark.score, 110))
         panels.axis(0, "y", title="share of runs and tasks above", range=[0, 1.02])
         return panels.figure()

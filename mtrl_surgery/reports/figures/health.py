@@ -80,7 +80,7 @@ def _titled(benchmark: Benchmark, titled: bool) -> dict[str, str]:
 
 
 def _lines(own: pd.DataFrame, group: Group, showlegend: bool) -> Trace:
-    drawn = line(own["step"], own["value"], group.look, group.label, showlegend=showlegend)
+    drawn = line(own["step"], own["value"], group.style, group.label, showlegend=showlegend)
     hover = f"seed %{{customdata}}: %{{y:.4g}} at %{{x:,}}<extra>{group.label}</extra>"
     look = {**drawn["line"], "width": 1.3}
     return {**drawn, "mode": "lines", "line": look, "customdata": own["seed"].tolist(), "hovertemplate": hover}
@@ -111,8 +111,8 @@ def _temperatures_figure(benchmark: Benchmark) -> Figure:
             own = found[group.label].iloc[thin_steps(len(found[group.label]), 120)]
             if own.shape[1] > 1 and len(benchmark.groups) <= BANDED:
                 ends = own.min(axis=1, skipna=False), own.max(axis=1, skipna=False)
-                panels.add(0, band(own.index, *ends, group.look, group.label))
-            panels.add(0, line(own.index, own.mean(axis=1, skipna=False), group.look, group.label))
+                panels.add(0, band(own.index, *ends, group.style, group.label))
+            panels.add(0, line(own.index, own.mean(axis=1, skipna=False), group.style, group.label))
     panels.axis(0, "x", rangemode="tozero", **_titled(benchmark, True))
     panels.axis(0, "y", title="temperature", type="log")
     every = np.concatenate([own.to_numpy().ravel() for own in found.values()])

@@ -50,10 +50,10 @@ def task_bars(benchmark: Benchmark, confidence: float = 0.95) -> Part:
                 "hovertemplate": "%{customdata}<extra>" + group.label + "</extra>",
             }
             if bars:
-                colour = {"color": group.look.colour, "opacity": 0.75}
+                colour = {"color": group.style.colour, "opacity": 0.75}
                 panels.add(0, {"type": "bar", "orientation": "h", "width": thick * 0.9, "marker": colour, **shown})
             else:
-                dot = {"color": group.look.colour, "symbol": group.look.marker, "size": 8}
+                dot = {"color": group.style.colour, "symbol": group.style.marker, "size": 8}
                 panels.add(0, {"type": "scatter", "mode": "markers", "marker": dot, **shown})
             if dotted:
                 panels.add(0, _dots(summarise(group.scores_TRK, "final"), at_K, group))
@@ -112,7 +112,7 @@ def _dots(scores_RK: Floats, at_K: Floats, group: Group) -> dict[str, Any]:
         "mode": "markers",
         "x": plain(scores_RK.ravel()),
         "y": plain(np.tile(at_K, len(scores_RK))),
-        "marker": {"color": group.look.colour, "size": 5, "line": {"color": "#ffffff", "width": 1}},
+        "marker": {"color": group.style.colour, "size": 5, "line": {"color": "#ffffff", "width": 1}},
         "name": group.label,
         "legendgroup": group.label,
         "showlegend": False,

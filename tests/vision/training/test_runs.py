@@ -15,7 +15,7 @@ import torch
 
 from experiments_vision.__main__ import main
 from experiments_vision.settings import OptimizerConfig, VisionSettings, settings_from_mapping
-from experiments_vision.training.update import Judge, Update
+from experiments_vision.training.update import Evaluator, Update
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.config import LoggerConfig
@@ -151,18 +151,18 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on_to_the_same_bytes(
 def test_a_signal_in_an_evaluation_has_it_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = digits()
     whole = files(train(settings, tmp_path / "whole"))
-    judge = Judge.__call__
+    judge = Evaluator.__call__
 
-    def interrupted(self: Judge, batches: Any, stop: Any) -> Any:
+    def interrupted(self: Evaluator, batches: Any, stop: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return judge(self, batches, stop)
 
-    monkeypatch.setattr(Judge, "__call__", interrupted)
+    monkeypatch.setattr(Evaluator, "__call__", interrupted)
     run, trainer = new_run(settings, tmp_path / "cut")
     with run, pytest.raises(Interrupted):
         trainer.run()
     assert read_rows(run.path / "evaluations.jsonl") == []
-    monkeypatch.setattr(Judge, "__call__", judge)
+    monkeypatch.setattr(Evaluator, "__call__", judge)
     assert files(resume(run.path, settings)) == whole
 
 
