@@ -20,7 +20,7 @@ from tests.vision.tables.folders import make_run as make_vision_run
 
 def follower(*roots: Path) -> Follower:
     own = Follower(Roots(roots), scoring_of, every=0.05)
-    own.style()
+    own.look()
     return own
 
 
@@ -42,15 +42,15 @@ def test_runs_come_grow_and_go(tmp_path: Path) -> None:
     own = follower(tmp_path)
     assert names(own) == ["deep/three_samgs_s0", "three_ls_s0"] and own.progress() == (2, 2)
     versions = own.versions.copy()
-    own.style()
+    own.look()
     assert own.versions == versions, "nothing has changed"
     append(first, 300)
-    own.style()
+    own.look()
     assert own.versions - versions == {"evaluations": 1}
     assert own.runs()[1].record.frames["evaluations"]["step"].iloc[-1] == 300
     new = make_run(tmp_path, seed=5)
     shutil.rmtree(first)
-    own.style()
+    own.look()
     assert names(own) == ["deep/three_samgs_s0", new.name] and own.versions["runs"] > versions["runs"]
 
 
@@ -58,12 +58,12 @@ def test_an_ended_run_is_left_alone_until_it_is_resumed(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     own = follower(tmp_path)
     append(run, 300)
-    own.style()
+    own.look()
     record = own.runs()[0].record
     assert record.frames["evaluations"]["step"].iloc[-1] == 200, "its manifest says that it has ended"
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps(manifest | {"status": "running", "finished": None, "resumed": [{}]}))
-    own.style()
+    own.look()
     assert record.frames["evaluations"]["step"].iloc[-1] == 300 and record.status == "running"
 
 
@@ -74,7 +74,7 @@ def test_more_files_are_read_when_a_view_wants_them(tmp_path: Path) -> None:
     assert record.frames["metrics"].empty and len(record.frames["evaluations"])
     own.want(("metrics", "conflicts"))
     assert own.progress() == (0, 1)
-    own.style()
+    own.look()
     assert len(record.frames["metrics"]) and len(record.frames["conflicts"]) and own.progress() == (1, 1)
     assert "returns" not in record.frames["evaluations"], "lists that nothing shows are not kept"
 
@@ -86,7 +86,7 @@ def test_a_long_run_that_is_followed_stays_thin(tmp_path: Path) -> None:
     for look in range(30):
         with (run / "health.jsonl").open("a") as file:
             file.writelines(f'{{"step":{1000 + 100 * look + row},"steps_per_s":1.0}}\n' for row in range(100))
-        own.style()
+        own.look()
     steps = record.frames["health"]["step"].tolist()
     assert len(steps) <= 2 * 240 + 100 and steps[-1] == 3999 and steps == sorted(steps)
     gaps = [after - before for before, after in pairwise(steps) if before >= 1000]
@@ -125,16 +125,16 @@ def test_what_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
     with (good / "metrics.jsonl").open("a") as file:
         file.write("nonsense\n")
     own.want(("metrics",))
-    own.style()
+    own.look()
     assert [seen.record.path for seen in own.runs()] == [own.roots.folders[0] / "multidigits_ls_s0", bad]
     (said,) = own.remarks()
     assert said.startswith(f"left out: {good / 'metrics.jsonl'}") and "is no JSON" in said
     before = own.versions.copy()
-    own.style()
+    own.look()
     assert own.versions == before, "what has not changed is not read again"
     lines = (good / "metrics.jsonl").read_text().splitlines(keepends=True)
     (good / "metrics.jsonl").write_text("".join(lines[:-1]))
-    own.style()
+    own.look()
     assert len(own.runs()) == 3 and not own.remarks()
 
 
@@ -162,7 +162,7 @@ def test_a_link_made_later_is_not_followed_either(tmp_path: Path) -> None:
     own = follower(root)
     (run / "evaluations.jsonl").unlink()
     (run / "evaluations.jsonl").symlink_to(secret)
-    own.style()
+    own.look()
     assert not own.runs() and "leads outside" in own.remarks()[0]
 
 
