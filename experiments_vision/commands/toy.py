@@ -69,16 +69,17 @@ def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
         The run folder.
     """
     settings = to_settings(config, overrides)
-    from experiments_vision.toy.files import write_files  # torch and matplotlib take seconds: first what needs none
-    from experiments_vision.toy.run import run_toy
-    from experiments_vision.toy.table import markdown
+    from experiments_vision.toy.run import run_toy  # torch and matplotlib take seconds: first what needs none
+    from experiments_vision.toy.table import markdown, write_files
 
     with RunFolder.create(Path(settings.out), settings.run_name, settings.to_mapping()) as run:
         try:
             result = run_toy(settings)
             write_files(result, run.path)
             if settings.plot or settings.gif:
-                _draw(result, run.path)
+                from experiments_vision.toy.plots import draw
+
+                draw(result, run.path)
         except BaseException as error:
             end(run, error)
             raise
@@ -102,13 +103,3 @@ def to_settings(config: Any, overrides: Sequence[str]) -> ToySettings:
         given = [key.removeprefix("method.") for key in keys if key.startswith("method.")]
         settings.method = published(settings.method, settings, given)
     return settings
-
-
-def _draw(result: Any, folder: Path) -> None:
-    from experiments_vision.toy.plots import compare, draw, save_surfaces
-
-    save_surfaces(result, folder)
-    if len(result.runs) > 1:
-        compare(result, folder)
-    for run in result.runs:
-        draw(result, run, folder, result.settings.gif)

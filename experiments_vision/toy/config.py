@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 from experiments_vision.errors import VisionError
@@ -96,9 +96,7 @@ class ToySettings:
     seed: Annotated[int, "of methods that draw"] = 0
     plot: Annotated[bool, "draw the figures"] = True
     gif: Annotated[bool, "also draw an animation"] = False
-    workers: Annotated[
-        int | None, "processes for several methods, or one's starts; null: one a core, where that is faster"
-    ] = None
+    workers: Annotated[int | None, "processes that share the starts of all methods; null: one a core"] = None
     plugins: Annotated[list[str], "modules of yours that add methods, imported first: plugins=my_methods"] = field(
         default_factory=list
     )
@@ -148,7 +146,7 @@ class ToySettings:
 
 
 def validate(settings: ToySettings) -> None:
-    """Checks every key.
+    """Check every key.
 
     Raises:
         VisionError, MethodError: naming the key, its value and what it may be.
@@ -166,9 +164,16 @@ def validate(settings: ToySettings) -> None:
     if isinstance(settings.starts, str):
         check_choice("starts", settings.starts, settings.facts.starts)
     else:
-        _check_points(settings.starts)
-    floors: dict[str, tuple[int | None, int]] = {"steps": (settings.num_steps, 1), "every": (settings.every, 1)}
-    for key, (count, least) in {**floors, "seed": (settings.seed, 0), "workers": (settings.workers, 1)}.items():
+        try:
+            points = settings.points
+        except (TypeError, ValueError) as error:
+            raise VisionError(
+                f"starts={settings.starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]"
+            ) from error
+        if not points or not all(math.isfinite(number) for point in points for number in point):
+            raise VisionError(f"starts={settings.starts!r}: give at least one point, of finite numbers")
+    for key, least in (("steps", 1), ("every", 1), ("seed", 0), ("workers", 1)):
+        count = getattr(settings, key)
         if count is not None and count < least:
             raise VisionError(f"{key}={count}: must be at least {least}")
     for key in ("lr", "max_norm", "within", "scale"):
@@ -180,12 +185,9 @@ def validate(settings: ToySettings) -> None:
 
 
 def published(config: MethodConfig, settings: ToySettings, given: Collection[str] = ()) -> MethodConfig:
-    """The options of the published toy code, where there are any, for those that were not given.
+    """The options of the published toy code, where there are any, but for those that the user has given.
 
-    Args:
-        config: The method's options.
-        settings: The run's; nothing changes under `options=defaults`.
-        given: The names of options that the user chose.
+    With `options=defaults` nothing changes.
     """
     if settings.options == "defaults":
         return config
@@ -202,20 +204,5 @@ def published(config: MethodConfig, settings: ToySettings, given: Collection[str
 
 def chosen_options(config: MethodConfig) -> dict[str, Any]:
     """The options that differ from the method's defaults."""
-    default = type(config)()
-    return {
-        key.name: getattr(config, key.name)
-        for key in fields(config)
-        if key.metadata and getattr(config, key.name) != getattr(default, key.name)
-    }
-
-
-def _check_points(starts: Any) -> None:
-    try:
-        points = [(float(x), float(y)) for x, y in starts]
-    except (TypeError, ValueError) as error:
-        raise VisionError(
-            f"starts={starts!r}: choose paper or code, or give points such as [[0,10],[3,7.5]]"
-        ) from error
-    if not points or not all(math.isfinite(number) for point in points for number in point):
-        raise VisionError(f"starts={starts!r}: give at least one point, of finite numbers")
+    default = asdict(type(config)())
+    return {name: value for name, value in asdict(config).items() if value != default[name]}

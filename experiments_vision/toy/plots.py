@@ -14,48 +14,33 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments_vision.toy.measures import curves
+from experiments_vision.toy.measures import WINDOW, curves, grid
 from experiments_vision.toy.problems import Array, Problem
 from experiments_vision.toy.run import MethodRun, ToyResult
-from experiments_vision.toy.targets import WINDOW
 
 _STARTS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#5a5a5a")
-"""A start has its colour in every figure; told apart by the colour-blind too (Okabe and Ito)."""
+"""The colour of each start in every figure; the colour-blind tell them apart too (Okabe and Ito)."""
 _PARETO, _OPTIMUM = "#111111", "#d00000"
 _POINTS = 800  # of a path: more are not seen
 _DPI = 130
 _COLUMNS = 4  # panels side by side
 
 
-def draw(result: ToyResult, run: MethodRun, folder: Path, gif: bool = False) -> list[Path]:
-    """Writes `<method>_{paths,losses,curves}.png`, and `<method>.gif` if asked for.
+def draw(result: ToyResult, folder: Path) -> None:
+    """Write `surfaces.png`, every method's `<method>_{paths,losses,curves}.png`, and what the settings ask for besides.
 
-    Args:
-        result: The run's.
-        run: The method.
-        folder: An existing one.
-        gif: Also draw the animation, which takes half a minute.
-
-    Returns:
-        The files.
+    Several methods are also shown side by side, in `paths.png` and `losses.png`; `gif` asks for `<method>.gif`, which
+    takes half a minute each.
     """
-    name = run.config.name
-    files = [folder / f"{name}_{what}.png" for what in ("paths", "losses", "curves")]
-    _save(paths(result, [run]), files[0])
-    _save(loss_space(result, [run]), files[1])
-    _save(over_time(result, run), files[2])
-    if gif:
-        files.append(folder / f"{name}.gif")
-        animate(result, run, files[-1])
-    return files
-
-
-def compare(result: ToyResult, folder: Path) -> list[Path]:
-    """Writes `paths.png` and `losses.png`: all methods side by side."""
-    files = [folder / "paths.png", folder / "losses.png"]
-    _save(paths(result, result.runs), files[0])
-    _save(loss_space(result, result.runs), files[1])
-    return files
+    _save(surfaces(result), folder / "surfaces.png")
+    shown = {f"{run.config.name}_": [run] for run in result.runs} | ({"": result.runs} if len(result.runs) > 1 else {})
+    for name, runs in shown.items():
+        _save(paths(result, runs), folder / f"{name}paths.png")
+        _save(loss_space(result, runs), folder / f"{name}losses.png")
+    for run in result.runs:
+        _save(over_time(result, run), folder / f"{run.config.name}_curves.png")
+        if result.settings.gif:
+            animate(result, run, folder / f"{run.config.name}.gif")
 
 
 def paths(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
@@ -78,9 +63,7 @@ def loss_space(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
         ax.plot(*front_MK.T, color=_PARETO, linewidth=3.0, label="Pareto front", zorder=2)
         for start, losses_TK in enumerate(_losses(result.problem, _thinned(run)).swapaxes(0, 1)):
             _path(ax, losses_TK, _colour(start))
-        ax.plot(
-            *optima_NK.T, "*", color=_OPTIMUM, markersize=11, markeredgecolor="white", label="least L1 + L2", zorder=7
-        )
+        _stars(ax, optima_NK)
         ax.set(xlabel="$L_1$", ylabel="$L_2$")
         ax.label_outer()
         ax.grid(alpha=0.25)
@@ -90,7 +73,7 @@ def loss_space(result: ToyResult, runs: Sequence[MethodRun]) -> Figure:
 
 def surfaces(result: ToyResult) -> Figure:
     """L1, L2 and their sum in three dimensions."""
-    grid_GP = _grid(160)
+    grid_GP = grid(160, 160)
     losses_GK = _losses(result.problem, grid_GP)
     shown = (("$L_1$", losses_GK[..., 0]), ("$L_2$", losses_GK[..., 1]), ("$L_1 + L_2$", losses_GK.sum(axis=-1)))
     figure = _figure(13.0, 4.6)
@@ -166,12 +149,6 @@ def animate(result: ToyResult, run: MethodRun, path: Path, frames: int = 80) -> 
     animation.save(path, PillowWriter(fps=10), dpi=75)
 
 
-def save_surfaces(result: ToyResult, folder: Path) -> Path:
-    """Writes `surfaces.png`."""
-    _save(surfaces(result), folder / "surfaces.png")
-    return folder / "surfaces.png"
-
-
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # no window, whatever the user's matplotlib is set to
@@ -204,23 +181,21 @@ def _legend(figure: Figure, ax: Any) -> None:
 
 
 def _contours(ax: Any, result: ToyResult) -> None:
-    grid_GP = _grid(250)
+    grid_GP = grid(250, 250)
     sum_G = _losses(result.problem, grid_GP).sum(axis=-1)
     # Levels by rank: the upper half is a tenth as high as the lower one is deep.
     levels = np.unique(np.quantile(sum_G, np.linspace(0.0, 1.0, 26)))
-    ax.contourf(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, cmap=_pale(), zorder=0)
+    pale = ListedColormap(colormaps["Blues_r"](np.linspace(0.5, 1.0, 256)))  # so that every path stands out
+    ax.contourf(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, cmap=pale, zorder=0)
     ax.contour(grid_GP[..., 0], grid_GP[..., 1], sum_G, levels=levels, colors="#8a94a0", linewidths=0.35, zorder=1)
     ax.plot(*result.targets.pareto_MP.T, color=_PARETO, linewidth=3.0, label="Pareto set", zorder=2)
-    ax.plot(
-        *result.targets.optima_NP.T, "*", color=_OPTIMUM, markersize=11, markeredgecolor="white",
-        label="least L1 + L2", zorder=7, linestyle="none",
-    )  # fmt: skip
+    _stars(ax, result.targets.optima_NP)
     ax.set(xlabel="$x$", ylabel="$y$", xlim=WINDOW[0], ylim=WINDOW[1], aspect="equal")
 
 
-def _pale() -> Any:
-    # Its lighter half, so that every path stands out.
-    return ListedColormap(colormaps["Blues_r"](np.linspace(0.5, 1.0, 256)))
+def _stars(ax: Any, points_NK: Array) -> None:
+    look = {"color": _OPTIMUM, "markersize": 11, "markeredgecolor": "white", "linestyle": "none", "zorder": 7}
+    ax.plot(*points_NK.T, "*", label="least L1 + L2", **look)
 
 
 def _path(ax: Any, points_TK: Array, colour: str) -> None:
@@ -242,12 +217,6 @@ def _thinned(run: MethodRun) -> Array:
 
 def _losses(problem: Problem, theta_P: Array) -> Array:
     return problem.losses_and_jacobian(theta_P)[0]
-
-
-def _grid(count: int) -> Array:
-    """[count, count, 2] over the window."""
-    x, y = (np.linspace(low, high, count) for low, high in WINDOW)
-    return np.stack(np.meshgrid(x, y), axis=-1)
 
 
 def _colour(start: int) -> str:

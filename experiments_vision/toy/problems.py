@@ -18,7 +18,6 @@ the two coordinates:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,10 +56,6 @@ class Problem:
         """The one that was asked for."""
         return cls(settings.facts.bowl, _pair(*settings.scales), _pair(1.0, 1.0 if settings.sign == "paper" else -1.0))
 
-    @cached_property
-    def _constants(self) -> tuple[Array, Array]:
-        return self.scale_K.numpy(), self.sign_K.numpy()
-
     def losses(self, theta_P: Tensor) -> Tensor:
         """Losses [..., K] at the points [..., P], for autograd too."""
         x, y = theta_P[..., :1], theta_P[..., 1:]
@@ -76,7 +71,7 @@ class Problem:
 
         On a handful of numbers a NumPy call costs a quarter of a Torch call, and no graph is built.
         """
-        scale_K, sign_K = self._constants
+        scale_K, sign_K = self.scale_K.numpy(), self.sign_K.numpy()
         x, y = theta_P[..., :1], theta_P[..., 1:]
         bend, share = np.tanh(y), np.tanh(0.5 * y)
         inside_K = _SHIFT - 0.5 * x + sign_K * bend

@@ -1,19 +1,46 @@
-"""Which method comes to the target from which start, in how many steps: Markdown, CSV and plain text."""
+"""What a run says and writes: which method comes to the target from which start, in how many steps; its arrays."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from experiments_vision.toy.config import chosen_options
 from experiments_vision.toy.measures import Arrival
-from experiments_vision.toy.run import MethodRun, ToyResult
+from experiments_vision.toy.run import ToyResult
+from mtrl_surgery.runs.durable import write_text
 
 _FIELDS = (
     "method", "start_x", "start_y", "end_x", "end_y", "loss_1", "loss_2", "from_optimum", "optimum_step", "from_pareto",
     "pareto_step", "stopped",
 )  # fmt: skip
+
+
+def write_files(result: ToyResult, folder: Path) -> None:
+    """Write `table.md`, `table.csv`, and `<method>.npz` for every method, into an existing folder.
+
+    An npz holds, at every n-th step and at the last: step_T, theta_TSP, losses_TSK, weights_TSK (of the step that
+    follows; NaN at the end and after a stop), and stopped_S (-1: never). Read it with `numpy.load`; no pickle is in it.
+    """
+    write_text(folder / "table.md", markdown(result))
+    write_text(folder / "table.csv", rows_csv(result))
+    steps, every = result.settings.num_steps, result.settings.every
+    step_T = np.unique(np.append(np.arange(0, steps + 1, every), steps))
+    for run in result.runs:
+        theta_TSP, weights_TSK, stopped_S = run.descent
+        weights_TSK = np.concatenate((weights_TSK, np.full_like(weights_TSK[:1], np.nan)))
+        np.savez_compressed(
+            folder / f"{run.config.name}.npz",
+            step_T=step_T,
+            theta_TSP=theta_TSP[step_T],
+            losses_TSK=result.problem.losses_and_jacobian(theta_TSP[step_T])[0],
+            weights_TSK=weights_TSK[step_T],
+            stopped_S=np.array(stopped_S),
+        )
 
 
 def markdown(result: ToyResult) -> str:
@@ -54,17 +81,11 @@ def rows_csv(result: ToyResult) -> str:
             writer.writerow(
                 [
                     run.config.name, *(f"{number + 0.0:.6g}" for number in numbers),
-                    f"{arrival.from_optimum:.6g}", _or_empty(arrival.optimum_step),
-                    f"{arrival.from_pareto:.6g}", _or_empty(arrival.pareto_step), _or_empty(arrival.stopped),
+                    f"{arrival.from_optimum:.6g}", arrival.optimum_step,
+                    f"{arrival.from_pareto:.6g}", arrival.pareto_step, arrival.stopped,
                 ]
             )  # fmt: skip
     return text.getvalue()
-
-
-def options_line(run: MethodRun) -> str:
-    """`samgs (gamma=0.1, similarity=mean)`: the options that are not the method's defaults."""
-    chosen = ", ".join(f"{name}={value}" for name, value in chosen_options(run.config).items())
-    return f"{run.config.name} ({chosen})" if chosen else run.config.name
 
 
 def _cell(arrival: Arrival, balanced: bool) -> str:
@@ -81,10 +102,6 @@ def _count(steps: Sequence[int | None]) -> str:
     return f"{sum(step is not None for step in steps)} / {len(steps)}"
 
 
-def _or_empty(number: int | None) -> str:
-    return "" if number is None else str(number)
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -94,7 +111,12 @@ def _legend(result: ToyResult) -> str:
     target = "the minimum of L1 + L2" if settings.facts.balanced else "the Pareto set"
     optima = " and ".join(f"({x + 0.0:.2f}, {y:.2f})" for x, y in (result.targets.optima_NP.round(4) + 0.0).tolist())
     clip = "no clipping" if settings.max_norm is None else f"clipped to norm {settings.max_norm:g}"
-    options = "; ".join(options_line(run) for run in result.runs if chosen_options(run.config))
+    chosen = {run.config.name: chosen_options(run.config) for run in result.runs}
+    options = "; ".join(
+        f"{name} ({', '.join(f'{key}={value}' for key, value in values.items())})"
+        for name, values in chosen.items()
+        if values
+    )
     scales = f"{settings.scales[0]:g} and {settings.scales[1]:g}"
     parts = [
         f"{settings.problem}, {settings.num_steps:,} steps of Adam at {settings.lr:g}, {clip}, "

@@ -87,11 +87,6 @@ def without_looking() -> Iterator[None]:
 
 
 def library_of(tensor: Array) -> tuple[Library, Array]:
-    """NumPy and a view for a tensor on the CPU; Torch and the tensor itself elsewhere, and `without_looking`.
-
-    An array of another kind, made to stand for a tensor, brings its own functions in its `library`.
-    """
-    if not isinstance(tensor, Tensor):
-        return tensor.library, tensor
+    """NumPy and a view for a tensor on the CPU; Torch and the tensor itself elsewhere, and `without_looking`."""
     on_host = tensor.device.type == "cpu" and _host_may_look.get()
     return (NUMPY, tensor.numpy()) if on_host else (TORCH, tensor)

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from experiments_vision.toy.config import PROBLEMS, SIGNS, ToySettings
+from experiments_vision.toy.measures import targets_of
 from experiments_vision.toy.problems import LOWER, Problem
-from experiments_vision.toy.targets import targets_of
 
 coordinates = st.floats(-12, 12, allow_nan=False)
 

@@ -19,11 +19,11 @@ from PIL import Image
 
 from experiments_vision.commands.toy import TOY, main, to_settings
 from experiments_vision.errors import VisionError
+from experiments_vision.toy import run as runs
 from experiments_vision.toy.config import OURS, ToySettings, published, validate
-from experiments_vision.toy.files import write_files
-from experiments_vision.toy.plots import compare, draw, save_surfaces
-from experiments_vision.toy.run import _workers, run_toy
-from experiments_vision.toy.table import markdown, rows_csv
+from experiments_vision.toy.plots import draw, paths
+from experiments_vision.toy.run import run_toy
+from experiments_vision.toy.table import markdown, rows_csv, write_files
 from mtrl_surgery.cli.composition import compose
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.methods.config import MethodError
@@ -88,20 +88,15 @@ def test_the_command_line_knows_what_was_given() -> None:
     assert to_settings(compose(TOY, ["~method"]), ["~method"]).method is None
 
 
-def test_processes_are_started_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not for a method whose starts are all asked for at once."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
-    long, ours, foreign = short(steps=50_000, workers=None), METHODS["ls"].config(), METHODS["gradvac"].config()
-    assert [_workers(long, configs) for configs in ([ours], [foreign], [ours] * 19)] == [1, 4, 4]
-    assert _workers(short(workers=None), [ours] * 19) == 1
-    assert _workers(short(workers=2), [ours]) == 2
-
-
 @pytest.mark.slow
-def test_processes_change_nothing() -> None:
+def test_processes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "_FEW_STEPS", 0)
+    before = dict(os.environ)
     alone, shared = (run_toy(short(method=METHODS["rlw"].config(), workers=workers)) for workers in (1, 2))
+    assert dict(os.environ) == before
     np.testing.assert_array_equal(alone.runs[0].descent.theta_TSP, shared.runs[0].descent.theta_TSP)
     assert alone.runs[0].arrivals == shared.runs[0].arrivals
+    monkeypatch.undo()
     other = run_toy(short(method=METHODS["rlw"].config(), seed=1))
     assert np.abs(other.runs[0].descent.theta_TSP - alone.runs[0].descent.theta_TSP).max() > 1e-3
 
@@ -179,8 +174,12 @@ def test_files_hold_every_nth_step_and_the_last(tmp_path: Path) -> None:
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
     result = run_toy(short(problem="toy2o"))
-    files = [*draw(result, result.runs[0], tmp_path), save_surfaces(result, tmp_path)]
-    files += compare(replace(result, runs=result.runs * 5), tmp_path)
+    draw(replace(result, runs=result.runs * 2), tmp_path)
+    files = list(tmp_path.iterdir())
+    assert {file.name for file in files} == {
+        "surfaces.png", "paths.png", "losses.png", "ls_paths.png", "ls_losses.png", "ls_curves.png",
+    }  # fmt: skip
+    assert len(paths(result, result.runs * 5).axes) == 8  # two rows of panels
     for file in files:
         with Image.open(file) as image:
             assert min(image.size) > 300
@@ -191,8 +190,7 @@ def test_figures_are_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_animation_moves(tmp_path: Path) -> None:
-    result = run_toy(short())
-    draw(result, result.runs[0], tmp_path, gif=True)
+    draw(run_toy(short(gif=True)), tmp_path)
     with Image.open(tmp_path / "ls.gif") as image:
         assert getattr(image, "n_frames", 1) > 30  # frames in which nothing moves are merged
 
