@@ -16,7 +16,8 @@ from mtrl_surgery.cli.plugins import load_stored
 from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
+from mtrl_surgery.runs.checkpoint import CheckpointConfig
+from mtrl_surgery.runs.sinks import LoggerConfig
 
 METHOD_KEYS = ("method",)
 NAMELESS = ("plugins", "out", "resume", "folder", "logger")

@@ -19,8 +19,8 @@ from mtrl_surgery.cli.resuming import check_belongs
 from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
-from mtrl_surgery.runs.checkpoint import Checkpoint
-from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
+from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointConfig
+from mtrl_surgery.runs.sinks import LoggerConfig
 
 ENV_KINDS = ("metaworld", "gymnasium", "factory")
 METHOD_KEYS = ("method", "actor_method", "critic_method")

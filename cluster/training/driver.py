@@ -22,8 +22,7 @@ from cluster.training.recorder import Recorder
 from cluster.training.schedule import Schedule
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
 from mtrl_surgery.runs.console import duration
-from mtrl_surgery.runs.ending import finish
-from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end
+from mtrl_surgery.runs.signals import Interrupted, StopSignals, asked_to_end, finish
 
 DRAINED = signal.SIGTERM  # what a preempted machine's processes get in the end
 POLL = 0.5  # seconds of waiting for a chunk between two looks at the signals

@@ -34,8 +34,8 @@ from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.composition import Program
 from mtrl_surgery.cli.schema import typed
 from mtrl_surgery.runs.console import say
-from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.signals import end
 
 TOY = Program(
     help=__doc__,

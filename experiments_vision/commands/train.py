@@ -17,8 +17,8 @@ from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
-from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
+from mtrl_surgery.runs.signals import end
 from mtrl_surgery.shell import command, typed
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.commands.program import TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import learning_curve, say
-from mtrl_surgery.runs.ending import end
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
+from mtrl_surgery.runs.signals import end
 from mtrl_surgery.settings import (
     FREE,
     TrainSettings,

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.reading import next_rows, open_rows, parse_rows
+from mtrl_surgery.runs.reading import RunError, next_rows, open_rows, parse_rows
 from mtrl_surgery.runs.shapes import CONFIG, MANIFEST, check_rows, read_config, read_manifest
 
 FILES = ("evaluations", "metrics", "health", "conflicts")

@@ -15,12 +15,12 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mtrl_surgery.runs.arrays import Array, bytes_needed, read_arrays, write_arrays
+from mtrl_surgery.runs.arrays import Array, bytes_needed, pack, read_arrays, unpack, write_arrays
 from mtrl_surgery.runs.durable import (
     TEMPORARY,
     disk_errors,
@@ -31,11 +31,8 @@ from mtrl_surgery.runs.durable import (
     sync_folder,
     write_hashed,
 )
-from mtrl_surgery.runs.errors import CheckpointError, RunError
-from mtrl_surgery.runs.reading import read_mapping
-from mtrl_surgery.runs.segments import Segment, SegmentStore
+from mtrl_surgery.runs.reading import CheckpointError, RunError, read_mapping
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, TEXT, Kind, Shape, check
-from mtrl_surgery.runs.state import pack, unpack
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "RunError", "Segment", "load_checkpoint"]
 
@@ -45,6 +42,24 @@ _REPLACED = ".old-"
 _FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d{{1,18}})")
 _MANIFEST_BYTES = 4096  # for the check of free space: a few files' entries, a line more for every segment
 _SEGMENT_BYTES = 256
+
+
+@dataclass
+class CheckpointConfig:
+    """When checkpoints are written, besides the one at the end and on Ctrl-C and SIGTERM."""
+
+    every: Annotated[int, "vector steps from one checkpoint to the next"] = 10_000
+    keep: Annotated[int, "newest whole checkpoints that stay on disk"] = 2
+
+    def validate(self) -> None:
+        """Checks every option.
+
+        Raises:
+            RunError: A value that makes no sense; names the key and what is allowed.
+        """
+        for key in ("every", "keep"):
+            if getattr(self, key) < 1:
+                raise RunError(f"checkpoint.{key}={getattr(self, key)} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ class CheckpointStore:
 
         Args:
             step: Vector steps done.
-            state: Nested state, see `mtrl_surgery.runs.state.pack`.
+            state: Nested state, see `mtrl_surgery.runs.arrays.pack`.
             segments: Every replay segment that a resumed run needs.
 
         Raises:
@@ -348,3 +363,93 @@ def _step(path: Path) -> int:
     with contextlib.suppress(CheckpointError):
         return _read_manifest(path).step
     return int(match[1])
+
+
+_NAME = re.compile(r"segment-(\d+)-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One file of transitions.
+
+    Attributes:
+        start: Transitions per task inserted before the segment's first one.
+        stop: The same after its last one; `stop - start` transitions per task are inside.
+        size: Bytes of the file.
+        sha256: Of the file.
+    """
+
+    start: int
+    stop: int
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"segment-{self.start:012d}-{self.stop:012d}.safetensors"
+
+
+class SegmentStore:
+    """A folder of segments. One process writes it, one call at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        """A store at `folder`, which is made by the first write."""
+        self.folder = folder
+        self._sound: dict[tuple[str, str], int] = {}  # (name, sha256) -> modification time when it was checked
+
+    def write(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
+        """Writes transitions [start, stop); a file of the same range is replaced.
+
+        Raises:
+            CheckpointError: A bad range, a data type that cannot be stored, or no room.
+        """
+        if not 0 <= start < stop:
+            raise CheckpointError(f"a segment needs 0 <= start < stop, got [{start}, {stop})")
+        target = self.folder / Segment(start, stop, 0, "").name
+        temporary = target.with_name(TEMPORARY + target.name)
+        with room_for(bytes_needed(arrays), target, temporary):
+            segment = Segment(start, stop, *write_arrays(temporary, arrays))
+            os.replace(temporary, target)
+            sync_folder(self.folder)
+        self._remember(segment)
+        return segment
+
+    def read(self, segment: Segment) -> dict[str, Array]:
+        """The arrays of a segment, checked.
+
+        Raises:
+            CheckpointError: It is missing or corrupt.
+        """
+        if problem := self.problem(segment):
+            raise CheckpointError(f"{self.folder}: {problem}")
+        return read_arrays(self.folder / segment.name)
+
+    def problem(self, segment: Segment) -> str | None:
+        """The fault of a segment; None if it is whole. A file is hashed once unless it changes."""
+        path = self.folder / segment.name
+        known = self._sound.get((segment.name, segment.sha256))
+        if known is not None and path.is_file() and path.stat().st_mtime_ns == known:
+            return None
+        problem = fault(path, segment.size, segment.sha256)
+        if problem is None:
+            self._remember(segment)
+        return problem
+
+    def drop(self, needed: Iterable[Segment], below: int | None = None) -> None:
+        """Deletes the segments that are not `needed`.
+
+        Args:
+            needed: The segments that stay.
+            below: Segments that stop after this transition count stay too: they are written but in no
+                checkpoint yet. None: there are no such ones.
+        """
+        names = {segment.name for segment in needed}
+        for path in self.folder.glob("segment-*"):
+            match = _NAME.fullmatch(path.name)
+            if match and path.name not in names and (below is None or int(match[2]) <= below):
+                with disk_errors(path):
+                    path.unlink()
+
+    def _remember(self, segment: Segment) -> None:
+        self._sound[segment.name, segment.sha256] = (self.folder / segment.name).stat().st_mtime_ns

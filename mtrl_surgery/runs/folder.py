@@ -21,12 +21,20 @@ from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import TEMPORARY, hash_on, missing_folders, overwrite_text, remove, unmake, write_text
-from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.durable import (
+    LOCK,
+    TEMPORARY,
+    hash_on,
+    missing_folders,
+    overwrite_text,
+    remove,
+    take_lock,
+    unmake,
+    write_text,
+)
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
-from mtrl_surgery.runs.lock import LOCK, take_lock
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
-from mtrl_surgery.runs.reading import open_regular
+from mtrl_surgery.runs.reading import RunError, open_regular
 from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, MAPPING, TEXT, Shape, check, read_config, read_manifest
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtrl_surgery.runs.durable import hash_on, sync_folder
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.reading import LONGEST_ROW, next_rows, open_regular, open_rows, parse_rows
+from mtrl_surgery.runs.reading import LONGEST_ROW, RunError, next_rows, open_regular, open_rows, parse_rows
 
 
 class JsonlWriter:

@@ -16,7 +16,14 @@ from typing import Any, BinaryIO
 
 import yaml
 
-from mtrl_surgery.runs.errors import RunError
+
+class RunError(ValueError):
+    """A run folder, or a file in it, is not what it should be, or cannot be written."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint cannot be written, or is not whole."""
+
 
 MOST_BYTES = {".yaml": 1 << 21, ".json": 1 << 26}
 """Of a whole file, by its suffix; a checkpoint's state is the largest."""

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.reading import read_mapping
+from mtrl_surgery.runs.reading import RunError, read_mapping
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
 STATUSES = ("running", "finished", "interrupted", "failed")

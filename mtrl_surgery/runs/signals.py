@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mtrl_surgery.runs.folder import RunFolder
+
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ACTING: Mapping[signal.Signals, Any] = {
@@ -132,3 +136,43 @@ def exit_when_told() -> Iterator[None]:
         if told[-1] == signal.SIGINT:
             raise InterruptedBySignal(signal_number=told[-1])
         raise TerminatedBySignal(128 + told[-1], signal_number=told[-1])
+
+
+def end(run: RunFolder, error: BaseException | None) -> None:
+    """Note in the manifest how a run ended: finished, interrupted by the user's signal, or failed by an error.
+
+    Args:
+        run: Open for writing.
+        error: The error that ended it; None if it finished.
+    """
+    if error is None or asked_to_end(error):
+        run.finish("finished" if error is None else "interrupted")
+        return
+    kind, text = type(error), str(error)
+    run.finish("failed", text if text and kind.__module__ != "builtins" else f"{kind.__name__}: {text}")
+
+
+def finish(run: RunFolder | None, error: BaseException | None, steps: Sequence[Callable[[], object]]) -> None:
+    """Do every step, whatever becomes of the others, then note in the manifest how the run ended.
+
+    Args:
+        run: Open for writing; None where another process writes.
+        error: The error that ended the run, if one did; a further error here is only its consequence.
+        steps: They save and close.
+
+    Raises:
+        BaseException: nothing was wrong before, and a step or the manifest was the first thing to fail.
+    """
+    first = error
+    for step in steps:
+        try:
+            step()
+        except BaseException as late:
+            first = first or late
+    try:
+        if run is not None:
+            end(run, first)
+    except Exception as late:
+        first = first or late
+    if first is not None and error is None:
+        raise first

@@ -6,19 +6,46 @@ it is a scalar called `<task or run>/<key>`. A sink can always be rebuilt from t
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol, cast
 
 import numpy as np
 
-from mtrl_surgery.runs.config import SINKS, LoggerConfig
-from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.reading import RunError
+from mtrl_surgery.shell import install
 
+SINKS = ("tensorboard", "wandb", "none")
+WANDB_MODES = ("online", "offline", "disabled")
 WHOLE_RUN = "run"
 """Takes the task's place in a scalar's name, for rows about no single task."""
+
+
+@dataclass
+class LoggerConfig:
+    """Where metrics go besides the run folder, which always has them."""
+
+    name: Annotated[str, "tensorboard | wandb | none"] = "tensorboard"
+    project: Annotated[str, "Weights & Biases project"] = "mtrl-surgery"
+    entity: Annotated[str | None, "Weights & Biases user or team; null: the account's default"] = None
+    mode: Annotated[str, "Weights & Biases: online | offline | disabled"] = "online"
+    console: Annotated[bool, "show a line of progress"] = True
+
+    def validate(self) -> None:
+        """Checks every option.
+
+        Raises:
+            RunError: An unknown value, or a package that is not installed; names the key and the choices.
+        """
+        for key, choices in (("name", SINKS), ("mode", WANDB_MODES)):
+            if getattr(self, key) not in choices:
+                raise RunError(f"logger.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
+        if self.name == "wandb" and importlib.util.find_spec("wandb") is None:
+            raise RunError(f"logger=wandb needs wandb, which is not installed: {install('wandb')}")
 
 
 class Sink(Protocol):

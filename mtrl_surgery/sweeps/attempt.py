@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.runs.folder import LOG
-from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.runs.manifest import now
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import RECORD, STOP

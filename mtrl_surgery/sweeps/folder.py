@@ -17,10 +17,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mtrl_surgery.runs.durable import write_text
-from mtrl_surgery.runs.errors import RunError
-from mtrl_surgery.runs.lock import held_by, take_lock
-from mtrl_surgery.runs.reading import read_mapping
+from mtrl_surgery.runs.durable import held_by, take_lock, write_text
+from mtrl_surgery.runs.reading import RunError, read_mapping
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.plan import RunPlan

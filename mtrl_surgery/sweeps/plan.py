@@ -13,7 +13,7 @@ from mtrl_surgery.cli.composition import Program, compose, composing
 from mtrl_surgery.cli.expansion import expand
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.packages import PACKAGES
-from mtrl_surgery.runs.lock import held_by
+from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.options import SweepOptions
 from mtrl_surgery.sweeps.standing import Measure

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.runs.folder import LOG, RunFolder
-from mtrl_surgery.runs.lock import held_by
-from mtrl_surgery.runs.reading import open_rows, parse_rows
+from mtrl_surgery.runs.reading import RunError, open_rows, parse_rows
 from mtrl_surgery.runs.shapes import COUNT
 
 STATES = ("pending", "running", "done", "failed", "stopped", "broken")

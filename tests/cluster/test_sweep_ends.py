@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mtrl_surgery.__main__ import main
+from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.runs.folder import LOG, RunFolder
-from mtrl_surgery.runs.lock import held_by
 from mtrl_surgery.sweeps.folder import REPORT, find
 from mtrl_surgery.sweeps.standing import standing_of
 from tests.cluster.sweeping import REPOSITORY, Sweep, same_rows

@@ -18,7 +18,7 @@ from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.ls import LsConfig
 from mtrl_surgery.methods.registry import METHODS, make_method
 from mtrl_surgery.methods.samgs import SamgsConfig
-from mtrl_surgery.runs.state import pack
+from mtrl_surgery.runs.arrays import pack
 from mtrl_surgery.tensors import to_arrays
 from tests.methods.cases import CASES
 from tests.methods.jacobians import direction, jacobian, turn

@@ -23,9 +23,8 @@ from mtrl_surgery.dashboard.roots import Roots
 from mtrl_surgery.dashboard.views import VIEWS
 from mtrl_surgery.reports.records import Record, ReportError, open_runs
 from mtrl_surgery.runs.checkpoint import CheckpointError, load_checkpoint
-from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.runs.reading import LONGEST_ROW
+from mtrl_surgery.runs.reading import LONGEST_ROW, RunError
 from tests.commands.conftest import Run, caller, run  # noqa: F401  # a fixture
 from tests.reports.folders import make_run
 from tests.runs.mangled import FOLDERS, HARMLESS, ROWS, copied

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from mtrl_surgery.runs.checkpoint import CheckpointError, CheckpointStore, load_checkpoint
-from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
+from mtrl_surgery.runs.reading import RunError
 
 SAVER = """
 import sys

@@ -12,9 +12,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.runs.config import CheckpointConfig, LoggerConfig
+from mtrl_surgery.runs.checkpoint import CheckpointConfig
 from mtrl_surgery.runs.folder import RunError, RunFolder, read_rows
 from mtrl_surgery.runs.manifest import PACKAGES, git_revision
+from mtrl_surgery.runs.sinks import LoggerConfig
 
 CONFIG: dict[str, Any] = {
     "seed": 3,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtrl_surgery.runs.errors import RunError
 from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows
+from mtrl_surgery.runs.reading import RunError
 
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 rows = st.lists(st.dictionaries(st.text(), values | st.lists(values, max_size=3), max_size=4), max_size=6)

@@ -13,9 +13,9 @@ import pytest
 
 from mtrl_surgery.runs import durable
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore
-from mtrl_surgery.runs.errors import RunError
+from mtrl_surgery.runs.durable import held_by, take_lock
 from mtrl_surgery.runs.folder import RunFolder
-from mtrl_surgery.runs.lock import held_by, take_lock
+from mtrl_surgery.runs.reading import RunError
 from tests.runs.test_crash import small_disk  # noqa: F401  # a fixture
 
 FILES = ("metrics", "evaluations", "conflicts")

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtrl_surgery.runs.config import LoggerConfig
 from mtrl_surgery.runs.folder import RunError, RunFolder
-from mtrl_surgery.runs.sinks import make_sinks, scalars
+from mtrl_surgery.runs.sinks import LoggerConfig, make_sinks, scalars
 
 
 @pytest.fixture

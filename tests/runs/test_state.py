@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file
 
-from mtrl_surgery.runs.arrays import DTYPES, bytes_needed, read_arrays, write_arrays
+from mtrl_surgery.runs.arrays import DTYPES, bytes_needed, pack, read_arrays, unpack, write_arrays
 from mtrl_surgery.runs.checkpoint import CheckpointError, CheckpointStore
-from mtrl_surgery.runs.state import pack, unpack
 
 arrays = st.sampled_from(list(DTYPES)).flatmap(
     lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mtrl_surgery.runs.durable import take_lock
 from mtrl_surgery.runs.folder import LOG, RunFolder
-from mtrl_surgery.runs.lock import take_lock
 from mtrl_surgery.sweeps import attempt as attempting
 from mtrl_surgery.sweeps.attempt import GUARD, Ended, Order, Started, attempt
 from mtrl_surgery.sweeps.errors import SweepError
@@ -117,7 +117,7 @@ def test_a_run_whose_starter_is_gone_already_does_not_begin():
 def test_an_attempt_waits_for_the_last_ones_process_to_die(order: Callable[..., Order]):
     one = order("print('begun')")
     Path(one.folder).mkdir(parents=True)
-    code = "import sys, time; from mtrl_surgery.runs.lock import take_lock; from pathlib import Path\n"
+    code = "import sys, time; from mtrl_surgery.runs.durable import take_lock; from pathlib import Path\n"
     code += "take_lock(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", code, one.folder], stdout=subprocess.PIPE, cwd=root) as holder:

@@ -17,8 +17,8 @@ from cluster.workers import pool
 from cluster.workers import session as ray_connection
 from envs.errors import EnvironmentFailure
 from mtrl_surgery.runs.checkpoint import CheckpointStore
-from mtrl_surgery.runs.ending import finish
 from mtrl_surgery.runs.folder import RunFolder, read_rows
+from mtrl_surgery.runs.signals import finish
 from tests.cluster.drivers import command
 from tests.cluster.parts import classic_suite
 from tests.cluster.runs import Setup, build, rows_of, train

@@ -13,8 +13,8 @@ from experiments_vision.training.team import Team
 from experiments_vision.training.trainer import VisionTrainer
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.checkpoint import CheckpointStore
-from mtrl_surgery.runs.config import LoggerConfig
 from mtrl_surgery.runs.folder import RunFolder
+from mtrl_surgery.runs.sinks import LoggerConfig
 
 QUIET = LoggerConfig(name="none", console=False)
 

@@ -18,10 +18,10 @@ from experiments_vision.settings import OptimizerConfig, VisionSettings, setting
 from experiments_vision.training.update import Evaluator, Update
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS
-from mtrl_surgery.runs.config import LoggerConfig
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.jsonl import read_rows
 from mtrl_surgery.runs.signals import Interrupted
+from mtrl_surgery.runs.sinks import LoggerConfig
 from mtrl_surgery.tensors import NonFiniteError
 from tests.vision.training.runs import digits, new_run, resume, train
 
