@@ -35,8 +35,8 @@ from envs.suite import TaskSuite
 from mtrl_surgery.assembly import build_problem
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
+from mtrl_surgery.runs.console import table
 
 
 @dataclass

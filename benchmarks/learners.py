@@ -31,11 +31,11 @@ from benchmarks.timing import at_least_one, write_results
 from benchmarks.variants import config_of, find_entry, with_variants
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.sharding import Sharded, Whole
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.runs.console import table
 
 LIMIT = 1e-6
 """Largest difference that passes, as a share of the way that the parameters went."""

@@ -26,7 +26,6 @@ from benchmarks.timing import at_least_one, beside, write_results
 from benchmarks.variants import config_of, find_entry, with_variants
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.devices import count_cores, resolve_device, resolve_threads
 from mtrl_surgery.jacobian.grouped import TaskLosses
@@ -37,6 +36,7 @@ from mtrl_surgery.methods.base import AnyMethod
 from mtrl_surgery.methods.config import MethodError
 from mtrl_surgery.methods.ls import LsConfig
 from mtrl_surgery.methods.registry import METHODS, MethodEntry, find_method, make_method
+from mtrl_surgery.runs.console import table
 
 PLAIN = "plain"
 OBSERVATION, ACTION = 39, 4  # Meta-World's

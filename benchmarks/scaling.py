@@ -23,10 +23,10 @@ from benchmarks.learners import build_agent, random_batch, share, together
 from benchmarks.timing import at_least_one, write_results
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.sharding import Whole
 from mtrl_surgery.methods.registry import find_method
+from mtrl_surgery.runs.console import table
 
 BYTES = 4  # of a float32
 

@@ -26,10 +26,10 @@ from benchmarks.timing import at_least_one, take_turns, write_results
 from envs.rollout import Chunk
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.devices import resolve_device, resolve_threads
 from mtrl_surgery.methods.registry import METHODS, find_method, make_method
+from mtrl_surgery.runs.console import table
 
 
 @dataclass

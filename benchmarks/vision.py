@@ -34,12 +34,12 @@ from experiments_vision.models.registry import make_model
 from experiments_vision.objectives.registry import make_objective
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.devices import resolve_device
 from mtrl_surgery.jacobian.shared_graph import starts_of, walk
 from mtrl_surgery.jacobian.shared_roles import Roles, find_roles
 from mtrl_surgery.methods.base import GramianWeighting, LossWeighting
+from mtrl_surgery.runs.console import table
 from mtrl_surgery.surgery import Surgery
 
 

@@ -12,8 +12,8 @@ from omegaconf import MISSING
 from experiments_vision.data.config import DataConfig
 from experiments_vision.data.registry import DATASETS
 from experiments_vision.errors import VisionError
-from mtrl_surgery.cli.plugins import load_stored
 from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.cli.trust import load_stored
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.checkpoint import CheckpointConfig

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from mtrl_surgery.reports.frames import load_runs as load_runs
     from mtrl_surgery.surgery import Surgery as Surgery
 
 __version__ = "0.1.0"
+PACKAGES: Final = ("agents", "cluster", "configs", "envs", "experiments_vision", "mtrl_surgery")
+"""What a machine needs to run any of our commands; a test holds pyproject.toml and the cluster's image to it."""
 __all__ = ["Surgery", "__version__", "load_runs"]
 
 

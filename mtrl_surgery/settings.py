@@ -14,9 +14,9 @@ from cluster.config import ClusterConfig
 from cluster.learner_config import LearnerConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
-from mtrl_surgery.cli.plugins import load_stored
 from mtrl_surgery.cli.resuming import check_belongs
 from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least, from_mapping, mapping_hash, typed
+from mtrl_surgery.cli.trust import load_stored
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from mtrl_surgery.packages import PACKAGES
+from mtrl_surgery import PACKAGES
 
 ROOT = Path(__file__).parents[1]
 

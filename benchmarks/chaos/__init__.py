@@ -31,9 +31,9 @@ from benchmarks.timing import at_least_one, write_results
 from cluster.workers.session import keep_to_this_machine
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.runs.checkpoint import CheckpointStore
+from mtrl_surgery.runs.console import table
 from mtrl_surgery.runs.folder import read_rows
 
 CHUNK = 200  # vector steps of a chunk: long enough that faults fall into the middle of one

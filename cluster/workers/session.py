@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cluster.config import ClusterConfig, ClusterError, ClusterFailure
-from mtrl_surgery.packages import PACKAGES
+from mtrl_surgery import PACKAGES
 
 _GLANCE = 0.05  # seconds between two looks at whether Ray has started, or lives
 _KNOCKS, _PATIENCE = 20, 5.0  # a process that refuses so often is dead; seconds that it may take to answer once

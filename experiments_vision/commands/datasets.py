@@ -13,7 +13,7 @@ from experiments_vision.data.registry import DATASETS
 from experiments_vision.errors import VisionError
 from experiments_vision.models.registry import MODELS
 from mtrl_surgery.cli.arguments import usage, wants_help
-from mtrl_surgery.cli.tables import table
+from mtrl_surgery.runs.console import table
 
 
 def main(words: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from experiments_vision.settings import VisionSettings
 from mtrl_surgery.cli.composition import Program
-from mtrl_surgery.sweeps.options import SweepOptions
+from mtrl_surgery.sweeps.plan import SweepOptions
 
 TRAIN = Program(
     help=__doc__,

@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from experiments_vision.commands.program import TRAIN
 from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
+from mtrl_surgery.sweeps.folder import Measure
 from mtrl_surgery.sweeps.plan import Description, Resources, SweepTarget, settled
-from mtrl_surgery.sweeps.standing import Measure
 
 
 def presets(words: Sequence[str]) -> list[str]:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from experiments_vision.contract import Objective, Split
 from experiments_vision.training.update import Update
-from mtrl_surgery.cli.tables import table
-from mtrl_surgery.runs.console import Progress, say
+from mtrl_surgery.runs.console import Progress, say, table
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.signals import finish
 from mtrl_surgery.runs.sinks import Sink

@@ -11,8 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from mtrl_surgery.choices import unknown
-from mtrl_surgery.cli.hydra_errors import explain
-from mtrl_surgery.cli.schema import SettingsError, check_values
+from mtrl_surgery.cli.schema import SettingsError, check_values, explain
 from mtrl_surgery.cli.screen import listing, rows_of
 from mtrl_surgery.cli.words import key_in, keys_of, read_text
 

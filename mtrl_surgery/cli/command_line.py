@@ -12,11 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from mtrl_surgery.choices import unknown
 from mtrl_surgery.cli import screen
 from mtrl_surgery.cli.arguments import usage
-from mtrl_surgery.cli.composition import Program, compose, composing
-from mtrl_surgery.cli.errors import complain, report
-from mtrl_surgery.cli.expansion import expand
+from mtrl_surgery.cli.composition import Program, compose, composing, expand
+from mtrl_surgery.cli.output import complain, report
 from mtrl_surgery.cli.schema import SettingsError, check_choice
-from mtrl_surgery.cli.tables import table
+from mtrl_surgery.runs.console import table
 from mtrl_surgery.runs.signals import asked_to_end
 
 _LONG = {"-h": "--help", "-m": "--multirun", "-c": "--cfg", "-i": "--info"}

@@ -1,11 +1,13 @@
-"""The bridge to hydra: our schema and a command line's words go in, a configuration or one clear sentence comes out.
+"""The bridge to hydra: our schema and a command line's words go in, configurations or one clear sentence come out.
 
-Hydra composes, and that is all: flags, screens and many runs are ours (`command_line`).
+Hydra composes, and that is all: flags, screens and many runs are ours (`command_line`). For the words of `-m` it has no
+public function; its parser of words is what its guide to sweepers has them use, so the choices are read by it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +15,11 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from mtrl_surgery.cli.hydra_errors import explain
-from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.cli.schema import SettingsError, explain
 from mtrl_surgery.cli.words import for_hydra, key_in, read_text
 
 
@@ -114,3 +117,56 @@ def compose(program: Program, overrides: Sequence[str]) -> DictConfig:
     words = program.for_hydra(overrides)
     with composing(program):
         return hydra.compose(program.config_name, words)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The words of one run.
+
+    Attributes:
+        words: All of them, none with a choice.
+        label: Those that tell it from the other runs.
+    """
+
+    words: tuple[str, ...]
+    label: str
+
+
+def expand(program: Program, words: Sequence[str]) -> list[Combination]:
+    """Every combination of the words' choices: `a,b`, `range(n)`, `choice(...)`, `glob(...)`.
+
+    A path is one value, whatever it is made of. The last key varies fastest. A key that is given twice counts as it is
+    given last, as hydra has it.
+
+    Raises:
+        SettingsError: a word that hydra cannot read, an interval, which has no list of values, or a pattern that
+            nothing matches.
+    """
+    choices: dict[str, list[str]] = {}
+    swept: set[str] = set()
+    with composing(program):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        for word in program.without_nulls(words):
+            override = None if program.is_path(word) else parser.parse_overrides([word])[0]
+            key = word.partition("=")[0] if override is None else override.get_key_element()
+            choices.pop(key, None)
+            swept.discard(key)
+            choices[key] = [word] if override is None else _choices(override, word)
+            if override is not None and override.is_sweep_override():
+                swept.add(key)
+    found = []
+    for values in itertools.product(*choices.values()):
+        named = [value for key, value in zip(choices, values, strict=True) if key in swept]
+        found.append(Combination(values, " ".join(named) or "the only run"))
+    return found
+
+
+def _choices(override: Override, word: str) -> list[str]:
+    if not override.is_sweep_override():
+        return [word]
+    if not override.is_discrete_sweep():
+        raise SettingsError(f"{word}: a sweep needs values to try; choices: a,b  range(a,b)  choice(a,b)  glob(a*)")
+    values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    if not values:
+        raise SettingsError(f"{word}: nothing matches, so there is no run")
+    return values

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from mtrl_surgery import __version__
 from mtrl_surgery.choices import unknown
-from mtrl_surgery.cli.errors import complain, report
-from mtrl_surgery.cli.output import harden
+from mtrl_surgery.cli.output import complain, harden, report
 from mtrl_surgery.runs.signals import exit_when_told
 
 
@@ -105,7 +104,7 @@ def _run(table: CommandTable, words: list[str]) -> int:
     except FileNotFoundError:
         return complain("the working folder was deleted; change to another", 2)
     command = table.commands[words[0]]
-    from mtrl_surgery.cli.plugins import load_named  # no package besides ours, but files that may be unsound
+    from mtrl_surgery.cli.trust import load_named  # no package besides ours, but files that may be unsound
 
     rest = load_named(words[1:], keep=command.trains)
     return int(importlib.import_module(command.module).main(rest))

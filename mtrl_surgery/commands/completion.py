@@ -17,7 +17,7 @@ from typing import Any
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
-from mtrl_surgery.sweeps.options import PREFIX, SweepOptions
+from mtrl_surgery.sweeps.plan import PREFIX, SweepOptions
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
 # ends in a space (the completion is registered with nospace, for replies such as `method=`).

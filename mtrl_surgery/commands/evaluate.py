@@ -26,12 +26,12 @@ from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.resuming import asked_for
 from mtrl_surgery.cli.schema import SettingsError, check_choice
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.program import TRAIN, compose, plain
 from mtrl_surgery.devices import count_cores
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointError, CheckpointStore, load_checkpoint
+from mtrl_surgery.runs.console import table
 from mtrl_surgery.runs.durable import write_text
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import (

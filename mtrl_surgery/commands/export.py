@@ -28,7 +28,7 @@ from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
     from agents.problem import Problem
-    from mtrl_surgery.export.actor import ActorTensors
+    from mtrl_surgery.export.policy import ActorTensors
     from mtrl_surgery.settings import TrainSettings
 
 FORMATS = ("torchscript", "onnx")
@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> int:
         raise SettingsError(f"out={out} is there already; name a new folder")
 
     from mtrl_surgery.assembly import agent_config, trained_problem
-    from mtrl_surgery.export.actor import actor_tensors
+    from mtrl_surgery.export.policy import actor_tensors
 
     problem = trained_problem(settings, checkpoint)
     tensors = actor_tensors(problem, agent_config(settings), checkpoint.state["policy_weights"])
@@ -134,10 +134,10 @@ def _write(folder: Path, tensors: ActorTensors, about: dict[str, Any], formats: 
     save_file(tensors.named(), folder / "policy.safetensors", metadata={"written_by": about["written_by"]})
     write_text(folder / "policy.json", json.dumps(about, indent=2, allow_nan=False) + "\n")
     if "torchscript" in formats:
-        from mtrl_surgery.export.torchscript import write_torchscript
+        from mtrl_surgery.export.policy import write_torchscript
 
         write_torchscript(tensors, folder / "policy.pt")
     if "onnx" in formats:
-        from mtrl_surgery.export.onnx_graph import write_onnx
+        from mtrl_surgery.export.policy import write_onnx
 
         write_onnx(tensors, folder / "policy.onnx")

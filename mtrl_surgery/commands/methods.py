@@ -22,9 +22,9 @@ from typing import Annotated
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.screen import WIDTH, as_word, listing
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.methods.registry import METHODS, TRAITS, MethodEntry, find_method
+from mtrl_surgery.runs.console import table
 
 Ratios = Mapping[str, Mapping[int, str]]
 """Method -> number of tasks -> time of its update relative to the plain one."""

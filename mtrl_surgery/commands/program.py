@@ -31,8 +31,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mtrl_surgery.cli import composition
-from mtrl_surgery.settings import METHOD_KEYS, TrainSettings, to_settings
-from mtrl_surgery.sweeps.options import SweepOptions
+from mtrl_surgery.cli.schema import SettingsError
+from mtrl_surgery.settings import METHOD_KEYS, TrainSettings, run_name, to_settings, validate
+from mtrl_surgery.sweeps.folder import Measure
+from mtrl_surgery.sweeps.plan import Description, Resources, SweepOptions, SweepTarget, settled
 
 TRAIN = composition.Program(
     help=__doc__,
@@ -54,3 +56,69 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 def plain(config: Any) -> Mapping[str, Any]:
     """From a composed configuration to nested dictionaries."""
     return to_settings(config).to_mapping()
+
+
+_WORKERS = ("cluster", "cluster.kind", "cluster.workers", "cluster.address", "learner.num")
+"""Keys that say where a run collects; who sets one of them knows what a run takes."""
+
+
+def presets(words: Sequence[str]) -> list[str]:
+    """Runs of a sweep collect in their own process: many at a time use the cores better than many workers of one."""
+    named = {word.lstrip("+~").partition("=")[0] for word in words}
+    return [] if named.intersection(_WORKERS) else ["cluster=inline"]
+
+
+def describe(config: DictConfig, here: bool) -> Description:
+    """Check a run's configuration, and say where it is written and what it takes.
+
+    Raises:
+        SettingsError, AgentError, ClusterError, EnvError: it makes no sense, or cannot be part of a sweep.
+    """
+    settings = settled(to_settings(config), validate, _resolved, here)
+    if here:
+        from mtrl_surgery.assembly import check_room
+
+        check_room(settings)
+    return Description(
+        out=settings.out,
+        name=run_name(settings),
+        words=(f"threads={settings.threads}", f"device={settings.device}"),
+        resources=resources_of(settings),
+        measure=Measure("metrics", "step", settings.total_steps, "steps"),
+    )
+
+
+def _resolved(settings: TrainSettings) -> TrainSettings:
+    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
+
+    return resolve(settings)
+
+
+def resources_of(settings: TrainSettings) -> Resources:
+    """What a run takes, by its own settings.
+
+    Raises:
+        SettingsError: that would depend on the machine it comes to.
+    """
+    cluster, learner, threads = settings.cluster, settings.learner, settings.threads or 1
+    gpus = learner.gpus if learner.gpus is not None else float(settings.device.startswith("cuda"))
+    if cluster.kind == "inline":
+        return Resources(threads, gpus, because=f"threads={threads}")
+    if cluster.workers is None:
+        raise SettingsError(
+            f"cluster.workers=null: in a sweep, say how many workers a run of cluster={cluster.kind} has "
+            f"(cluster.workers=N), or leave out cluster= for runs in one process each"
+        )
+    workers = min(cluster.workers, len(settings.env.tasks))
+    because = f"threads={threads}, cluster.workers={workers}"
+    if learner.num > 1:
+        because += f", learner.num={learner.num}"
+    if cluster.kind == "local":
+        return Resources(workers + threads * learner.num, gpus * learner.num, because=because)
+    if learner.num == 1:
+        return Resources(threads, gpus, workers, because=because)
+    each = threads if learner.cpus is None else learner.cpus
+    return Resources(1, 0, workers + each * learner.num, gpus * learner.num, because)
+
+
+TARGET = SweepTarget(TRAIN, "mtrl_surgery", presets, describe)

@@ -28,7 +28,7 @@ from mtrl_surgery.devices import count_cores
 from mtrl_surgery.runs.durable import remove, write_text
 from mtrl_surgery.settings import TrainSettings, check_made_with, env_imports, settings_from_mapping
 from mtrl_surgery.videos.backends import RenderingError, find_backend
-from mtrl_surgery.videos.encoding import FORMATS, check_encoder
+from mtrl_surgery.videos.frames import FORMATS, check_encoder
 
 if TYPE_CHECKING:
     from mtrl_surgery.runs.checkpoint import Checkpoint
@@ -75,7 +75,7 @@ def main(words: Sequence[str]) -> int:
     check_made_with(checkpoint, settings)
     check_trusted(env_imports(settings.env), run.path, arguments.trust, "env")
     backend = _backend(settings)
-    from mtrl_surgery.videos.studio import film, free_folder, write_mosaic
+    from mtrl_surgery.videos.filming import film, free_folder, write_mosaic
 
     out = Path(arguments.out) if arguments.out else run.path / "videos"
     step = f"step-{checkpoint.step:09d}"
@@ -160,8 +160,8 @@ def _plan(
     from envs.build import build_suite
     from envs.rendering import CAMERAS, drawable_suite
     from mtrl_surgery.assembly import build_collect_spec, trained_problem
-    from mtrl_surgery.videos.drawing import tile_size
     from mtrl_surgery.videos.filming import Shooting
+    from mtrl_surgery.videos.frames import tile_size
 
     if arguments.camera is not None:
         if settings.env.kind != "metaworld":

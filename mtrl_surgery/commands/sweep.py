@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.cli.words import path_of
-from mtrl_surgery.sweeps.errors import SweepError
+from mtrl_surgery.sweeps import SweepError
 from mtrl_surgery.sweeps.folder import SweepFolder, find
-from mtrl_surgery.sweeps.standing import standing_of
-from mtrl_surgery.sweeps.view import status
+from mtrl_surgery.sweeps.standing import standing_of, status
 
 ACTIONS = ("status", "stop")
 

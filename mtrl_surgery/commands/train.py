@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
     line = read_flags(words)
     if line.many and not line.screen:
-        from mtrl_surgery.commands.train_sweep import TARGET
+        from mtrl_surgery.commands.program import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
         return sweep(TARGET, line.words)

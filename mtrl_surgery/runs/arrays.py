@@ -1,7 +1,7 @@
-"""Named numpy arrays in a safetensors file, streamed and hashed on the way to the disk.
+"""A nested state as plain JSON and named arrays, in a safetensors file that is hashed on its way to the disk.
 
-The library's own writer serialises to one buffer or hides the disk's error behind its own; the format is a
-length, a JSON header and the bytes, so writing takes a few lines. Reading is the library's.
+Nothing is ever pickled or unpickled. The library's own writer serialises to one buffer or hides the disk's error behind
+its own; the format is a length, a JSON header and the bytes, so writing takes a few lines. Reading is the library's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The console: one line that says how a run goes, and the table of an evaluation above it."""
+"""The console: plain tables and curves, and one line that says how a run goes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,27 @@ def printable(text: str) -> str:
 def say(text: str) -> None:
     """A line on stderr, printable."""
     print(printable(text), file=sys.stderr)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()) -> str:
+    """Columns two spaces apart, each as wide as its widest cell.
+
+    Args:
+        header: names of the columns.
+        rows: cells; str() shows them.
+        numbers: columns to set flush right.
+    """
+    texts = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
+    texts.insert(1, ["-" * width for width in widths])
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in numbers else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in texts
+    ]
+    return "\n".join(lines)
 
 
 class Progress:

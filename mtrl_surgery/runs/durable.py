@@ -1,4 +1,4 @@
-"""Files that survive a crash: a name shows either the whole old content or the whole new one."""
+"""Files that survive a crash, and the lock of the process that writes them."""
 
 from __future__ import annotations
 

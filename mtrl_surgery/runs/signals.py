@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the driver reads between two pieces of work."""
+"""The end of a run: Ctrl-C and SIGTERM as a wish, and what its manifest says in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where rows of metrics go besides the run folder: TensorBoard and Weights & Biases.
+"""The rows' readers besides the run folder: TensorBoard and Weights & Biases.
 
 A row is a dict with `step` (int) and `task` (a name, or None for the whole run); every other finite number in
 it is a scalar called `<task or run>/<key>`. A sink can always be rebuilt from the run folder.

@@ -17,7 +17,7 @@ from pathlib import Path
 from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.runs.folder import LOG
 from mtrl_surgery.runs.manifest import now
-from mtrl_surgery.sweeps.errors import SweepError
+from mtrl_surgery.sweeps import SweepError
 from mtrl_surgery.sweeps.folder import RECORD, STOP
 
 GUARD = Path(__file__).with_name("die_with_parent.py")

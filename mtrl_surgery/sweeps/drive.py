@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.shell import command, install, python
-from mtrl_surgery.sweeps.capacity import amount, check_capacity, cluster_nodes, this_machine
 from mtrl_surgery.sweeps.folder import RAY_LOG, REPORT, Sweep, SweepFolder, SweepRun, place_of
-from mtrl_surgery.sweeps.options import SweepOptions, split
-from mtrl_surgery.sweeps.plan import RunPlan, SweepTarget, make_plans, refuse_held
-from mtrl_surgery.sweeps.standing import standing_of
-from mtrl_surgery.sweeps.view import status
+from mtrl_surgery.sweeps.plan import (
+    RunPlan,
+    SweepOptions,
+    SweepTarget,
+    amount,
+    check_capacity,
+    cluster_nodes,
+    make_plans,
+    refuse_held,
+    split,
+    this_machine,
+)
+from mtrl_surgery.sweeps.standing import standing_of, status
 
 if TYPE_CHECKING:
     from cluster.workers.session import RaySession
@@ -45,7 +53,7 @@ def sweep(target: SweepTarget, words: Sequence[str]) -> int:
     plans = make_plans(target, run_words, options)
     if options.address is None:
         check_capacity(plans, [this_machine()])
-    folder = place_of(plans, options.folder)
+    folder = place_of([plan.folder for plan in plans], options.folder)
     report = options.report and importlib.util.find_spec("plotly") is not None
     if options.report and not report:
         say(f"note: there will be no report, which needs plotly: {install('report')}")

@@ -13,16 +13,15 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mtrl_surgery.runs.durable import held_by, take_lock, write_text
-from mtrl_surgery.runs.reading import RunError, read_mapping
+from mtrl_surgery.runs.reading import RunError, open_rows, parse_rows, read_mapping
 from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
-from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.plan import RunPlan
-from mtrl_surgery.sweeps.standing import Measure
+from mtrl_surgery.sweeps import SweepError
 
 SWEEPS, RECORD, STOP, REPORT, RAY_LOG = ".sweeps", "sweep.json", "stop", "report.html", "ray.log"
 FORMAT = 2
@@ -32,6 +31,51 @@ _RUNS = Kind(lambda value: type(value) is list and all(type(one) is dict for one
 _MEASURE: Shape = {"file": TEXT, "key": TEXT, "total": COUNT, "unit": TEXT}
 _RUN: Shape = {"label": TEXT, "folder": TEXT, "measure": MAPPING}
 _SWEEP: Shape = {"command": _WORDS, "cwd": TEXT, "started": NUMBER, "work": NUMBER, "runs": _RUNS}
+
+
+_BLOCK = 1 << 16  # bytes at a file's end; a row of fifty tasks has a few thousand
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a run counts.
+
+    Attributes:
+        file: Of the run folder, `metrics` or `evaluations`.
+        key: In its rows.
+        total: What the key's value is in the end.
+        unit: What is counted, for the reader.
+    """
+
+    file: str
+    key: str
+    total: int
+    unit: str
+
+    def done(self, folder: Path) -> int:
+        """How much of it the run has done; 0 where nothing tells."""
+        path = folder / f"{self.file}.jsonl"
+        try:
+            with open_rows(path) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _BLOCK))
+                lines = file.read().split(b"\n")[:-1]
+        except (OSError, RunError):
+            return 0  # the run has not come to its first row, or cannot say how far it came
+        for line in reversed(lines):
+            with suppress(RunError):  # torn off by the start of the block, or no row
+                value: Any = parse_rows(line + b"\n", path)[0].get(self.key)
+                if COUNT.holds(value):
+                    return min(int(value), self.total)
+        return 0
+
+    def share(self, folder: Path) -> float:
+        """The same as a part of the whole, 0 to 1."""
+        return self.done(folder) / max(1, self.total)
+
+    def progress(self, folder: Path) -> str:
+        """The same for a reader: `1,000/4,000 steps`."""
+        return f"{self.done(folder):,}/{self.total:,} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -130,14 +174,13 @@ class SweepFolder:
             os.close(lock)
 
 
-def place_of(plans: Sequence[RunPlan], folder: str | None) -> SweepFolder:
+def place_of(runs: Sequence[Path], folder: str | None) -> SweepFolder:
     """The folder of the sweep of these runs: the same runs have the same one, whatever words name them."""
     if folder is not None:
         return SweepFolder(Path(folder).absolute())
-    names = "\n".join(sorted(str(plan.folder) for plan in plans))
+    names = "\n".join(sorted(map(str, runs)))
     digits = hashlib.sha256(names.encode()).hexdigest()[:8]
-    first = plans[0].folder
-    return SweepFolder(first.parent / SWEEPS / f"{len(plans)}-runs_{digits}")
+    return SweepFolder(runs[0].parent / SWEEPS / f"{len(runs)}-runs_{digits}")
 
 
 def find(path: str | None) -> SweepFolder:

@@ -1,22 +1,78 @@
-"""The runs of a sweep before any work: where each is written, what it needs, and that no two are the same."""
+"""The runs of a sweep before any work: its options, where each run is written, what it takes, and whether that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from omegaconf import DictConfig
 
-from mtrl_surgery.cli.composition import Program, compose, composing
-from mtrl_surgery.cli.expansion import expand
-from mtrl_surgery.cli.schema import SettingsError
-from mtrl_surgery.packages import PACKAGES
+from mtrl_surgery import PACKAGES
+from mtrl_surgery.cli.arguments import parse
+from mtrl_surgery.cli.composition import Program, compose, composing, expand
+from mtrl_surgery.cli.schema import SettingsError, check_least
+from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.runs.durable import held_by
-from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.options import SweepOptions
-from mtrl_surgery.sweeps.standing import Measure
+from mtrl_surgery.sweeps import SweepError, SweepFailure
+from mtrl_surgery.sweeps.folder import Measure
+
+PREFIX = "sweep."
+
+
+@dataclass
+class SweepOptions:
+    """How the runs of a sweep are done."""
+
+    cpus: Annotated[float | None, "CPUs that a run holds; null: what its own settings take"] = None
+    gpus: Annotated[float | None, "the same of GPUs; a part of one lets several runs share it"] = None
+    parallel: Annotated[int | None, "runs at once; null: as many as there is room for"] = None
+    retries: Annotated[
+        int, "times in a row that a run may be lost without a new checkpoint before it counts as failed"
+    ] = 3
+    max_failures: Annotated[int | None, "failed runs after which no other is started; null: all are tried"] = None
+    address: Annotated[
+        str | None, "null: a Ray of its own on this machine; HOST:PORT, or auto on a node: join a cluster"
+    ] = None
+    wait_for_nodes: Annotated[bool, "start although no node has room for a run yet: an autoscaler will bring one"] = (
+        False
+    )
+    folder: Annotated[str | None, PATH, "where the sweep keeps its table; null: <out>/.sweeps/<name>"] = None
+    report: Annotated[bool, "end with a report on the runs"] = True
+
+    def validate(self) -> None:
+        """Check every option.
+
+        Raises:
+            SettingsError: a value makes no sense; names the key and what is allowed.
+        """
+        check_least(
+            {
+                "sweep.cpus": (self.cpus, 0),
+                "sweep.gpus": (self.gpus, 0),
+                "sweep.parallel": (self.parallel, 1),
+                "sweep.retries": (self.retries, 0),
+                "sweep.max_failures": (self.max_failures, 1),
+            }
+        )
+
+
+@dataclass
+class _Words:
+    sweep: SweepOptions = field(default_factory=SweepOptions)
+
+
+def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
+    """The sweep's own options, and the words of its runs.
+
+    Raises:
+        SettingsError: an option is unknown, or its value makes no sense.
+    """
+    options = parse([word for word in words if word.startswith(PREFIX)], _Words).sweep
+    options.validate()
+    return options, [word for word in words if not word.startswith(PREFIX)]
+
 
 S = TypeVar("S", bound=Any)
 
@@ -173,3 +229,83 @@ def _asked(resources: Resources, options: SweepOptions) -> Resources:
         resources = replace(resources, gpus=options.gpus)
         because = f"{because}, sweep.gpus={options.gpus:g}"
     return replace(resources, because=because)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node of the cluster has for Ray's tasks."""
+
+    name: str
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.name} has {amount(self.cpus, self.gpus)}"
+
+
+def this_machine() -> Node:
+    """What a Ray of its own on this machine will have."""
+    import torch
+
+    from mtrl_surgery.devices import count_cores
+
+    return Node("this machine", count_cores(), torch.cuda.device_count())
+
+
+def cluster_nodes() -> list[Node]:
+    """The nodes of the cluster that this process has joined.
+
+    Raises:
+        SweepFailure: the head node does not answer.
+    """
+    import ray as ray_module
+    from ray.exceptions import RayError
+
+    ray: Any = ray_module  # `nodes` has no types
+    try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+    except (RayError, RuntimeError) as error:
+        raise SweepFailure(f"the cluster's head node doesn't answer: {error}") from error
+    return [
+        Node(node["NodeManagerAddress"], node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in nodes
+    ]
+
+
+def check_capacity(plans: Iterable[RunPlan], nodes: Sequence[Node]) -> None:
+    """Refuse runs that the cluster could never do.
+
+    Raises:
+        SweepError: names the run, the setting, what it takes and what there is.
+    """
+    for plan in plans:
+        resources = plan.resources
+        if not any(node.cpus >= resources.cpus and node.gpus >= resources.gpus for node in nodes):
+            raise SweepError(
+                f"{resources.because}: a run takes {amount(resources.cpus, resources.gpus)} of one node, "
+                f"and none has that: {'; '.join(map(str, nodes)) or 'the cluster has no node'} (run: {plan.label})"
+            )
+        if not fits([], resources, nodes):
+            whole = amount(resources.cpus + resources.apart_cpus, resources.gpus + resources.apart_gpus)
+            raise SweepError(
+                f"{resources.because}: a run and its workers take {whole}, and the whole cluster has fewer: "
+                f"{'; '.join(map(str, nodes))} (run: {plan.label})"
+            )
+
+
+def fits(running: Iterable[Resources], resources: Resources, nodes: Sequence[Node]) -> bool:
+    """Whether another run finds room beside those that run, for its process and for the workers that it will start.
+
+    A run that waited for workers while others wait for theirs would keep them all waiting, so what a run takes later is
+    counted from its start.
+    """
+    cpus = resources.cpus + resources.apart_cpus + sum(other.cpus + other.apart_cpus for other in running)
+    gpus = resources.gpus + resources.apart_gpus + sum(other.gpus + other.apart_gpus for other in running)
+    return cpus <= sum(node.cpus for node in nodes) and gpus <= sum(node.gpus for node in nodes)
+
+
+def amount(cpus: float, gpus: float) -> str:
+    """Processors in words: `1 CPU and 0.5 GPUs`."""
+    some = [f"{number:g} {name}{'s' * (number != 1)}" for number, name in ((cpus, "CPU"), (gpus, "GPU"))]
+    return " and ".join(some if gpus else some[:1])

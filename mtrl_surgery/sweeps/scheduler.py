@@ -17,10 +17,8 @@ from mtrl_surgery.runs.folder import LOG
 from mtrl_surgery.runs.manifest import now
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.sweeps.attempt import Ended, Order, Started, attempt
-from mtrl_surgery.sweeps.capacity import Node, cluster_nodes, fits
 from mtrl_surgery.sweeps.folder import SweepFolder
-from mtrl_surgery.sweeps.options import SweepOptions
-from mtrl_surgery.sweeps.plan import RunPlan
+from mtrl_surgery.sweeps.plan import Node, RunPlan, SweepOptions, cluster_nodes, fits
 from mtrl_surgery.sweeps.standing import last_line, standing_of
 
 _POLL = 0.5  # seconds between two looks at signals and the stop file

@@ -1,64 +1,23 @@
-"""How a run stands, read from its own folder: its manifest, its lock, its last row and the log of its processes."""
+"""How a sweep stands, read from its runs' folders: what `sweep status` prints, and its driver in the end."""
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import shlex
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from mtrl_surgery.runs.console import duration, printable, table, time_left
 from mtrl_surgery.runs.durable import held_by
 from mtrl_surgery.runs.folder import LOG, RunFolder
-from mtrl_surgery.runs.reading import RunError, open_rows, parse_rows
-from mtrl_surgery.runs.shapes import COUNT
+from mtrl_surgery.runs.reading import RunError
+from mtrl_surgery.sweeps.folder import Sweep, SweepFolder
 
 STATES = ("pending", "running", "done", "failed", "stopped", "broken")
 """`stopped` was asked to and has its checkpoint; `broken` is a run that no process writes although it has no end."""
 _OF_STATUS = {"finished": "done", "interrupted": "stopped"}
-_BLOCK = 1 << 16  # bytes at a file's end; a row of fifty tasks has a few thousand
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What a run counts.
-
-    Attributes:
-        file: Of the run folder, `metrics` or `evaluations`.
-        key: In its rows.
-        total: What the key's value is in the end.
-        unit: What is counted, for the reader.
-    """
-
-    file: str
-    key: str
-    total: int
-    unit: str
-
-    def done(self, folder: Path) -> int:
-        """How much of it the run has done; 0 where nothing tells."""
-        path = folder / f"{self.file}.jsonl"
-        try:
-            with open_rows(path) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _BLOCK))
-                lines = file.read().split(b"\n")[:-1]
-        except (OSError, RunError):
-            return 0  # the run has not come to its first row, or cannot say how far it came
-        for line in reversed(lines):
-            with suppress(RunError):  # torn off by the start of the block, or no row
-                value: Any = parse_rows(line + b"\n", path)[0].get(self.key)
-                if COUNT.holds(value):
-                    return min(int(value), self.total)
-        return 0
-
-    def share(self, folder: Path) -> float:
-        """The same as a part of the whole, 0 to 1."""
-        return self.done(folder) / max(1, self.total)
-
-    def progress(self, folder: Path) -> str:
-        """The same for a reader: `1,000/4,000 steps`."""
-        return f"{self.done(folder):,}/{self.total:,} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -103,3 +62,54 @@ def last_line(log: Path) -> str:
     except OSError as error:
         return str(error)
     return lines[-1] if lines else "it said nothing"
+
+
+_OVER = ("done", "failed")
+
+
+def status(folder: SweepFolder) -> str:
+    """A line a run, a summary, why runs failed, and who drives the sweep or how to go on with it.
+
+    Raises:
+        SweepError: the folder is no sweep's.
+    """
+    sweep, driver = folder.read(), folder.driver()
+    standings = [standing_of(run.folder) for run in sweep.runs]
+    rows = [
+        (run.label, one.state, str(one.starts), run.measure.progress(run.folder), one.since, one.host)
+        for run, one in zip(sweep.runs, standings, strict=True)
+    ]
+    parts = [table(("run", "state", "starts", "done", "since", "where"), rows, numbers=(2, 3)), ""]
+    parts.append(summary(sweep, standings, time.time()))
+    parts += [
+        printable(f"{one.state}: {run.label}: {one.note}\n        {run.folder / LOG}")
+        for run, one in zip(sweep.runs, standings, strict=True)
+        if one.note
+    ]
+    if driver is not None:
+        parts.append(f"driven by {driver}" + (", which is asked to stop" if folder.stop_file.exists() else ""))
+    elif any(one.state != "done" for one in standings):
+        parts.append(f"nobody drives it; to go on: cd {shlex.quote(sweep.cwd)} && {shlex.join(sweep.command)}")
+    return "\n".join(parts)
+
+
+def summary(sweep: Sweep, standings: Sequence[Standing], now: float) -> str:
+    """One line: how many runs are in which state, runs an hour and the time left.
+
+    Args:
+        sweep: The sweep.
+        standings: Of its runs.
+        now: Seconds since 1970.
+    """
+    counts = Counter(one.state for one in standings)
+    shown = "  ".join(f"{state} {counts[state]}" for state in STATES if counts[state])
+    text = f"{len(sweep.runs)} runs: {shown}"
+    if not counts["running"]:
+        return text
+    shares = [
+        1.0 if one.state in _OVER else run.measure.share(run.folder)
+        for run, one in zip(sweep.runs, standings, strict=True)
+    ]
+    left = len(shares) - sum(shares)
+    gained, seconds = max(0.0, sum(shares) - sweep.work), max(now - sweep.started, 1e-9)
+    return f"{text}  {3600 * gained / seconds:,.1f} runs/h  ETA {duration(time_left(left, gained, seconds))}"

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mtrl_surgery.__main__ import main
-from mtrl_surgery.commands.program import compose
-from mtrl_surgery.commands.train_sweep import describe
-from mtrl_surgery.sweeps.errors import SweepError
+from mtrl_surgery.commands.program import compose, describe
+from mtrl_surgery.sweeps import SweepError
 from mtrl_surgery.sweeps.folder import find
 from mtrl_surgery.sweeps.standing import standing_of
 from tests.cluster.drivers import TOYS

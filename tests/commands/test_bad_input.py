@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cluster.config import ClusterError, ClusterFailure
-from mtrl_surgery.cli.errors import report
+from mtrl_surgery.cli.output import report
 from mtrl_surgery.methods.registry import METHODS
 from tests.commands.conftest import Run
 

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtrl_surgery.cli.command_line import CommandLine, read_flags
-from mtrl_surgery.cli.composition import composing
-from mtrl_surgery.cli.expansion import expand
+from mtrl_surgery.cli.composition import composing, expand
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.commands.program import TRAIN
 from mtrl_surgery.methods.registry import ALIASES, METHODS
-from mtrl_surgery.sweeps.options import SweepOptions, split
+from mtrl_surgery.sweeps.plan import SweepOptions, split
 from tests.commands.conftest import Run
 
 KEYS = ("seed", "agent.tau", "env.horizon", "total_steps", "method")

@@ -26,8 +26,8 @@ from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import to_settings
 from mtrl_surgery.videos import backends
 from mtrl_surgery.videos.backends import RenderingError, find_backend, try_backend, with_backend
-from mtrl_surgery.videos.drawing import columns, fit, grid, label, tile_size
-from mtrl_surgery.videos.studio import free_folder
+from mtrl_surgery.videos.filming import free_folder
+from mtrl_surgery.videos.frames import columns, fit, grid, label, tile_size
 from tests.commands.conftest import Run
 
 AGENT = AgentConfig(hidden_sizes=[8], one_hot=True)

@@ -22,7 +22,7 @@ from experiments_vision.commands.check import Arguments as Check
 from experiments_vision.commands.table import Arguments as Table
 from experiments_vision.settings import VisionSettings
 from experiments_vision.toy.config import ToySettings
-from mtrl_surgery.cli.expansion import expand
+from mtrl_surgery.cli.composition import expand
 from mtrl_surgery.cli.words import keys_of, path_of, split_paths
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
@@ -35,7 +35,7 @@ from mtrl_surgery.methods import plugins
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import METHOD_KEYS, TrainSettings
-from mtrl_surgery.sweeps.options import SweepOptions
+from mtrl_surgery.sweeps.plan import SweepOptions
 from tests.commands.conftest import Run
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import pytest
 
 from mtrl_surgery.runs.durable import take_lock
 from mtrl_surgery.runs.folder import LOG, RunFolder
+from mtrl_surgery.sweeps import SweepError
 from mtrl_surgery.sweeps import attempt as attempting
 from mtrl_surgery.sweeps.attempt import GUARD, Ended, Order, Started, attempt
-from mtrl_surgery.sweeps.errors import SweepError
 from mtrl_surgery.sweeps.folder import RECORD, STOP
 
 # Says that it is there, and ends as a run does: 143 when it was asked to stop.

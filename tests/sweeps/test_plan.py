@@ -8,13 +8,10 @@ import pytest
 
 from experiments_vision.commands.train_sweep import TARGET as VISION
 from mtrl_surgery.assembly import resolve
-from mtrl_surgery.commands.program import compose
-from mtrl_surgery.commands.train_sweep import TARGET
+from mtrl_surgery.commands.program import TARGET, compose
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.settings import run_name, to_settings
-from mtrl_surgery.sweeps.capacity import Node, check_capacity, fits
-from mtrl_surgery.sweeps.options import split
-from mtrl_surgery.sweeps.plan import Resources, RunPlan, make_plans, refuse_held
+from mtrl_surgery.sweeps.plan import Node, Resources, RunPlan, check_capacity, fits, make_plans, refuse_held, split
 
 SMOKE = ("experiment=smoke", "device=cpu")
 

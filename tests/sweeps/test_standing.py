@@ -12,10 +12,9 @@ import pytest
 
 from mtrl_surgery.__main__ import main
 from mtrl_surgery.runs.folder import LOG, RunFolder
-from mtrl_surgery.sweeps.errors import SweepError
-from mtrl_surgery.sweeps.folder import RECORD, SWEEPS, Sweep, SweepFolder, SweepRun, find
-from mtrl_surgery.sweeps.standing import STATES, Measure, Standing, standing_of
-from mtrl_surgery.sweeps.view import status, summary
+from mtrl_surgery.sweeps import SweepError
+from mtrl_surgery.sweeps.folder import RECORD, SWEEPS, Measure, Sweep, SweepFolder, SweepRun, find
+from mtrl_surgery.sweeps.standing import STATES, Standing, standing_of, status, summary
 
 MEASURE = Measure("metrics", "step", 400, "steps")
 

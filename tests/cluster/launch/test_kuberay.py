@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mtrl_surgery.packages import PACKAGES
+from mtrl_surgery import PACKAGES
 from tests.cluster.launch.kubernetes import ManifestError, check_claim, check_ray_cluster, check_ray_job, pods
 from tests.cluster.launch.launching import LAUNCH, RAY, check_composes, train_commands
 

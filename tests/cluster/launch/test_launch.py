@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mtrl_surgery.packages import PACKAGES
+from mtrl_surgery import PACKAGES
 from tests.cluster.launch.launching import (
     LAUNCH,
     PAGES,
