@@ -16,6 +16,7 @@ __all__ = [
     "SPLITS",
     "Meter",
     "MetricSpec",
+    "Modes",
     "MultiTaskModel",
     "Objective",
     "Outputs",
@@ -33,6 +34,9 @@ Targets = dict[str, Tensor]
 
 MODES = ("batches", "pooled")
 """How a metric is averaged: over batches, as the papers' code does, or over all pixels or examples at once."""
+
+Modes = dict[str, dict[str, float]]
+"""A split's metrics, by mode and name; NaN where nothing was valid."""
 
 
 class Place(NamedTuple):
@@ -104,8 +108,8 @@ class Meter(ABC):
         """Takes a batch's outputs in the order of the tasks."""
 
     @abstractmethod
-    def compute(self) -> dict[str, dict[str, float]]:
-        """`{"batches": {metric: value}, "pooled": {metric: value}}`; NaN where nothing was valid."""
+    def compute(self) -> Modes:
+        """All metrics in both modes."""
 
 
 class Objective(ABC):

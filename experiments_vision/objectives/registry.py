@@ -8,10 +8,8 @@ from typing import Any
 import torch
 
 from experiments_vision.contract import Objective, VisionError
-from experiments_vision.objectives.attributes import CelebA
 from experiments_vision.objectives.dense import Cityscapes, NYUv2
-from experiments_vision.objectives.digits import MultiDigits
-from experiments_vision.objectives.regression import QM9
+from experiments_vision.objectives.per_example import QM9, CelebA, MultiDigits
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "nyuv2": NYUv2,

@@ -6,23 +6,29 @@ batch with nothing valid in it is left out. `pooled` divides the sum over the wh
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from experiments_vision.contract import Modes
+
 
 class Averages:
-    """The two averages of M quantities that share one count."""
+    """The two averages of M quantities, by their names."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
         self._state: Tensor | None = None  # float64 [4, M]: sum, count, sum of batch means, batches
 
-    def add(self, sums_M: Tensor, count: Tensor) -> None:
-        """Takes a batch's sums [M] and how many valid items they are of (a 0-d tensor, or [M])."""
-        self.add_batch_means(sums_M, count, sums_M / count)
+    def add(self, sums_M: Tensor, count: Tensor, means_M: Tensor | None = None) -> None:
+        """Take a batch's sums [M] and how many valid items they are of (a 0-d tensor, or [M]).
 
-    def add_batch_means(self, sums_M: Tensor, count: Tensor, means_M: Tensor) -> None:
-        """As `add`, for a batch's value that is no mean, such as a median."""
-        sums_M, means_M = sums_M.double(), means_M.double()
+        `means_M` are the batch's own values, where one of them is no mean, such as a median.
+        """
+        means_M = (sums_M / count if means_M is None else means_M).double()
+        sums_M = sums_M.double()
         count_M = count.double().expand_as(sums_M)
         valid_M = count_M > 0
         zero = torch.zeros((), dtype=torch.float64, device=sums_M.device)
@@ -30,12 +36,18 @@ class Averages:
         batch_4M = torch.stack(rows)
         self._state = batch_4M if self._state is None else self._state + batch_4M
 
-    def compute(self, size: int) -> tuple[list[float], list[float]]:
-        """`batches` and `pooled`, M numbers each; NaN where nothing was valid. Waits for the device."""
+    def compute(self) -> Modes:
+        """Both averages; NaN where nothing was valid. Waits for the device."""
         if self._state is None:
-            return [float("nan")] * size, [float("nan")] * size
+            return both_modes(self._names, [math.nan] * len(self._names))
         sums_M, count_M, means_M, batches_M = self._state.cpu()
-        return (means_M / batches_M).tolist(), (sums_M / count_M).tolist()
+        return both_modes(self._names, (means_M / batches_M).tolist(), (sums_M / count_M).tolist())
+
+
+def both_modes(names: Sequence[str], batches: Sequence[float], pooled: Sequence[float] | None = None) -> Modes:
+    """The numbers by mode and name; where only one list is given, both modes have the same."""
+    values = {"batches": batches, "pooled": batches if pooled is None else pooled}
+    return {mode: dict(zip(names, numbers, strict=True)) for mode, numbers in values.items()}
 
 
 class Histogram:
@@ -55,7 +67,7 @@ class Histogram:
         return (self.high - self.low) / self.bins / 2
 
     def add(self, values_N: Tensor, valid_N: Tensor) -> None:
-        """Takes values [N] and which of them count [N]; values outside go to the first or last bin."""
+        """Take values [N] and which of them count [N]; values outside go to the first or last bin."""
         place_N = (values_N - self.low) * (self.bins / (self.high - self.low))
         bin_N = place_N.nan_to_num(0.0).clamp(0, self.bins - 1).long()
         bin_N = bin_N.masked_fill(values_N.isnan(), self.bins).masked_fill(~valid_N, self.bins + 1)
@@ -66,11 +78,11 @@ class Histogram:
     def median(self) -> float:
         """The median of what was added, NaN if that was nothing or held a NaN. Waits for the device."""
         if self._counts is None:
-            return float("nan")
+            return math.nan
         *counts, nans, _ = self._counts.tolist()
         total = sum(counts)
         if total == 0 or nans:
-            return float("nan")
+            return math.nan
         below = torch.tensor(counts).cumsum(0)
         middle = torch.tensor([(total - 1) // 2, total // 2])
         bins = torch.searchsorted(below, middle, right=True).double()

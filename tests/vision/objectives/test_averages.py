@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments_vision.objectives.accumulate import Averages, Histogram, masked_median
+from experiments_vision.objectives.averages import Averages, Histogram, masked_median
 
 ANGLES = st.lists(st.tuples(st.floats(0, 180, width=32), st.booleans()), min_size=1, max_size=40)
 
@@ -58,12 +58,15 @@ def test_a_valid_nan_is_no_median() -> None:
 
 
 def test_both_averages() -> None:
-    averages = Averages()
+    averages = Averages(("first", "second"))
     averages.add(torch.tensor([2.0, 4.0]), torch.tensor(2))
     averages.add(torch.tensor([9.0, 0.0]), torch.tensor(1))
     averages.add(torch.tensor([torch.nan, 0.0]), torch.tensor(0))
-    batches, pooled = averages.compute(2)
-    assert batches == [5.0, 1.0] and pooled == pytest.approx([11 / 3, 4 / 3])
+    assert averages.compute() == {
+        "batches": {"first": 5.0, "second": 1.0},
+        "pooled": {"first": pytest.approx(11 / 3), "second": pytest.approx(4 / 3)},
+    }
     averages.add(torch.tensor([torch.nan, 0.0]), torch.tensor(1))
-    batches, pooled = averages.compute(2)
-    assert math.isnan(batches[0]) and math.isnan(pooled[0]) and not math.isnan(batches[1])
+    found = averages.compute()
+    assert math.isnan(found["batches"]["first"]) and math.isnan(found["pooled"]["first"])
+    assert not math.isnan(found["batches"]["second"])
