@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 from omegaconf import MISSING
 
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.registry import DATASETS
+from experiments_vision.data.registry import DATASETS, DataConfig
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.schema import check_choice, check_least, from_mapping, mapping_hash, typed
 from mtrl_surgery.cli.trust import load_stored

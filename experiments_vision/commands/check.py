@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.registry import DATASETS, make_source
+from experiments_vision.data.registry import DATASETS, DataConfig
 from experiments_vision.errors import VisionError
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
@@ -45,6 +44,7 @@ def main(words: Sequence[str]) -> int:
     if arguments.lines < 1:
         raise VisionError(f"lines={arguments.lines} must be at least 1")
     from experiments_vision.data.report import is_fatal, report
+    from experiments_vision.data.source import make_source
 
     source = make_source(DataConfig(arguments.dataset, arguments.data_dir, labels=arguments.labels))
     faults = source.check()

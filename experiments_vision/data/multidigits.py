@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from experiments_vision.contract import Place, Split, Targets
-from experiments_vision.data.config import DataConfig
+from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault, stream
 from experiments_vision.errors import VisionError
 from mtrl_surgery.shell import install
+
+Labels = npt.NDArray[np.int64]
 
 CANVAS: Final = 12
 PAIRS: Final[dict[Split, int]] = {"train": 20_000, "val": 2_000, "test": 4_000}
@@ -32,7 +34,7 @@ _SIXTHS: dict[Split, tuple[int, int]] = {"train": (0, 4), "val": (4, 5), "test":
 
 
 class MultiDigitsSource(DataSource):
-    """Two tasks of ten classes.
+    """Two tasks of ten classes: pictures [1, 12, 12] in [0, 1] with `left` and `right`, int64 [].
 
     `facts` has `classes` and `size`, the canvas's side.
     """
@@ -45,7 +47,7 @@ class MultiDigitsSource(DataSource):
         self.facts = {"classes": 10, "size": CANVAS}
 
     def check(self) -> list[Fault]:
-        """Sees that scikit-learn's digits are the ones this set is made of."""
+        """See that scikit-learn's digits are the ones this set is made of."""
         digits_NHW, labels_N = _digits()
         shapes = (digits_NHW.shape, labels_N.shape)
         if shapes != ((_DIGITS, _SIDE, _SIDE), (_DIGITS,)):
@@ -54,13 +56,7 @@ class MultiDigitsSource(DataSource):
             return [Fault("sklearn.datasets.load_digits", "out of range: expected 0 to 16, labels 0 to 9")]
         return []
 
-    def dataset(self, split: Split) -> Examples:
-        """Pictures [1, 12, 12] in [0, 1] with `left` and `right`, int64 [].
-
-        Raises:
-            VisionError: for a split that isn't there, or scikit-learn missing.
-        """
-        self._require(split)
+    def _examples(self, split: Split) -> Examples:
         self._intact(self.check())
         digits_NHW, labels_N = _digits()
         count = len(self._limited(range(PAIRS[split])))
@@ -69,17 +65,9 @@ class MultiDigitsSource(DataSource):
 
 
 class Overlaid(Examples):
-    """A split in memory.
+    """A split in memory: float32 canvases and int64 labels."""
 
-    Args:
-        canvas_NHW: float32, [N, 12, 12].
-        left_N: int64 labels.
-        right_N: int64 labels.
-    """
-
-    def __init__(
-        self, canvas_NHW: npt.NDArray[np.float32], left_N: npt.NDArray[np.int64], right_N: npt.NDArray[np.int64]
-    ) -> None:
+    def __init__(self, canvas_NHW: npt.NDArray[np.float32], left_N: Labels, right_N: Labels) -> None:
         self._inputs_N1HW = torch.from_numpy(canvas_NHW[:, None])
         self._targets = {"left": torch.from_numpy(left_N), "right": torch.from_numpy(right_N)}
 
@@ -87,11 +75,11 @@ class Overlaid(Examples):
         return len(self._inputs_N1HW)
 
     def __getitem__(self, place: Place) -> Example:
-        """One picture; see `Examples`."""
+        """One picture."""
         return self._inputs_N1HW[place.index], {name: target[place.index] for name, target in self._targets.items()}
 
     def tensors(self) -> tuple[Tensor, Targets]:
-        """See `Tensors`."""
+        """The whole split."""
         return self._inputs_N1HW, dict(self._targets)
 
 
@@ -105,7 +93,7 @@ def overlay(left_BHW: npt.NDArray[np.float32], right_BHW: npt.NDArray[np.float32
     return canvas_BHW
 
 
-def pool(labels_N: npt.NDArray[np.int64], split: Split) -> npt.NDArray[np.int64]:
+def pool(labels_N: Labels, split: Split) -> Labels:
     """Which digits a split is made of: four sixths, one and one of every class, in rising order."""
     first, last = _SIXTHS[split]
     chosen = []
@@ -115,14 +103,14 @@ def pool(labels_N: npt.NDArray[np.int64], split: Split) -> npt.NDArray[np.int64]
     return np.sort(np.concatenate(chosen))
 
 
-def _pairs(pool_N: npt.NDArray[np.int64], split: Split) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _pairs(pool_N: Labels, split: Split) -> tuple[Labels, Labels]:
     """Digits for the left and the right, drawn from all pairs without putting back."""
     purpose = 10 + list(_SIXTHS).index(split)  # 0 to 9 are the classes' streams
     drawn_B = stream(_SEED, purpose).choice(len(pool_N) ** 2, size=PAIRS[split], replace=False)
     return pool_N[drawn_B // len(pool_N)], pool_N[drawn_B % len(pool_N)]
 
 
-def _digits() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def _digits() -> tuple[npt.NDArray[np.float32], Labels]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:

@@ -6,24 +6,30 @@ says what bond there is, if any, and how far apart the two atoms are.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from experiments_vision.contract import Place, Split, Targets
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.qm9_cache import load_molecules
 from experiments_vision.data.qm9_raw import (
     COLUMNS,
     ELEMENTS,
     MAX_ATOMS,
     PUBLISHED_MOLECULES,
+    RAW_FILES,
     SDF,
     Molecules,
+    missing_files,
     read_raw,
 )
+from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
 from mtrl_surgery.shell import install
@@ -43,11 +49,12 @@ _UNITS = dict.fromkeys(("homo", "lumo", "zpve"), _HARTREE_EV) | dict.fromkeys(
     ("u0_atom", "u298_atom", "h298_atom", "g298_atom"), _KCAL_MOL_EV
 )
 _WHOLE, _HELD = 130_831, 10_000  # molecules, and how many of them Nash-MTL tests on and validates on
+_VERSION = b"1"  # of the cache's arrays: another one makes old caches strangers
 _SEED = 0  # of the published order; no config changes it, so that all runs are tested alike
 
 
 class QM9Source(DataSource):
-    """Reads `<data_dir>/raw/{gdb9.sdf, gdb9.sdf.csv, uncharacterized.txt}`.
+    """The molecules of `<data_dir>/raw/{gdb9.sdf, gdb9.sdf.csv, uncharacterized.txt}`.
 
     One fixed order of the 130,831 molecules gives the test split (the first 10,000), the validation split (the next
     10,000) and the training split (110,831, as in Nash-MTL's code; the papers say 110k). A smaller set is split in the
@@ -66,7 +73,7 @@ class QM9Source(DataSource):
         self._order_M = torch.empty(0, dtype=torch.long)
 
     def check(self) -> list[Fault]:
-        """Reads the raw files as training would, and never what was kept of an earlier reading."""
+        """Read the raw files as training would, and never what was kept of an earlier reading."""
         molecules, faults = read_raw(self.root / "raw")
         if molecules is None:
             return faults
@@ -78,13 +85,8 @@ class QM9Source(DataSource):
         what = f"{found:,} molecules; published {PUBLISHED_MOLECULES:,}"
         return [] if found == PUBLISHED_MOLECULES else [Fault(str(self.root / "raw" / SDF), what, fatal=False)]
 
-    def dataset(self, split: Split) -> Examples:
-        """One split; the first call reads all molecules.
-
-        Raises:
-            VisionError: without torch-geometric, for missing or damaged files, or for too few molecules.
-        """
-        self._require(split)
+    def _examples(self, split: Split) -> Examples:
+        """The first call reads all molecules."""
         _torch_geometric()
         if self._graphs is None:
             molecules, faults = load_molecules(self.root)
@@ -186,3 +188,56 @@ def _torch_geometric() -> Any:
     except ImportError as error:
         raise VisionError(f"dataset=qm9: needs torch-geometric ({error}): {install('qm9')}") from error
     return torch_geometric.data
+
+
+def load_molecules(root: Path) -> tuple[Molecules | None, list[Fault]]:
+    """The molecules of `root/raw`, from `root/processed` if the very same files were read before.
+
+    A folder that may not be written to gets no cache, and stderr says so.
+
+    Returns:
+        The molecules, or None if there are faults; and the faults.
+
+    Raises:
+        VisionError: for a damaged cache.
+    """
+    faults = missing_files(root / "raw")
+    if faults:
+        return None, faults
+    cache = root / "processed" / f"qm9_{_fingerprint(root / 'raw')}.npz"
+    if cache.is_file():
+        return _load(cache), []
+    molecules, faults = read_raw(root / "raw")
+    if molecules is not None:
+        try:
+            _save(cache, molecules)
+        except OSError as error:
+            print(f"qm9: {cache} cannot be written ({error.strerror}): every run reads anew", file=sys.stderr)
+    return molecules, faults
+
+
+def _fingerprint(raw: Path) -> str:
+    total = hashlib.sha256(_VERSION)
+    for file in RAW_FILES:
+        with (raw / file).open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:32]
+
+
+def _save(cache: Path, molecules: Molecules) -> None:
+    cache.parent.mkdir(exist_ok=True)
+    partial = cache.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **molecules._asdict())
+        partial.replace(cache)  # whole or not at all, also if two runs write it
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _load(cache: Path) -> Molecules:
+    try:
+        with np.load(cache, allow_pickle=False) as arrays:
+            return Molecules(*(arrays[name] for name in Molecules._fields))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise VisionError(f"{cache}: damaged ({error}); delete it, it will be made again") from error

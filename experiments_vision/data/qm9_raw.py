@@ -16,9 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments_vision.data.scan import SILENT_S
-from experiments_vision.data.source import Fault
-from mtrl_surgery.runs.console import Progress
+from experiments_vision.data.source import Fault, progress
 
 SDF, CSV, SKIPPED = "gdb9.sdf", "gdb9.sdf.csv", "uncharacterized.txt"
 RAW_FILES = (SDF, CSV, SKIPPED)
@@ -101,7 +99,7 @@ def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
     faults = _Faults(raw)
     names, values_MC = _read_csv(raw / CSV, faults)
     table = _Table()
-    progress = Progress(len(names), updates=None, unit="molecules", measure=None, name="qm9", silent_s=SILENT_S)
+    shown = progress("qm9", len(names), "molecules")
     record = 0
     for record, (line, lines) in enumerate(_records(raw / SDF), 1):
         try:
@@ -112,9 +110,9 @@ def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
         except _DamagedError as error:
             faults.note(SDF, f"molecule {record}: {error.what}", error.line)
         if record % _EVERY == 0:
-            progress.update(record)
-    progress.update(record)
-    progress.close()
+            shown.update(record)
+    shown.update(record)
+    shown.close()
     if record != len(names):
         faults.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
     if not record:

@@ -1,29 +1,38 @@
-"""The data sets by name. A set's module is loaded when it is asked for, so listing them needs no torch."""
+"""The data sets by name, and which one a run trains on. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import Annotated
 
-from experiments_vision.errors import VisionError
+from mtrl_surgery.cli.words import PATH
 
-if TYPE_CHECKING:
-    from experiments_vision.data.config import DataConfig
-    from experiments_vision.data.source import DataSource
+
+@dataclass
+class DataConfig:
+    """Which data, from where."""
+
+    name: Annotated[str, "a data set: `python -m experiments_vision datasets` lists them"] = "multidigits"
+    data_dir: Annotated[
+        str | None, PATH, "the folder with the files in their published layout; multidigits needs none"
+    ] = None
+    labels: Annotated[
+        str, "Cityscapes: folder of the label maps, label_2 | label_7 | label_19 | label (LibMTL's name for 7 classes)"
+    ] = "label_7"
+    augment: Annotated[bool, "scale, crop and flip NYUv2 and Cityscapes as published; no other set is augmented"] = True
+    validation: Annotated[
+        float, "held out of training where the set has no validation split: a share below 1, or a count; 0: none"
+    ] = 0.0
+    limit: Annotated[int | None, "the first n examples of every split, for trials; null: all"] = None
+    seed: Annotated[int, "of the augmentation; left out: the run's. What is held out is the same in every run"] = 0
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
     """What to know of a data set before it is loaded.
 
-    Attributes:
-        name: As in `dataset=...`.
-        summary: In one line.
-        paper: Who made it, and the form of it that is read here.
-        licence: What its makers allow.
-        needs_data_dir: Whether it is read from files that one must get first.
-        source: `module:class` of its `DataSource`.
+    `paper` says who made it, and the form of it that is read here; `needs_data_dir`, whether it is read from files that
+    one must get first; `source` is `module:class` of its `DataSource`.
     """
 
     name: str
@@ -78,31 +87,3 @@ _ENTRIES = (
 )
 
 DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
-
-
-def find_dataset(name: str) -> DatasetEntry:
-    """The entry of a name.
-
-    Raises:
-        VisionError: for an unknown one.
-    """
-    if name not in DATASETS:
-        raise VisionError(f"dataset={name}: unknown; choose from {', '.join(DATASETS)}")
-    return DATASETS[name]
-
-
-def make_source(config: DataConfig) -> DataSource:
-    """The source of `config.name`.
-
-    Raises:
-        VisionError: for an unknown name, a `data_dir` that is missing, or another value that makes no sense.
-    """
-    entry = find_dataset(config.name)
-    if entry.needs_data_dir and config.data_dir is None:
-        raise VisionError(
-            f"data_dir=null: {entry.name} is read from files; give their folder (see docs/vision_data.md)"
-        )
-    if not entry.needs_data_dir and config.data_dir is not None:
-        raise VisionError(f"data_dir={config.data_dir}: {entry.name} is read from no folder; leave it out")
-    module, _, class_name = entry.source.partition(":")
-    return cast("DataSource", getattr(import_module(module), class_name)(config))

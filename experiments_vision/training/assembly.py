@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from experiments_vision.contract import SPLITS
-from experiments_vision.data.registry import make_source
+from experiments_vision.data.source import make_source
 from experiments_vision.errors import VisionError
 from experiments_vision.models.registry import MODELS, make_model
 from experiments_vision.objectives.registry import make_objective

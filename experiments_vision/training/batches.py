@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from experiments_vision.contract import Place, Targets
-from experiments_vision.data.source import DataSource, Examples, Tensors
+from experiments_vision.data.source import DataSource, Examples
 from experiments_vision.errors import VisionError
 from experiments_vision.training.team import Team
 
@@ -101,8 +101,9 @@ def training_batches(
     source: DataSource, examples: Examples, plan: Plan, start: int, workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """Micro-batches on the device, from update `start` to the end of the run."""
-    if isinstance(examples, Tensors):
-        inputs, targets = _on(examples.tensors(), device)
+    whole = examples.tensors()
+    if whole is not None:
+        inputs, targets = _on(whole, device)
         for _, numbers in plan.micro_batches(start):
             chosen = torch.from_numpy(numbers).to(device, non_blocking=True)
             yield inputs[chosen], {name: value[chosen] for name, value in targets.items()}
@@ -115,8 +116,9 @@ def split_batches(
 ) -> Iterator[Batch]:
     """A whole split in its own order; the last batch may be smaller."""
     number = len(examples)
-    if isinstance(examples, Tensors):
-        inputs, targets = _on(examples.tensors(), device)
+    whole = examples.tensors()
+    if whole is not None:
+        inputs, targets = _on(whole, device)
         for begin in range(0, number, batch_size):
             part = slice(begin, begin + batch_size)
             yield inputs[part], {name: value[part] for name, value in targets.items()}

@@ -13,9 +13,8 @@ from PIL import Image
 
 from experiments_vision.contract import SPLITS, Place
 from experiments_vision.data.celeba import CelebASource
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.registry import make_source
-from experiments_vision.data.source import Fault
+from experiments_vision.data.registry import DataConfig
+from experiments_vision.data.source import Fault, make_source
 from experiments_vision.errors import VisionError
 from tests.vision.data.trees import write_celeba
 

@@ -12,10 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from experiments_vision.contract import Place, Split
-from experiments_vision.data.config import DataConfig
 from experiments_vision.data.dense import DenseSource
-from experiments_vision.data.registry import make_source
-from experiments_vision.data.source import Fault
+from experiments_vision.data.registry import DataConfig
+from experiments_vision.data.source import Fault, make_source
 from experiments_vision.errors import VisionError
 from tests.vision.data.trees import CLASSES, write_cityscapes, write_nyuv2
 

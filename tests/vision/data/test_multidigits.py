@@ -10,10 +10,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from experiments_vision.contract import SPLITS, Place, Split
-from experiments_vision.data.config import DataConfig
 from experiments_vision.data.multidigits import PAIRS, Overlaid, overlay, pool
-from experiments_vision.data.registry import make_source
-from experiments_vision.data.source import Tensors
+from experiments_vision.data.registry import DataConfig
+from experiments_vision.data.source import make_source
 from experiments_vision.errors import VisionError
 
 LABELS_N = load_digits().target.astype(np.int64)
@@ -46,7 +45,6 @@ def test_counts_shapes_and_ranges() -> None:
 
 def test_an_example_is_a_row_of_the_tensors() -> None:
     examples = dataset("val")
-    assert isinstance(examples, Tensors)
     inputs, targets = examples.tensors()
     image, labels = examples[Place(3, 5)]
     assert torch.equal(image, inputs[5])

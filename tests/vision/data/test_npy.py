@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from experiments_vision.data.dense_files import read_npy
+from experiments_vision.data.dense import read_npy
 from experiments_vision.errors import VisionError
 
 KINDS = st.one_of(npst.floating_dtypes(endianness="?"), npst.integer_dtypes(endianness="?"), npst.boolean_dtypes())

@@ -7,11 +7,9 @@ import sys
 
 import pytest
 
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.registry import DATASETS, find_dataset, make_source
+from experiments_vision.data.registry import DATASETS, DataConfig
 from experiments_vision.data.report import is_fatal, report
-from experiments_vision.data.scan import scan
-from experiments_vision.data.source import Fault
+from experiments_vision.data.source import Fault, make_source, scan
 from experiments_vision.errors import VisionError
 
 
@@ -37,7 +35,7 @@ def test_a_missing_data_dir(name: str) -> None:
 
 def test_an_unknown_name() -> None:
     with pytest.raises(VisionError, match="dataset=mnist: unknown; choose from nyuv2, cityscapes, celeba, qm9, multid"):
-        find_dataset("mnist")
+        make_source(DataConfig("mnist"))
 
 
 def test_a_report_goes_folder_by_folder() -> None:

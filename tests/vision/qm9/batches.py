@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments_vision.contract import Place, Split, Targets
-from experiments_vision.data.config import DataConfig
 from experiments_vision.data.qm9 import QM9Source
+from experiments_vision.data.registry import DataConfig
 
 
 def source(root: Path, **options: Any) -> QM9Source:

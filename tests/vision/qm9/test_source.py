@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from experiments_vision.contract import Place
-from experiments_vision.data import qm9, qm9_cache
-from experiments_vision.data.config import DataConfig
-from experiments_vision.data.registry import make_source
+from experiments_vision.data import qm9
+from experiments_vision.data.registry import DataConfig
+from experiments_vision.data.source import make_source
 from experiments_vision.errors import VisionError
 from tests.vision.qm9 import trees
 from tests.vision.qm9.batches import batch, source
@@ -115,13 +115,13 @@ def test_the_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first = targets_of(source(root).dataset("val"))
     assert [path.suffix for path in (root / "processed").iterdir()] == [".npz"]
     reads: list[Path] = []
-    read = qm9_cache.read_raw
+    read = qm9.read_raw
 
     def counted(raw: Path, *rest: Any) -> Any:
         reads.append(raw)
         return read(raw, *rest)
 
-    monkeypatch.setattr(qm9_cache, "read_raw", counted)
+    monkeypatch.setattr(qm9, "read_raw", counted)
     assert torch.equal(targets_of(source(root).dataset("val")), first) and not reads
     path = root / "raw" / "gdb9.sdf.csv"
     text = path.read_text()

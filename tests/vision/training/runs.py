@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from experiments_vision.data.config import DataConfig
+from experiments_vision.data.registry import DataConfig
 from experiments_vision.settings import VisionSettings, run_name
 from experiments_vision.training.assembly import build_trainer, resolve
 from experiments_vision.training.team import Team

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments_vision.data.config import DataConfig
+from experiments_vision.data.registry import DataConfig
 from experiments_vision.settings import VisionSettings
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.famo import FamoConfig
