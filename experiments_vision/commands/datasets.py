@@ -24,16 +24,9 @@ def main(words: Sequence[str]) -> int:
     if words:
         raise VisionError(f"cannot read '{words[0]}': datasets takes no words")
     header = ["dataset", "files", "models", "what it is", "licence", "made by"]
-    rows = [
-        [
-            entry.name,
-            "data_dir=" if entry.needs_data_dir else "none",
-            " ".join(MODELS[entry.name]),
-            entry.summary,
-            entry.licence,
-            entry.paper,
-        ]
-        for entry in DATASETS.values()
-    ]
+    rows = []
+    for name, entry in DATASETS.items():
+        files = "data_dir=" if entry.needs_data_dir else "none"
+        rows.append([name, files, " ".join(MODELS[name]), entry.summary, entry.licence, entry.paper])
     print(table(header, rows))
     return 0

@@ -26,9 +26,12 @@ combination. `mtrl-surgery methods` explains the methods and their options.
 
 from __future__ import annotations
 
-from experiments_vision.settings import VisionSettings
+from omegaconf import DictConfig
+
+from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
 from mtrl_surgery.cli.composition import Program
-from mtrl_surgery.sweeps.plan import SweepOptions
+from mtrl_surgery.sweeps.folder import Measure
+from mtrl_surgery.sweeps.plan import Description, Resources, SweepOptions, SweepTarget, settled
 
 TRAIN = Program(
     help=__doc__,
@@ -37,4 +40,31 @@ TRAIN = Program(
     schema=VisionSettings,
     beside={"sweep": SweepOptions},
 )
-"""What `train` is to hydra; a sweep asks it too."""
+"""What `train` is to hydra."""
+
+
+def describe(config: DictConfig, here: bool) -> Description:
+    """Check a run's configuration, and say where it is written and what it takes.
+
+    Raises:
+        SettingsError, VisionError: it makes no sense, or cannot be part of a sweep.
+    """
+    settings = settled(to_settings(config), validate, _resolved, here)
+    threads = settings.threads or 1
+    because = f"threads={threads}, workers={settings.workers}"
+    return Description(
+        out=settings.out,
+        name=run_name(settings),
+        words=(f"threads={threads}", f"device={settings.device}"),
+        resources=Resources(threads + settings.workers, float(settings.device.startswith("cuda")), because=because),
+        measure=Measure("evaluations", "epoch", settings.epochs, "epochs"),
+    )
+
+
+def _resolved(settings: VisionSettings) -> VisionSettings:
+    from experiments_vision.training.assembly import resolve  # torch takes seconds: first everything that needs none
+
+    return resolve(settings)
+
+
+TARGET = SweepTarget(TRAIN, "experiments_vision", lambda words: [], describe)

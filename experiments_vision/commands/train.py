@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from experiments_vision.commands.program import TRAIN
+from experiments_vision.commands.program import TARGET, TRAIN
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
 from mtrl_surgery.cli.command_line import read_flags, run_all
@@ -22,21 +22,12 @@ from mtrl_surgery.runs.signals import end
 from mtrl_surgery.shell import command, typed
 
 if TYPE_CHECKING:
-    from experiments_vision.training.team import Team
+    from experiments_vision.training.world import World
 
 FREE = (
-    "epochs",
-    "device",
-    "threads",
-    "log_every",
-    "workers",
-    "evaluate_every",
-    "dataset.data_dir",
-    "checkpoint.",
-    "logger.",
-    "diagnostics.",
-    "plugins",
-)
+    "epochs", "device", "threads", "log_every", "workers", "evaluate_every", "dataset.data_dir", "plugins",
+    "checkpoint.", "logger.", "diagnostics.",
+)  # fmt: skip
 """Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits
 to come, never what was done."""
 
@@ -45,7 +36,6 @@ def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
     line = read_flags(words)
     if line.many and not line.screen:
-        from experiments_vision.commands.train_sweep import TARGET
         from mtrl_surgery.sweeps.drive import sweep
 
         return sweep(TARGET, line.words)
@@ -65,14 +55,14 @@ def train(config: DictConfig, overrides: Sequence[str]) -> None:
     import torch  # takes seconds to import: first everything that needs none
 
     from experiments_vision.training.assembly import resolve
-    from experiments_vision.training.team import join
+    from experiments_vision.training.world import join
 
     settings = resolve(settings)
-    with join(torch.device(settings.device)) as team, ExitStack() as stack:
-        _train_as(team, settings, config.resume, config.folder, stack)
+    with join(torch.device(settings.device)) as world, ExitStack() as stack:
+        _train_as(world, settings, config.resume, config.folder, stack)
 
 
-def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: str | None, stack: ExitStack) -> None:
+def _train_as(world: World, settings: VisionSettings, resume: str | None, folder: str | None, stack: ExitStack) -> None:
     from experiments_vision.training.assembly import build_trainer
 
     run: RunFolder | None = None
@@ -88,7 +78,7 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
             if settings.epochs < (done := checkpoint.state["evaluated"]):
                 raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
         found.check(checkpoint.state["recorder"]["files"] if checkpoint is not None else NOTHING)
-    if team.leads:
+    if world.leads:
         if resume is None and folder is not None:
             run = RunFolder.begin(Path(folder), settings.to_mapping())
         elif resume is None:
@@ -99,9 +89,13 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
             if checkpoint is None:
                 run.rewind(NOTHING)
         stack.enter_context(run)
-        _announce(run, settings, team)
+        processes = f", {world.size} processes" if world.size > 1 else ""
+        say(
+            f"{run.path}: {settings.method.name} with {settings.model} on {settings.dataset.name}, "
+            f"{settings.epochs} epochs on {settings.device} ({settings.threads} threads{processes})"
+        )
     try:
-        trainer = build_trainer(settings, team, run, checkpoint)
+        trainer = build_trainer(settings, world, run, checkpoint)
     except BaseException as error:
         if run is not None:
             end(run, error)
@@ -111,7 +105,7 @@ def _train_as(team: Team, settings: VisionSettings, resume: str | None, folder: 
         path = typed(run.path)
         say(
             f"{run.path}: finished; its numbers: {command('experiments_vision', 'table', path)}; "
-            f"its curves: {command('mtrl_surgery', 'report', path)}"
+            f"its curves: {command('experiments_vision', 'report', path)}"
         )
 
 
@@ -126,17 +120,9 @@ def _check_belongs(checkpoint: Checkpoint, settings: VisionSettings) -> None:
 
 def _resumed(config: DictConfig, overrides: Sequence[str]) -> VisionSettings:
     where = Path(config.resume) / "config.yaml"
+
+    def plain(config: Any) -> Mapping[str, Any]:
+        return to_settings(config).to_mapping()
+
     stored = settings_from_mapping(RunFolder.open(where.parent).config(), where).to_mapping()
-    return settings_from_mapping(resumed_mapping(TRAIN, _plain, config, overrides, stored, FREE), where)
-
-
-def _plain(config: Any) -> Mapping[str, Any]:
-    return to_settings(config).to_mapping()
-
-
-def _announce(run: RunFolder, settings: VisionSettings, team: Team) -> None:
-    processes = f", {team.size} processes" if team.size > 1 else ""
-    say(
-        f"{run.path}: {settings.method.name} with {settings.model} on {settings.dataset.name}, "
-        f"{settings.epochs} epochs on {settings.device} ({settings.threads} threads{processes})",
-    )
+    return settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from experiments_vision.contract import VisionError
 
@@ -83,3 +85,20 @@ def check_images(images_BCHW: Tensor, channels: int, multiple: int) -> None:
         raise VisionError(f"images of {shape[2]} x {shape[3]} pixels: both sides must be multiples of {multiple}")
     if not torch.is_floating_point(images_BCHW):
         raise VisionError(f"images of {images_BCHW.dtype}: expected floating point")
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Forward passes within normalise by the batch as training does, but leave the running statistics as they are.
+
+    For passes that only look, such as FAMO's second one: with it, published code moves the statistics twice a step. A
+    model in evaluation mode is not changed by a pass anyway and still uses its running statistics.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -34,9 +34,9 @@ class ModelEntry:
 
 _SEGNET = "experiments_vision.models.segnet:SegNet"
 _MTAN = "experiments_vision.models.mtan:MTAN"
-_CONVNET = "experiments_vision.models.celeba:ConvNet"
+_CONVNET = "experiments_vision.models.convolutional:ConvNet"
 _MPNN = "experiments_vision.models.mpnn:MPNN"
-_LENET = "experiments_vision.models.lenet:LeNet"
+_LENET = "experiments_vision.models.convolutional:LeNet"
 
 MODELS: dict[str, dict[str, ModelEntry]] = {
     "nyuv2": {

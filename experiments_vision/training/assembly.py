@@ -17,9 +17,9 @@ from experiments_vision.settings import VisionSettings
 from experiments_vision.training.batches import Plan
 from experiments_vision.training.recorder import Recorder
 from experiments_vision.training.schedule import Rates, make_optimizer
-from experiments_vision.training.team import Team, local_device
-from experiments_vision.training.trainer import TrainerParts, VisionTrainer
+from experiments_vision.training.trainer import VisionTrainer
 from experiments_vision.training.update import Update, trainable
+from experiments_vision.training.world import World, local_device
 from mtrl_surgery.cli.schema import check_choice
 from mtrl_surgery.devices import resolve_device, resolve_threads
 from mtrl_surgery.methods.registry import METHODS
@@ -54,13 +54,13 @@ def resolve(settings: VisionSettings) -> VisionSettings:
 
 
 def build_trainer(
-    settings: VisionSettings, team: Team, run: RunFolder | None, checkpoint: Checkpoint | None = None
+    settings: VisionSettings, world: World, run: RunFolder | None, checkpoint: Checkpoint | None = None
 ) -> VisionTrainer:
     """A trainer that is ready to `run(checkpoint)`; it closes everything but the run folder itself.
 
     Args:
         settings: resolved ones.
-        team: this process's place.
+        world: this process's place.
         run: where it writes; None for a process that does not lead.
         checkpoint: where it will go on, for the console and the sinks.
 
@@ -73,7 +73,7 @@ def build_trainer(
     source = make_source(settings.dataset)
     splits = {split: source.dataset(split) for split in SPLITS if split in source.splits()}
     examples = len(splits["train"])
-    plan = Plan(examples, settings.batch_size, settings.accumulate, settings.epochs, settings.seed, team)
+    plan = Plan(examples, settings.batch_size, settings.accumulate, settings.epochs, settings.seed, world)
     objective = make_objective(settings.dataset.name, source.facts)
     model = make_model(settings.model or "", settings.dataset.name, stream_seed(settings.seed, 4), source.facts)
     model.to(device)
@@ -82,7 +82,7 @@ def build_trainer(
         len(objective.tasks),
         seed=stream_seed(settings.seed, 5),
         max_norm=settings.max_norm,
-        process_group=team.group,
+        process_group=world.group,
     )
     optimizer = make_optimizer(settings.optimizer, trainable(model))
     update = Update(model, objective, surgery, optimizer, settings)
@@ -94,7 +94,7 @@ def build_trainer(
     recorder = Recorder(run, objective, sinks, progress)
     where, about = run.checkpoints if run is not None else Path("/nowhere"), {"config": settings.to_mapping()}
     store = CheckpointStore(where, settings.checkpoint.keep, about)
-    return VisionTrainer(TrainerParts(settings, source, splits, objective, update, rates, plan, team, recorder, store))
+    return VisionTrainer(settings, source, splits, objective, update, rates, plan, world, recorder, store)
 
 
 def stream_seed(seed: int, name: int) -> int:

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from experiments_vision.contract import Place, Targets
 from experiments_vision.data.source import DataSource, Examples
 from experiments_vision.errors import VisionError
-from experiments_vision.training.team import Team
+from experiments_vision.training.world import World
 
-Batch = tuple[Any, Targets]
+LabelledBatch = tuple[Any, Targets]
 
 _ORDER = 3  # the name of the stream of an epoch's order, among those of the run's seed
 
@@ -26,15 +26,8 @@ _ORDER = 3  # the name of the stream of an epoch's order, among those of the run
 class Plan:
     """The batches of a run: a pure function of the seed, whatever the workers do, from any update on.
 
-    Each epoch is a new permutation; what does not fill a last batch waits for another epoch, so shapes are fixed.
-
-    Attributes:
-        examples: In the training split.
-        batch_size: Examples of one update, over all processes.
-        accumulate: Micro-batches that a process's share is cut into.
-        epochs: In all.
-        seed: The run's.
-        team: The processes.
+    Each epoch is a new permutation of the training split's examples; what does not fill a last batch waits for another
+    epoch, so shapes are fixed. A batch is shared out to the processes, and a share is cut into `accumulate` pieces.
 
     Raises:
         VisionError: where a batch cannot be filled or cut.
@@ -45,16 +38,16 @@ class Plan:
     accumulate: int
     epochs: int
     seed: int
-    team: Team
+    world: World
 
     def __post_init__(self) -> None:
         if self.batch_size > self.examples:
             raise VisionError(f"batch_size={self.batch_size}: the training split has only {self.examples} examples")
-        pieces = self.accumulate * self.team.size
+        pieces = self.accumulate * self.world.size
         if self.batch_size % pieces:
             raise VisionError(
                 f"batch_size={self.batch_size} must be a multiple of accumulate={self.accumulate} "
-                f"times {self.team.size} processes"
+                f"times {self.world.size} processes"
             )
 
     @property
@@ -76,58 +69,54 @@ class Plan:
     def micro_batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
         """Epoch and example numbers of this process's micro-batches, from update `start` to the end of the run."""
         per_epoch = self.updates_per_epoch
-        share = self.batch_size // self.team.size
+        share = self.batch_size // self.world.size
         for epoch in range(start // per_epoch, self.epochs):
             order = self.order(epoch)
             for update in range(start % per_epoch if epoch == start // per_epoch else 0, per_epoch):
-                begin = update * self.batch_size + self.team.rank * share
+                begin = update * self.batch_size + self.world.rank * share
                 for numbers in np.split(order[begin : begin + share], self.accumulate):
                     yield epoch, numbers
 
 
-class Places:
-    """A batch sampler for torch's loader: lists of places, over all epochs, so that workers live as long as the run."""
-
-    def __init__(self, plan: Plan, start: int) -> None:
-        self._plan, self._start = plan, start
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        """From the first update on."""
-        for epoch, numbers in self._plan.micro_batches(self._start):
-            yield [Place(epoch, int(number)) for number in numbers]
+def in_order(examples: int, batch_size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """All examples of a split, as `Plan.micro_batches` gives them; the last batch may be smaller."""
+    for begin in range(0, examples, batch_size):
+        yield 0, np.arange(begin, min(begin + batch_size, examples))
 
 
-def training_batches(
-    source: DataSource, examples: Examples, plan: Plan, start: int, workers: int, device: torch.device
-) -> Iterator[Batch]:
-    """Micro-batches on the device, from update `start` to the end of the run."""
-    whole = examples.tensors()
-    if whole is not None:
+def load(
+    source: DataSource,
+    examples: Examples,
+    chosen: Iterator[tuple[int, np.ndarray]],
+    workers: int,
+    device: torch.device,
+) -> Iterator[LabelledBatch]:
+    """Batches on the device, of the epochs and example numbers that are chosen; `workers` live as long as they do."""
+    if (whole := examples.tensors()) is not None:
         inputs, targets = _on(whole, device)
-        for _, numbers in plan.micro_batches(start):
-            chosen = torch.from_numpy(numbers).to(device, non_blocking=True)
-            yield inputs[chosen], {name: value[chosen] for name, value in targets.items()}
+        for _, numbers in chosen:
+            rows = torch.from_numpy(numbers).to(device, non_blocking=True)
+            yield inputs[rows], {name: value[rows] for name, value in targets.items()}
         return
-    yield from _loader(source, examples, Places(plan, start), workers, device)
+    telling = _Telling(source, examples)
+    loader = DataLoader(
+        telling,
+        batch_sampler=_places(chosen),
+        num_workers=workers,
+        collate_fn=telling.collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_interrupts if workers else None,
+        generator=torch.Generator(),  # or the loader would draw from the global stream
+    )
+    for batch in loader:
+        if isinstance(batch, VisionError):
+            raise batch
+        yield _on(batch, device)
 
 
-def split_batches(
-    source: DataSource, examples: Examples, batch_size: int, workers: int, device: torch.device
-) -> Iterator[Batch]:
-    """A whole split in its own order; the last batch may be smaller."""
-    number = len(examples)
-    whole = examples.tensors()
-    if whole is not None:
-        inputs, targets = _on(whole, device)
-        for begin in range(0, number, batch_size):
-            part = slice(begin, begin + batch_size)
-            yield inputs[part], {name: value[part] for name, value in targets.items()}
-        return
-    places = [
-        [Place(0, index) for index in range(begin, min(begin + batch_size, number))]
-        for begin in range(0, number, batch_size)
-    ]
-    yield from _loader(source, examples, places, workers, device)
+def _places(chosen: Iterator[tuple[int, np.ndarray]]) -> Any:
+    """What torch takes for a batch sampler."""
+    return ([Place(epoch, int(number)) for number in numbers] for epoch, numbers in chosen)
 
 
 class _Telling(Dataset[Any]):
@@ -146,29 +135,12 @@ class _Telling(Dataset[Any]):
         return next((item for item in items if isinstance(item, VisionError)), None) or self._collate(items)
 
 
-def _loader(source: DataSource, examples: Examples, places: Any, workers: int, device: torch.device) -> Iterator[Batch]:
-    telling = _Telling(source, examples)
-    loader = DataLoader(
-        telling,
-        batch_sampler=places,
-        num_workers=workers,
-        collate_fn=telling.collate,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=_ignore_interrupts if workers else None,
-        generator=torch.Generator(),  # or the loader would draw from the global stream
-    )
-    for batch in loader:
-        if isinstance(batch, VisionError):
-            raise batch
-        yield _on(batch, device)
-
-
 def _ignore_interrupts(worker: int) -> None:
     """Ctrl-C reaches the whole process group; the trainer alone decides what it means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on(batch: Batch, device: torch.device) -> Batch:
+def _on(batch: LabelledBatch, device: torch.device) -> LabelledBatch:
     inputs, targets = batch
     moved: dict[str, Tensor] = {name: value.to(device, non_blocking=True) for name, value in targets.items()}
     return inputs.to(device, non_blocking=True), moved

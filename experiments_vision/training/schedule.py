@@ -10,20 +10,17 @@ from torch import nn
 
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import OptimizerConfig
-from experiments_vision.training.team import Team
+from experiments_vision.training.world import World
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of all parameters, shared and own."""
-    match config.name:
-        case "adam":
-            return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-        case "sgd":
-            momentum, decay = config.momentum, config.weight_decay
-            return torch.optim.SGD(parameters, lr=config.lr, momentum=momentum, weight_decay=decay)
-    raise VisionError(f"optimizer.name={config.name!r}; choices: adam, adamw, sgd")
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    own = {"momentum": config.momentum} if config.name == "sgd" else {}
+    optimizer: torch.optim.Optimizer = kinds[config.name](
+        parameters, lr=config.lr, weight_decay=config.weight_decay, **own
+    )
+    return optimizer
 
 
 class Rates:
@@ -62,16 +59,16 @@ class Rates:
         if self._config.schedule == "step":
             self._set(self._config.lr * self._config.factor ** (epoch // self._config.step_epochs))
 
-    def end_epoch(self, score: float | None, team: Team) -> None:
+    def end_epoch(self, score: float | None, world: World) -> None:
         """Take the validation's score, which the leader has; all processes get the leader's rate."""
         if self._plateau is None:
             return
-        if team.leads:
+        if world.leads:
             if score is None:
                 raise VisionError("optimizer.schedule=plateau: no validation score")
             self._plateau.step(score)
         rate = torch.tensor(self.rate, dtype=torch.float64, device=self._optimizer.param_groups[0]["params"][0].device)
-        team.broadcast([rate])
+        world.broadcast([rate])
         self._set(rate.item())
 
     def state_dict(self) -> dict[str, Any]:

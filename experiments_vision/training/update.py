@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiments_vision.contract import MultiTaskModel, Objective
+from experiments_vision.contract import Modes, MultiTaskModel, Objective
 from experiments_vision.errors import VisionError
-from experiments_vision.models.batchnorm import frozen_statistics
+from experiments_vision.models.blocks import frozen_statistics
 from experiments_vision.settings import VisionSettings
-from experiments_vision.training.batches import Batch
-from experiments_vision.training.triad import Triad
+from experiments_vision.training.batches import LabelledBatch
 from mtrl_surgery.jacobian.conflict_maps import MapSums
+from mtrl_surgery.jacobian.curvature import multi_task_curvature
 from mtrl_surgery.surgery import Surgery
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,7 +54,7 @@ class Update:
         if settings.precision == "float16" and self.device.type != "cuda":
             raise VisionError(f"precision=float16 needs CUDA, device={self.device}; choices here: float32, bfloat16")
 
-    def __call__(self, number: int, micro_batches: Sequence[Batch]) -> None:
+    def __call__(self, number: int, micro_batches: Sequence[LabelledBatch]) -> None:
         """Update number `number`, of one batch in micro-batches."""
         diagnose = self._diagnostics.due(number)
         self.model.train()
@@ -66,18 +66,18 @@ class Update:
         losses, features = self._losses(micro_batches[-1])
         self.surgery.backward(losses, features=features, scaler=self.scaler, diagnose=diagnose)
         self._count(losses)
-        triad = Triad(self.model) if diagnose else None
+        curvature = StepCurvature(self.model) if diagnose else None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._losses_since += 1
         if self.surgery.method.needs_losses_after_step:
             self.surgery.observe(self._losses_again(micro_batches))
-        if triad is not None:
+        if curvature is not None:
             seen = self.surgery.diagnostics()
             self.maps.add({self._seen: seen})
             self.looked = {name: value for name, value in seen.items() if value.dim() < 2}
             if self._diagnostics.curvature:
-                self.looked |= triad.curvature(self._mean_losses(micro_batches[-1]))
+                self.looked |= curvature.measure(self._mean_losses(micro_batches[-1]))
 
     def take_losses(self) -> Tensor:
         """The mean losses [K] of the updates since the last call."""
@@ -114,7 +114,7 @@ class Update:
         self.looked = {name: value.to(self.device) for name, value in state["looked"].items()}
         self.maps.load_state_dict(state.get("maps", {}))
 
-    def _losses(self, batch: Batch) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
+    def _losses(self, batch: LabelledBatch) -> tuple[list[Tensor], tuple[Tensor, ...] | None]:
         """The task losses of a micro-batch, each already divided by how many micro-batches there are."""
         inputs, targets = batch
         with self.autocast():
@@ -125,12 +125,12 @@ class Update:
         return losses, outputs.features if self._features else None
 
     @torch.no_grad()
-    def _losses_again(self, micro_batches: Sequence[Batch]) -> Tensor:
+    def _losses_again(self, micro_batches: Sequence[LabelledBatch]) -> Tensor:
         """Of the whole batch after the step; batch normalisation's running statistics saw it already."""
         with frozen_statistics(self.model):
             return torch.stack([torch.stack(self._losses(batch)[0]) for batch in micro_batches]).sum(dim=0)
 
-    def _mean_losses(self, batch: Batch) -> Callable[[dict[str, Tensor]], Tensor]:
+    def _mean_losses(self, batch: LabelledBatch) -> Callable[[dict[str, Tensor]], Tensor]:
         inputs, targets = batch
 
         def losses_K(parameters: dict[str, Tensor]) -> Tensor:
@@ -144,25 +144,52 @@ class Update:
         self.loss_sum_K += torch.stack([loss.detach().float() for loss in losses])
 
 
-class Evaluator:
-    """Measures a network on a split."""
+@torch.no_grad()
+def evaluate(update: Update, batches: Iterable[LabelledBatch], stop: Callable[[], bool]) -> Modes | None:
+    """All metrics of a split by mode and name; None where `stop` says so half-way."""
+    meter = update.objective.meter()
+    update.model.eval()
+    for inputs, targets in batches:
+        with update.autocast():
+            outputs = update.model(inputs)
+        meter.update([output.float() for output in outputs.tasks], targets)
+        if stop():
+            return None
+    return meter.compute()
 
-    def __init__(self, update: Update) -> None:
-        self._update = update
+
+class StepCurvature:
+    """The tragic triad's third part on any network: how much the losses bend along the step that was taken.
+
+    It is made before the step, and remembers where the parameters were.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._names = [name for name, value in model.named_parameters() if value.requires_grad]
+        self._before_P = self._flat()
+
+    def measure(self, losses: Callable[[dict[str, Tensor]], Tensor]) -> dict[str, Tensor]:
+        """The multi-task curvature from the remembered parameters to the present ones.
+
+        Args:
+            losses: From parameters by name to [K]; the batch's.
+
+        Returns:
+            As `multi_task_curvature`.
+        """
+        shapes = {name: self._model.get_parameter(name).shape for name in self._names}
+
+        def by_vector(theta_P: Tensor) -> Tensor:
+            parts = theta_P.split([shape.numel() for shape in shapes.values()])
+            return losses({name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)})
+
+        with frozen_statistics(self._model):
+            return multi_task_curvature(by_vector, self._before_P, self._flat() - self._before_P)
 
     @torch.no_grad()
-    def __call__(self, batches: Any, stop: Callable[[], bool]) -> dict[str, dict[str, float]] | None:
-        """All metrics by mode and name; None where `stop` says so half-way."""
-        model, objective = self._update.model, self._update.objective
-        meter = objective.meter()
-        model.eval()
-        for inputs, targets in batches:
-            with self._update.autocast():
-                outputs = model(inputs)
-            meter.update([output.float() for output in outputs.tasks], targets)
-            if stop():
-                return None
-        return meter.compute()
+    def _flat(self) -> Tensor:
+        return torch.cat([self._model.get_parameter(name).reshape(-1) for name in self._names])
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -12,7 +12,7 @@ import benchmarks.vision as cases
 from benchmarks.timing import LEAST_ROUNDS, peak_bytes, take_turns
 from benchmarks.vision import CASES, Case, main, make_case, make_steps
 from experiments_vision.errors import VisionError
-from experiments_vision.models.celeba import ConvNet
+from experiments_vision.models.convolutional import ConvNet
 from experiments_vision.models.mtan import MTAN
 from mtrl_surgery.cli.schema import SettingsError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments_vision.commands.train_sweep import TARGET as VISION
+from experiments_vision.commands.program import TARGET as VISION
 from mtrl_surgery.assembly import resolve
 from mtrl_surgery.commands.program import TARGET, compose
 from mtrl_surgery.runs.folder import RunFolder

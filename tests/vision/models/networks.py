@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from experiments_vision.contract import MultiTaskModel, Outputs
-from experiments_vision.models.celeba import ConvNet
-from experiments_vision.models.lenet import LeNet
+from experiments_vision.models.convolutional import ConvNet, LeNet
 from experiments_vision.models.mtan import MTAN
 from experiments_vision.models.segnet import SegNet
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments_vision.models.batchnorm import frozen_statistics
+from experiments_vision.models.blocks import frozen_statistics
 from tests.vision.models.networks import losses_of, small
 
 

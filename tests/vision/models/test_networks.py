@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments_vision.contract import VisionError
-from experiments_vision.models.celeba import ConvNet
-from experiments_vision.models.lenet import LeNet
+from experiments_vision.models.convolutional import ConvNet, LeNet
 from experiments_vision.models.mtan import MTAN
 from experiments_vision.models.segnet import SegNet
 from tests.vision.models.networks import DENSE, FILTERS, SMALL, losses_of, small

@@ -9,8 +9,8 @@ from typing import Any
 from experiments_vision.data.registry import DataConfig
 from experiments_vision.settings import VisionSettings, run_name
 from experiments_vision.training.assembly import build_trainer, resolve
-from experiments_vision.training.team import Team
 from experiments_vision.training.trainer import VisionTrainer
+from experiments_vision.training.world import World
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def new_run(settings: VisionSettings, out: Path) -> tuple[RunFolder, VisionTrain
     """A fresh run's folder, open, and its trainer."""
     settings = resolve(settings)
     run = RunFolder.create(out, run_name(settings), settings.to_mapping())
-    return run, build_trainer(settings, Team(), run)
+    return run, build_trainer(settings, World(), run)
 
 
 def train(settings: VisionSettings, out: Path) -> Path:
@@ -55,5 +55,5 @@ def resume(path: Path, settings: VisionSettings) -> Path:
     checkpoint = CheckpointStore(path / "checkpoints", settings.checkpoint.keep).newest()
     assert checkpoint is not None
     with RunFolder.open(path, writable=True) as run:
-        build_trainer(settings, Team(), run, checkpoint).run(checkpoint)
+        build_trainer(settings, World(), run, checkpoint).run(checkpoint)
     return path

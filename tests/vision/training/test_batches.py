@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from experiments_vision.errors import VisionError
 from experiments_vision.training.batches import Plan
-from experiments_vision.training.team import Team
+from experiments_vision.training.world import World
 
 
-def plan(examples: int = 50, batch: int = 12, accumulate: int = 1, team: Team | None = None, seed: int = 3) -> Plan:
-    return Plan(examples, batch, accumulate, epochs=3, seed=seed, team=team or Team())
+def plan(examples: int = 50, batch: int = 12, accumulate: int = 1, world: World | None = None, seed: int = 3) -> Plan:
+    return Plan(examples, batch, accumulate, epochs=3, seed=seed, world=world or World())
 
 
 def numbers(plan: Plan, start: int = 0) -> list[tuple[int, list[int]]]:
@@ -43,7 +43,7 @@ def test_a_resumed_run_goes_on_with_the_same_batches(start: int, accumulate: int
 @given(size=st.sampled_from([1, 2, 3, 6]), accumulate=st.sampled_from([1, 2]))
 def test_the_processes_share_one_batch_between_them(size: int, accumulate: int) -> None:
     alone = numbers(plan())
-    shares = [numbers(plan(accumulate=accumulate, team=Team(rank, size))) for rank in range(size)]
+    shares = [numbers(plan(accumulate=accumulate, world=World(rank, size))) for rank in range(size)]
     for update, (_, batch) in enumerate(alone):
         mine = [part for share in shares for _, part in share[update * accumulate : (update + 1) * accumulate]]
         assert [number for part in mine for number in part] == batch
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(VisionError, match="batch_size=12 must be a multiple of accumulate=5"):
         plan(accumulate=5)
     with pytest.raises(VisionError, match="5 processes"):
-        plan(team=Team(0, 5))
+        plan(world=World(0, 5))
 
 
 def test_an_order_is_a_permutation() -> None:

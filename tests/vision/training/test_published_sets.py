@@ -37,7 +37,7 @@ def test_batch_norm_sees_every_training_batch_once(tmp_path: Path) -> None:
     )
     with run:
         trainer.run()
-    buffers = dict(trainer._parts.update.model.named_buffers())
+    buffers = dict(trainer.update.model.named_buffers())
     counts = {name: int(value) for name, value in buffers.items() if name.endswith("num_batches_tracked")}
     assert counts
     assert set(counts.values()) == {2}

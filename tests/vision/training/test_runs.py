@@ -15,7 +15,8 @@ import torch
 
 from experiments_vision.__main__ import main
 from experiments_vision.settings import OptimizerConfig, VisionSettings, settings_from_mapping
-from experiments_vision.training.update import Evaluator, Update
+from experiments_vision.training import trainer as trainer_module
+from experiments_vision.training.update import Update, evaluate
 from mtrl_surgery.jacobian.diagnostics import DiagnosticsConfig
 from mtrl_surgery.methods.registry import METHODS
 from mtrl_surgery.runs.folder import RunFolder
@@ -151,18 +152,17 @@ def test_a_signal_leaves_a_checkpoint_that_goes_on_to_the_same_bytes(
 def test_a_signal_in_an_evaluation_has_it_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = digits()
     whole = files(train(settings, tmp_path / "whole"))
-    judge = Evaluator.__call__
 
-    def interrupted(self: Evaluator, batches: Any, stop: Any) -> Any:
+    def interrupted(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        return judge(self, batches, stop)
+        return evaluate(*arguments)
 
-    monkeypatch.setattr(Evaluator, "__call__", interrupted)
+    monkeypatch.setattr(trainer_module, "evaluate", interrupted)
     run, trainer = new_run(settings, tmp_path / "cut")
     with run, pytest.raises(Interrupted):
         trainer.run()
     assert read_rows(run.path / "evaluations.jsonl") == []
-    monkeypatch.setattr(Evaluator, "__call__", judge)
+    monkeypatch.setattr(trainer_module, "evaluate", evaluate)
     assert files(resume(run.path, settings)) == whole
 
 
@@ -205,7 +205,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_task_and_update(
 ) -> None:
     settings = digits("pcgrad", epochs=1, log_every=2, diagnostics=DiagnosticsConfig(every=0))
     run, trainer = new_run(settings, tmp_path)
-    losses = type(trainer._parts.objective).losses
+    losses = type(trainer.objective).losses
     calls: list[int] = []
 
     def spoilt(self: Any, outputs: Any, targets: Any) -> list[torch.Tensor]:
@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_task_and_update(
         calls.append(0)
         return [found[0], found[1] * math.nan] if len(calls) == 2 else found
 
-    monkeypatch.setattr(type(trainer._parts.objective), "losses", spoilt)
+    monkeypatch.setattr(type(trainer.objective), "losses", spoilt)
     with run, pytest.raises(NonFiniteError, match="update 1: the loss or gradient of right"):
         trainer.run()
     assert run.manifest()["status"] == "failed"
@@ -229,7 +229,7 @@ def test_the_rate_falls_by_epochs_and_a_resume_has_it(tmp_path: Path) -> None:
     config = OptimizerConfig(lr=0.01, schedule="step", step_epochs=1, factor=0.1)
     _, trainer = new_run(digits(optimizer=config, epochs=3), tmp_path)
     trainer.run()
-    assert trainer._parts.rates.rate == pytest.approx(1e-4)
+    assert trainer.rates.rate == pytest.approx(1e-4)
 
 
 def test_the_rate_falls_when_the_score_stands_still(tmp_path: Path) -> None:
@@ -237,6 +237,6 @@ def test_the_rate_falls_when_the_score_stands_still(tmp_path: Path) -> None:
     settings: VisionSettings = digits(optimizer=config, epochs=4, log_every=4)
     _, trainer = new_run(settings, tmp_path)
     trainer.run()
-    assert trainer._parts.rates.rate == pytest.approx(3e-13)
+    assert trainer.rates.rate == pytest.approx(3e-13)
     short = train(dataclasses.replace(settings, epochs=2), tmp_path / "short")
-    assert files(resume(short, settings)) == files(trainer._parts.recorder._run.path)  # type: ignore[union-attr]
+    assert files(resume(short, settings)) == files(trainer.recorder._run.path)  # type: ignore[union-attr]

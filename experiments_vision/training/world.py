@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 
 @dataclass(frozen=True)
-class Team:
+class World:
     """This process's place among all.
 
     Attributes:
@@ -60,15 +60,15 @@ def launched_size() -> int:
 
 
 @contextmanager
-def join(device: torch.device) -> Iterator[Team]:
+def join(device: torch.device) -> Iterator[World]:
     """Meet the processes that `torchrun` started, if it did, until the end of the block."""
     if launched_size() == 1:
-        yield Team()
+        yield World()
         return
     # What the processes tell each other beside gradients travels between CPUs: no step waits for a GPU because of it.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Team(dist.get_rank(), dist.get_world_size())
+        yield World(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 
