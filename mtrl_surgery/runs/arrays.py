@@ -23,18 +23,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 DTYPES = {
     "bool": "BOOL",
-    "uint8": "U8",
-    "int8": "I8",
-    "uint16": "U16",
-    "int16": "I16",
-    "uint32": "U32",
-    "int32": "I32",
-    "uint64": "U64",
-    "int64": "I64",
-    "float16": "F16",
-    "float32": "F32",
-    "float64": "F64",
     "complex64": "C64",
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
 }
 """numpy name of every data type that a file can hold -> its safetensors name."""
 
@@ -43,22 +35,18 @@ _RESERVED = "__metadata__"
 
 
 def check_storable(array: Array, name: str) -> None:
-    """Refuses an array whose data type the file format lacks.
-
-    Raises:
-        CheckpointError: Names the array, its data type and the choices.
-    """
+    """Raise CheckpointError for an array whose data type the file format lacks."""
     if array.dtype.name not in DTYPES:
         raise CheckpointError(f"{name}: cannot store an array of dtype {array.dtype}; choices: {', '.join(DTYPES)}")
 
 
 def bytes_needed(arrays: Mapping[str, Array]) -> int:
-    """How many bytes the file of these arrays will have."""
+    """The size of the file of these arrays."""
     return len(_header(_ordered(arrays))) + sum(array.nbytes for array in arrays.values())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> tuple[int, str]:
-    """Writes a new file of arrays and flushes it to disk; returns its size in bytes and its sha256.
+    """Write a new file of arrays and flush it to disk; return its size in bytes and its sha256.
 
     Raises:
         CheckpointError: A data type or a name that the format lacks.
@@ -68,7 +56,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> tuple[int, str]:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Reads a file of arrays; they are writable and own their memory.
+    """Read a file of arrays; they are writable and own their memory.
 
     Raises:
         CheckpointError: The file is missing or no whole safetensors file.
@@ -93,11 +81,7 @@ def _header(items: list[tuple[str, Array]]) -> bytes:
     entries, offset = {}, 0
     for name, array in items:
         end = offset + array.nbytes
-        entries[name] = {
-            "dtype": DTYPES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": [offset, end],
-        }
+        entries[name] = {"dtype": DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
@@ -117,7 +101,7 @@ _EXACT_IN_EVERY_JSON = 2**63
 
 
 def pack(state: Any) -> tuple[dict[str, Array], Any]:
-    """Splits a nested state into arrays and a tree that JSON can hold.
+    """Split a nested state into arrays and a tree that JSON can hold.
 
     Args:
         state: Dicts (keys: str, int, float, bool, None, tuples of these), lists, tuples, strings, numbers,
@@ -135,7 +119,7 @@ def pack(state: Any) -> tuple[dict[str, Array], Any]:
 
 
 def unpack(arrays: Mapping[str, Array], tree: Any) -> Any:
-    """Puts together what `pack` took apart.
+    """Put together what `pack` took apart.
 
     Raises:
         CheckpointError: The tree is not one of ours, or names an array that is not there.

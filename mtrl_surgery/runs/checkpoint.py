@@ -15,10 +15,10 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from mtrl_surgery.runs.arrays import Array, bytes_needed, pack, read_arrays, unpack, write_arrays
 from mtrl_surgery.runs.durable import (
@@ -32,7 +32,7 @@ from mtrl_surgery.runs.durable import (
     write_hashed,
 )
 from mtrl_surgery.runs.reading import CheckpointError, RunError, read_mapping
-from mtrl_surgery.runs.shapes import COUNT, MAPPING, TEXT, Kind, Shape, check
+from mtrl_surgery.runs.shapes import COUNT, MAPPING, MAPPINGS, TEXT, Shape, check
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointStore", "RunError", "Segment", "load_checkpoint"]
 
@@ -40,6 +40,7 @@ FORMAT = 2
 _ARRAYS, _STATE, _MANIFEST = "arrays.safetensors", "state.json", "manifest.json"
 _REPLACED = ".old-"
 _FOLDER = re.compile(rf"(?:{re.escape(_REPLACED)})?step-(\d{{1,18}})")
+_SEGMENT_NAME = re.compile(r"segment-(\d+)-(\d+)\.safetensors")
 _MANIFEST_BYTES = 4096  # for the check of free space: a few files' entries, a line more for every segment
 _SEGMENT_BYTES = 256
 
@@ -52,14 +53,32 @@ class CheckpointConfig:
     keep: Annotated[int, "newest whole checkpoints that stay on disk"] = 2
 
     def validate(self) -> None:
-        """Checks every option.
-
-        Raises:
-            RunError: A value that makes no sense; names the key and what is allowed.
-        """
+        """Raise RunError for a value below 1; it names the key."""
         for key in ("every", "keep"):
             if getattr(self, key) < 1:
                 raise RunError(f"checkpoint.{key}={getattr(self, key)} must be at least 1")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A file of transitions, written to disk once and shared by all checkpoints after that.
+
+    Attributes:
+        start: Transitions per task inserted before the segment's first one.
+        stop: The same after its last one; `stop - start` transitions per task are inside.
+        size: Bytes of the file.
+        sha256: Of the file.
+    """
+
+    start: int
+    stop: int
+    size: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"segment-{self.start:012d}-{self.stop:012d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -81,24 +100,13 @@ class Checkpoint:
     about: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Manifest:
-    step: int
-    about: dict[str, Any]
-    files: dict[str, tuple[int, str]]  # name -> size, sha256
-    segments: tuple[Segment, ...]
-
-
 class CheckpointStore:
     """The checkpoints of one run. One process writes it, one call at a time."""
 
     def __init__(self, folder: Path, keep: int, about: Mapping[str, Any] | None = None) -> None:
-        """A store at `folder` that keeps the `keep` newest whole checkpoints.
+        """A store at `folder`, made by the first save, that keeps the `keep` newest whole checkpoints.
 
-        Args:
-            folder: Where; made by the first save.
-            keep: How many.
-            about: The run's settings, of plain values; every checkpoint holds them.
+        Every checkpoint holds `about`, the run's settings as plain values.
 
         Raises:
             CheckpointError: `keep` is below 1.
@@ -106,10 +114,10 @@ class CheckpointStore:
         if keep < 1:
             raise CheckpointError(f"keep={keep}: at least 1 checkpoint must be kept")
         self.folder, self.keep, self._about = folder, keep, dict(about or {})
-        self._segments = SegmentStore(folder / "replay")
+        self._segments = _Segments(folder / "replay")
 
     def save(self, step: int, state: Mapping[str, Any], segments: Sequence[Segment] = ()) -> Path:
-        """Writes a checkpoint, then drops old checkpoints and the segments that only they needed.
+        """Write a checkpoint, then drop old checkpoints and the segments that only they needed.
 
         A checkpoint of the same step is replaced.
 
@@ -135,11 +143,19 @@ class CheckpointStore:
         with room_for(needed, target, temporary):
             self._tidy()
             temporary.mkdir()
-            files = {
+            written = {
                 _ARRAYS: write_arrays(temporary / _ARRAYS, arrays),
                 _STATE: write_hashed(temporary / _STATE, [tree_text]),
             }
-            write_hashed(temporary / _MANIFEST, [_manifest_text(step, files, segments, self._about)])
+            content = {
+                "format": FORMAT,
+                "step": step,
+                "about": self._about,
+                "files": {name: {"size": size, "sha256": sha256} for name, (size, sha256) in written.items()},
+                "segments": [asdict(segment) for segment in sorted(segments, key=lambda segment: segment.start)],
+            }
+            manifest = json.dumps({"sha256": _digest(content), "content": content}, indent=1)
+            write_hashed(temporary / _MANIFEST, [manifest.encode()])
             sync_folder(temporary)
             self._put(temporary, target)
         with disk_errors(target):
@@ -156,15 +172,11 @@ class CheckpointStore:
         return None
 
     def load(self, path: Path) -> Checkpoint:
-        """Reads and checks one checkpoint and its segments.
-
-        Raises:
-            CheckpointError: It is not whole; says which files are missing or corrupt.
-        """
-        return _load(path, self._segments if path.parent == self.folder else SegmentStore(path.parent / "replay"))
+        """Read and check one checkpoint and its segments; see `load_checkpoint`."""
+        return _load(path, self._segments)
 
     def write_segment(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
-        """Writes transitions [start, stop) of every task once, for all checkpoints to come.
+        """Write transitions [start, stop) of every task once, for all checkpoints to come; the same range is replaced.
 
         Raises:
             CheckpointError: A bad range, a data type that cannot be stored, or no room.
@@ -172,15 +184,17 @@ class CheckpointStore:
         return self._segments.write(start, stop, arrays)
 
     def read_segment(self, segment: Segment) -> dict[str, Array]:
-        """The arrays of a segment.
+        """The arrays of a segment, checked.
 
         Raises:
             CheckpointError: It is missing or corrupt.
         """
-        return self._segments.read(segment)
+        if problem := self._segments.problem(segment):
+            raise CheckpointError(f"{self._segments.folder}: {problem}")
+        return read_arrays(self._segments.folder / segment.name)
 
     def rewind(self, checkpoint: Checkpoint | None) -> None:
-        """Forgets every later checkpoint (None: every one), and every segment that is in no checkpoint left.
+        """Forget every later checkpoint (None: every one), and every segment that is in no checkpoint left.
 
         A resumed run calls it before it writes, with the checkpoint it resumes from, which stays whatever its folder
         is called: newer ones are torn, or belong to a future that the run is about to leave.
@@ -194,7 +208,7 @@ class CheckpointStore:
         self._drop_segments(kept, pending=False)
 
     def _put(self, temporary: Path, target: Path) -> None:
-        """Renames a finished folder to its name; the folder that had the name steps aside and is found till then."""
+        """Rename a finished folder to its name; the folder that had the name steps aside and is found till then."""
         aside = target.with_name(_REPLACED + target.name)
         if target.exists():
             os.replace(target, aside)
@@ -203,7 +217,7 @@ class CheckpointStore:
         remove(aside)
 
     def _tidy(self) -> None:
-        """Ends what a killed process left undone between the two renames of `_put` or after them."""
+        """End what a killed process left undone between the two renames of `_put` or after them."""
         remove_leftovers(self.folder)
         for aside in self.folder.glob(_REPLACED + "*"):
             target = aside.with_name(aside.name.removeprefix(_REPLACED))
@@ -213,7 +227,7 @@ class CheckpointStore:
                 os.replace(aside, target)
 
     def _discard(self, path: Path) -> None:
-        """Deletes a checkpoint; it loses its name first, so that a half-deleted one is never found."""
+        """Delete a checkpoint; it loses its name first, so that a half-deleted one is never found."""
         nameless = path.with_name(TEMPORARY + path.name)
         os.replace(path, nameless)
         remove(nameless)
@@ -228,28 +242,63 @@ class CheckpointStore:
             if whole == self.keep:
                 self._discard(path)
                 continue
-            whole += not self._problems(path)
+            with contextlib.suppress(CheckpointError):
+                whole += not _problems(path, _read_manifest(path), self._segments)
             kept.append(path)
         sync_folder(self.folder)  # segments go only after the checkpoints that need them
         self._drop_segments(kept, pending=True)
 
     def _drop_segments(self, kept: Sequence[Path], pending: bool) -> None:
+        """Delete the segments that no kept checkpoint needs; those written after the last of them may be `pending`."""
         needed: list[Segment] = []
         for path in kept:
             with contextlib.suppress(CheckpointError):  # a torn manifest needs nothing: it cannot be loaded
                 needed += _read_manifest(path).segments
-        below = max((segment.stop for segment in needed), default=0) if pending else None
-        self._segments.drop(needed, below)
+        newest = max((segment.stop for segment in needed), default=0)
+        names = {segment.name for segment in needed}
+        for path in self._segments.folder.glob("segment-*"):
+            match = _SEGMENT_NAME.fullmatch(path.name)
+            if match and path.name not in names and not (pending and int(match[2]) > newest):
+                with disk_errors(path):
+                    path.unlink()
 
-    def _problems(self, path: Path) -> list[str]:
-        try:
-            return _problems(path, _read_manifest(path), self._segments)
-        except CheckpointError as error:
-            return [str(error)]
+
+class _Segments:
+    """A folder of replay segments; each file is hashed once unless it changes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sound: dict[tuple[str, str], int] = {}  # (name, sha256) -> modification time when it was checked
+
+    def write(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
+        if not 0 <= start < stop:
+            raise CheckpointError(f"a segment needs 0 <= start < stop, got [{start}, {stop})")
+        target = self.folder / Segment(start, stop, 0, "").name
+        temporary = target.with_name(TEMPORARY + target.name)
+        with room_for(bytes_needed(arrays), target, temporary):
+            segment = Segment(start, stop, *write_arrays(temporary, arrays))
+            os.replace(temporary, target)
+            sync_folder(self.folder)
+        self._remember(segment)
+        return segment
+
+    def problem(self, segment: Segment) -> str | None:
+        """The fault of a segment; None if it is whole."""
+        path = self.folder / segment.name
+        known = self._sound.get((segment.name, segment.sha256))
+        if known is not None and path.is_file() and path.stat().st_mtime_ns == known:
+            return None
+        problem = fault(path, segment.size, segment.sha256)
+        if problem is None:
+            self._remember(segment)
+        return problem
+
+    def _remember(self, segment: Segment) -> None:
+        self._sound[segment.name, segment.sha256] = (self.folder / segment.name).stat().st_mtime_ns
 
 
 def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
-    """Reads and checks one checkpoint by its folder.
+    """Read and check one checkpoint by its folder.
 
     Args:
         path: A `step-...` folder.
@@ -258,11 +307,11 @@ def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
     Raises:
         CheckpointError: It is not whole; says which files are missing or corrupt.
     """
-    return _load(path, SegmentStore(path.parent / "replay") if replay else None)
+    return _load(path, _Segments(path.parent / "replay") if replay else None)
 
 
 def check_state(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
-    """Whether a checkpoint's state has what a program is going to use, each key with its type, or with keys below it.
+    """Check that a state has what a program is going to use: each key with its type, or with keys below it.
 
     Raises:
         CheckpointError: Names the key.
@@ -278,7 +327,14 @@ def check_state(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
                 inside.append((f"{place}/{key}", found, kind))
 
 
-def _load(path: Path, segments: SegmentStore | None) -> Checkpoint:
+class _Manifest(NamedTuple):
+    step: int
+    about: dict[str, Any]
+    files: dict[str, dict[str, Any]]  # name -> size, sha256
+    segments: tuple[Segment, ...]
+
+
+def _load(path: Path, segments: _Segments | None) -> Checkpoint:
     manifest = _read_manifest(path)
     if problems := _problems(path, manifest, segments):
         raise CheckpointError(f"{path} is not whole: " + "; ".join(problems))
@@ -291,31 +347,16 @@ def _load(path: Path, segments: SegmentStore | None) -> Checkpoint:
     return Checkpoint(manifest.step, state, manifest.segments, path, manifest.about)
 
 
-def _problems(path: Path, manifest: _Manifest, segments: SegmentStore | None) -> list[str]:
-    checked = (fault(path / name, size, sha256) for name, (size, sha256) in manifest.files.items())
-    found = [problem for problem in checked if problem]
+def _problems(path: Path, manifest: _Manifest, segments: _Segments | None) -> list[str]:
+    found = [fault(path / name, **entry) for name, entry in manifest.files.items()]
     if segments is not None:
-        found += [problem for segment in manifest.segments if (problem := segments.problem(segment))]
-    return found
-
-
-def _manifest_text(
-    step: int, files: dict[str, tuple[int, str]], segments: Sequence[Segment], about: Mapping[str, Any]
-) -> bytes:
-    content = {
-        "format": FORMAT,
-        "step": step,
-        "about": about,
-        "files": {name: {"size": size, "sha256": sha256} for name, (size, sha256) in files.items()},
-        "segments": [asdict(segment) for segment in sorted(segments, key=lambda segment: segment.start)],
-    }
-    return json.dumps({"sha256": _digest(content), "content": content}, indent=1).encode()
+        found += map(segments.problem, manifest.segments)
+    return [problem for problem in found if problem]
 
 
 _FILE: Shape = {"size": COUNT, "sha256": TEXT}
 _SEGMENT: Shape = {"start": COUNT, "stop": COUNT, **_FILE}
-_LIST = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
-_CONTENT: Shape = {"step": COUNT, "about": MAPPING, "files": MAPPING, "segments": _LIST}
+_CONTENT: Shape = {"step": COUNT, "about": MAPPING, "files": MAPPING, "segments": MAPPINGS}
 
 
 def _read_manifest(path: Path) -> _Manifest:
@@ -333,10 +374,11 @@ def _read_manifest(path: Path) -> _Manifest:
         if content.get("format") != FORMAT:
             raise CheckpointError(f"{file} has format {content.get('format')}; this version reads format {FORMAT}")
         check(content, _CONTENT, str(file), _CONTENT)
-        if content["files"].keys() != {_ARRAYS, _STATE}:
+        files = content["files"]
+        if files.keys() != {_ARRAYS, _STATE}:
             raise RunError(f"{file} does not list {_ARRAYS} and {_STATE}")
-        for name, entry in content["files"].items():
-            check(content["files"], {name: MAPPING}, str(file))
+        check(files, dict.fromkeys(files, MAPPING), str(file))
+        for name, entry in files.items():
             check(entry, _FILE, f"{file}: {name}", _FILE)
         for segment in content["segments"]:
             check(segment, _SEGMENT, f"{file}: a segment", _SEGMENT)
@@ -345,10 +387,10 @@ def _read_manifest(path: Path) -> _Manifest:
     except RunError as error:
         raise CheckpointError(f"{file} is corrupt: {error}") from error
     return _Manifest(
-        step=content["step"],
-        about=content["about"],
-        files={name: (entry["size"], entry["sha256"]) for name, entry in content["files"].items()},
-        segments=tuple(Segment(**{key: segment[key] for key in _SEGMENT}) for segment in content["segments"]),
+        content["step"],
+        content["about"],
+        {name: {key: entry[key] for key in _FILE} for name, entry in files.items()},
+        tuple(Segment(**{key: segment[key] for key in _SEGMENT}) for segment in content["segments"]),
     )
 
 
@@ -357,99 +399,9 @@ def _digest(content: Any) -> str:
 
 
 def _step(path: Path) -> int:
-    """As its manifest says; of a torn one, as its name does, which somebody may have changed."""
+    """The step in its manifest; of a torn one, that in its name, which somebody may have changed."""
     match = _FOLDER.fullmatch(path.name)
     assert match, path
     with contextlib.suppress(CheckpointError):
         return _read_manifest(path).step
     return int(match[1])
-
-
-_NAME = re.compile(r"segment-(\d+)-(\d+)\.safetensors")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One file of transitions.
-
-    Attributes:
-        start: Transitions per task inserted before the segment's first one.
-        stop: The same after its last one; `stop - start` transitions per task are inside.
-        size: Bytes of the file.
-        sha256: Of the file.
-    """
-
-    start: int
-    stop: int
-    size: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return f"segment-{self.start:012d}-{self.stop:012d}.safetensors"
-
-
-class SegmentStore:
-    """A folder of segments. One process writes it, one call at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        """A store at `folder`, which is made by the first write."""
-        self.folder = folder
-        self._sound: dict[tuple[str, str], int] = {}  # (name, sha256) -> modification time when it was checked
-
-    def write(self, start: int, stop: int, arrays: Mapping[str, Array]) -> Segment:
-        """Writes transitions [start, stop); a file of the same range is replaced.
-
-        Raises:
-            CheckpointError: A bad range, a data type that cannot be stored, or no room.
-        """
-        if not 0 <= start < stop:
-            raise CheckpointError(f"a segment needs 0 <= start < stop, got [{start}, {stop})")
-        target = self.folder / Segment(start, stop, 0, "").name
-        temporary = target.with_name(TEMPORARY + target.name)
-        with room_for(bytes_needed(arrays), target, temporary):
-            segment = Segment(start, stop, *write_arrays(temporary, arrays))
-            os.replace(temporary, target)
-            sync_folder(self.folder)
-        self._remember(segment)
-        return segment
-
-    def read(self, segment: Segment) -> dict[str, Array]:
-        """The arrays of a segment, checked.
-
-        Raises:
-            CheckpointError: It is missing or corrupt.
-        """
-        if problem := self.problem(segment):
-            raise CheckpointError(f"{self.folder}: {problem}")
-        return read_arrays(self.folder / segment.name)
-
-    def problem(self, segment: Segment) -> str | None:
-        """The fault of a segment; None if it is whole. A file is hashed once unless it changes."""
-        path = self.folder / segment.name
-        known = self._sound.get((segment.name, segment.sha256))
-        if known is not None and path.is_file() and path.stat().st_mtime_ns == known:
-            return None
-        problem = fault(path, segment.size, segment.sha256)
-        if problem is None:
-            self._remember(segment)
-        return problem
-
-    def drop(self, needed: Iterable[Segment], below: int | None = None) -> None:
-        """Deletes the segments that are not `needed`.
-
-        Args:
-            needed: The segments that stay.
-            below: Segments that stop after this transition count stay too: they are written but in no
-                checkpoint yet. None: there are no such ones.
-        """
-        names = {segment.name for segment in needed}
-        for path in self.folder.glob("segment-*"):
-            match = _NAME.fullmatch(path.name)
-            if match and path.name not in names and (below is None or int(match[2]) <= below):
-                with disk_errors(path):
-                    path.unlink()
-
-    def _remember(self, segment: Segment) -> None:
-        self._sound[segment.name, segment.sha256] = (self.folder / segment.name).stat().st_mtime_ns

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, TextIO
 
 _WINDOW_S = 60.0  # rates are over the last minute: long enough to smooth rounds, short enough to be now
@@ -71,7 +72,7 @@ class Progress:
         name: str = "",
         silent_s: float = 0.0,
     ) -> None:
-        """Starts counting.
+        """Start counting.
 
         Args:
             total: Vector steps (or other units) of the whole run.
@@ -81,7 +82,7 @@ class Progress:
             clock: Seconds.
             unit: Of the count.
             measure: The name of an evaluation's result; None where there is none.
-            warmup: Steps before the first update; they are quick, and tell nothing of how long the others take.
+            warmup: Steps before the first update; they tell nothing of how long the others take.
             name: Comes before the numbers.
             silent_s: Seconds in which nothing is shown: quick work needs no line.
         """
@@ -98,12 +99,7 @@ class Progress:
         self._line_open = False
 
     def update(self, step: int, updates: int = 0) -> None:
-        """Tells where the run is; shows it if it is time to.
-
-        Args:
-            step: Vector steps done.
-            updates: Updates done.
-        """
+        """Take the steps and updates done so far, and show them if it is time to."""
         now = self._clock()
         self._points.append((now, step, updates))
         while len(self._points) > 2 and now - self._points[1][0] >= _WINDOW_S:
@@ -113,12 +109,12 @@ class Progress:
             self._show(now)
 
     def evaluated(self, success: float) -> None:
-        """Tells the mean success (or another measure) of the newest evaluation."""
+        """Take the mean success (or another measure) of the newest evaluation."""
         self._success = success
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """The block's time counts for no rate: nothing is collected or learned in it."""
+        """Leave the block's time out of all rates: nothing is collected or learned in it."""
         began = self._clock()
         try:
             yield
@@ -127,7 +123,7 @@ class Progress:
             self._points = deque((when + pause, step, updates) for when, step, updates in self._points)
 
     def print(self, text: str) -> None:
-        """Prints text above the line."""
+        """Print text above the line."""
         if self._line_open:
             self._stream.write(_CLEAR_LINE)
             self._line_open = False
@@ -137,7 +133,7 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Shows the last state and ends the line; if nothing was shown so far because it went so quickly, nothing."""
+        """Show the last state and end the line; show nothing of what went so quickly that no line was due."""
         if not self._silent:
             self._show(self._clock())
         if self._line_open:
@@ -203,45 +199,37 @@ def learning_curve(points: Sequence[tuple[int, float]], measure: str = "success"
     """
     first, last = points[0][0], points[-1][0]
     grid = [[" "] * _PLOT_WIDTH for _ in range(_PLOT_HEIGHT)]
-
-    def draw(step: float, value: float, mark: str) -> None:
-        column = round((step - first) / max(last - first, 1) * (_PLOT_WIDTH - 1))
+    between = [
+        (begin + share * (end - begin), low + share * (high - low), ".")
+        for (begin, low), (end, high) in pairwise(points)
+        for share in (part / _PLOT_WIDTH for part in range(_PLOT_WIDTH))
+    ]
+    for step, value, mark in [*between, *((step, value, "*") for step, value in points)]:
         row = round((1.0 - min(max(value, 0.0), 1.0)) * (_PLOT_HEIGHT - 1))
-        grid[row][column] = mark
-
-    for (begin, low), (end, high) in pairwise(points):
-        for part in range(_PLOT_WIDTH):
-            share = part / _PLOT_WIDTH
-            draw(begin + share * (end - begin), low + share * (high - low), ".")
-    for step, value in points:
-        draw(step, value, "*")
+        grid[row][round((step - first) / max(last - first, 1) * (_PLOT_WIDTH - 1))] = mark
     numbers = {0: "1.0", _PLOT_HEIGHT // 2: "0.5", _PLOT_HEIGHT - 1: "0.0"}
     lines = [f"{numbers.get(row, ''):>5} |{''.join(cells)}".rstrip() for row, cells in enumerate(grid)]
     left, right = f"{first:,}", f"{last:,} {unit}"
-    return "\n".join(
-        [measure, *lines, f"      +{'-' * _PLOT_WIDTH}", f"       {left}{right:>{_PLOT_WIDTH - len(left)}}"]
-    )
+    axis = [f"      +{'-' * _PLOT_WIDTH}", f"       {left}{right:>{_PLOT_WIDTH - len(left)}}"]
+    return "\n".join([measure, *lines, *axis])
 
 
 def evaluation_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of one evaluation, a line a task and the mean.
+    """A table of one evaluation, a line a task and the mean of the rates.
 
     Args:
         rows: With `step`, `task`, `episodes`, `successes_any`, `successes_last` and `returns`.
     """
     if not rows:
         return "no tasks were evaluated"
-    width = max(len("task"), *(len(row["task"]) for row in rows))
-    lines = [f"{'task':<{width}}  any  last   return  episodes   (step {rows[0]['step']:,})"]
-    anys, lasts = [], []
-    for row in rows:
-        anys.append(row["successes_any"] / row["episodes"])
-        lasts.append(row["successes_last"] / row["episodes"])
-        mean_return = sum(row["returns"]) / row["episodes"]
-        values = f"{anys[-1]:.2f}  {lasts[-1]:.2f}  {mean_return:7.1f}  {row['episodes']:8d}"
-        lines.append(f"{row['task']:<{width}}  {values}")
-    lines.append(f"{'mean':<{width}}  {sum(anys) / len(rows):.2f}  {sum(lasts) / len(rows):.2f}")
-    return "\n".join(lines)
+    rates = [[row[key] / row["episodes"] for row in rows] for key in ("successes_any", "successes_last")]
+    cells = [
+        (row["task"], f"{any_:.2f}", f"{last:.2f}", f"{fmean(row['returns']):.1f}", row["episodes"])
+        for row, any_, last in zip(rows, *rates, strict=True)
+    ]
+    mean = ("mean", *(f"{fmean(rate):.2f}" for rate in rates), "", "")
+    head, _, *lines = table(("task", "any", "last", "return", "episodes"), [*cells, mean], (1, 2, 3, 4)).splitlines()
+    return "\n".join([f"{head}   (step {rows[0]['step']:,})", *lines])
 
 
 def duration(seconds: float | None) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from mtrl_surgery.runs.reading import CheckpointError, RunError, open_regular
 
+LOCK = ".lock"
 TEMPORARY = ".tmp-"
 """Prefix of what was being written; whatever still carries it after a crash is rubbish."""
 
@@ -23,7 +24,7 @@ _OUT_OF_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names inside `folder` durable: a rename is only on disk once its folder is."""
+    """Make the names inside `folder` durable: a rename is only on disk once its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -32,11 +33,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_hashed(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, str]:
-    """Writes a new file and flushes it to disk; returns its size in bytes and its sha256.
-
-    The hash is taken of what is handed to the disk while it goes there, so a later mismatch means the
-    disk, and not a second look at the arrays.
-    """
+    """Write a new file and flush it to disk; return its size in bytes and the sha256 of what the disk was handed."""
     digest, size = hashlib.sha256(), 0
     with open(path, "xb") as file:
         for part in parts:
@@ -48,18 +45,8 @@ def write_hashed(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, 
     return size, digest.hexdigest()
 
 
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, read in blocks."""
-    digest, descriptor = hashlib.sha256(), open_regular(path)
-    try:
-        hash_on(digest, descriptor, 0, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
-    return digest.hexdigest()
-
-
 def hash_on(digest: Any, descriptor: int, start: int, stop: int) -> int:
-    """Gives a digest the bytes [start, stop) of an open file; returns up to where it got them, less if it is short."""
+    """Give a digest the bytes [start, stop) of an open file; return up to where it got them, less if it is short."""
     while start < stop and (block := os.pread(descriptor, min(_BLOCK, stop - start), start)):
         digest.update(block)
         start += len(block)
@@ -67,7 +54,7 @@ def hash_on(digest: Any, descriptor: int, start: int, stop: int) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file; a reader at any moment sees the old or the new one, never a part.
+    """Replace a small text file; a reader at any moment sees the old or the new one, never a part.
 
     Raises:
         RunError: The disk does not take it; the old file is whole.
@@ -85,7 +72,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def overwrite_text(path: Path, text: str) -> None:
-    """Writes a small text file over what it holds, for a disk that has no room for a second one.
+    """Write a small text file over what it holds, for a disk that has no room for a second one.
 
     Raises:
         RunError: The disk does not take it.
@@ -100,27 +87,15 @@ def overwrite_text(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder that may be there."""
+    """Delete a file or a folder that may be there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def missing_folders(path: Path) -> list[Path]:
-    """The folders that `mkdir` will make, the deepest first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
-
-
-def unmake(folders: Iterable[Path]) -> None:
-    """Removes folders that were made, the deepest first, as far as nobody has put anything into them."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
-
-
 def remove_leftovers(folder: Path) -> None:
-    """Deletes what a killed writer left half-written in `folder`."""
+    """Delete what a killed writer left half-written in `folder`."""
     for path in folder.glob(TEMPORARY + "*"):
         remove(path)
 
@@ -131,7 +106,12 @@ def fault(path: Path, size: int, sha256: str) -> str | None:
         found = path.stat().st_size
         if found != size:
             return f"{path.name} has {found:,} bytes instead of {size:,}"
-        if hash_file(path) != sha256:
+        digest, descriptor = hashlib.sha256(), open_regular(path)
+        try:
+            hash_on(digest, descriptor, 0, size)
+        finally:
+            os.close(descriptor)
+        if digest.hexdigest() != sha256:
             return f"{path.name} is corrupt: its sha256 is not the one noted when it was written"
     except FileNotFoundError:
         return f"{path.name} is missing"
@@ -144,23 +124,20 @@ def fault(path: Path, size: int, sha256: str) -> str | None:
 
 @contextmanager
 def disk_errors(target: Path, needed: int = 0) -> Iterator[None]:
-    """Turns the disk's errors into ours, with the file's name and, where room ran out, the room there is.
-
-    Raises:
-        CheckpointError: For every OSError inside.
-    """
+    """Turn the disk's errors into a CheckpointError with the file's name and, where room ran out, the room there is."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _OUT_OF_ROOM:
-            reason = _no_room(reason, needed, shutil.disk_usage(_existing(target)).free)
+            place = next(folder for folder in (target, *target.parents) if folder.exists())
+            reason = _no_room(reason, needed, shutil.disk_usage(place).free)
         raise CheckpointError(f"cannot write {target}: {reason}") from error
 
 
 @contextmanager
 def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
-    """Guards the writing of `target` through `temporary`: enough room before, no rubbish after a failure.
+    """Guard the writing of `target` through `temporary`: enough room before, no rubbish after a failure.
 
     Args:
         needed: Bytes about to be written.
@@ -168,8 +145,7 @@ def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
         temporary: Removed if the writing fails for any reason (Ctrl-C too).
 
     Raises:
-        CheckpointError: The disk is too full, or says so half-way (disk full, quota, file size limit,
-            input/output error).
+        CheckpointError: The disk is too full, or says so half-way (quota, file size limit, input/output error).
     """
     with disk_errors(target, needed):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -186,13 +162,6 @@ def room_for(needed: int, target: Path, temporary: Path) -> Iterator[None]:
 
 def _no_room(reason: str, needed: int, free: int) -> str:
     return f"{reason} ({needed:,} bytes needed, {free:,} bytes free)"
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
-
-
-LOCK = ".lock"
 
 
 def held_by(path: Path) -> str | None:
@@ -230,12 +199,11 @@ def take_lock(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-    except BlockingIOError as error:
+    except OSError as error:
         holder = _holder(descriptor)
         os.close(descriptor)
-        raise RunError(f"{path} is being written by {holder}; two processes cannot write one run") from error
-    except OSError as error:
-        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise RunError(f"{path} is being written by {holder}; two processes cannot write one run") from error
         raise RunError(f"cannot write {lock}: {error.strerror}") from error
     return descriptor
 

@@ -9,32 +9,22 @@ one configuration have the same bytes; clocks, rates and restarts go to `health`
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
-from mtrl_surgery.runs.durable import (
-    LOCK,
-    TEMPORARY,
-    hash_on,
-    missing_folders,
-    overwrite_text,
-    remove,
-    take_lock,
-    unmake,
-    write_text,
-)
-from mtrl_surgery.runs.jsonl import JsonlWriter, read_rows, whole_rows
+from mtrl_surgery.runs.durable import LOCK, TEMPORARY, overwrite_text, remove, take_lock, write_text
+from mtrl_surgery.runs.jsonl import JsonlWriter, check_prefix, read_rows
 from mtrl_surgery.runs.manifest import ENDINGS, Ending, now, session
-from mtrl_surgery.runs.reading import RunError, open_regular
+from mtrl_surgery.runs.reading import RunError
 from mtrl_surgery.runs.shapes import CONFIG, COUNT, MANIFEST, MAPPING, TEXT, Shape, check, read_config, read_manifest
 
 __all__ = ["JsonlWriter", "RunError", "RunFolder", "read_rows"]
@@ -48,22 +38,23 @@ _PLACE: Shape = {"bytes": COUNT, "sha256": TEXT}
 NOTHING: Mapping[str, Any] = {}
 """The positions of a run that begins again."""
 _BEFORE_BEGINNING = (CONFIG, LOCK, LOG)
+_RUNNING = {"status": "running", "error": None, "finished": None}
 
 
 class RunFolder:
     """A run on disk. Open for writing it holds the run's lock until `close`; for reading it takes nothing."""
 
-    def __init__(self, path: Path, lock: int | None) -> None:
-        """Use `create` or `open`."""
+    def __init__(self, path: Path) -> None:
+        """Use `create`, `begin` or `open`."""
         self.path = path
-        self._lock = lock
+        self._lock: int | None = None
 
     @classmethod
     def create(cls, out: Path, name: str, config: Mapping[str, Any]) -> RunFolder:
-        """Makes the folder of a new run, open for writing; a taken name gets -2, -3, ...
+        """Make the folder of a new run, open for writing; a taken name gets -2, -3, ...
 
         Args:
-            out: Where runs live; made if it is not there.
+            out: The folder of runs; made if it is not there.
             name: The folder's name.
             config: The resolved configuration, of plain values; its `seed` goes into the manifest too.
 
@@ -73,17 +64,17 @@ class RunFolder:
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise RunError(f"name={name!r}: a run's name is one folder name that does not start with a dot")
         text = _yaml(config)
-        made = missing_folders(out)
-        try:
-            path = _claim(out, name)
-        except RunError:
-            unmake(made)
-            raise
-        return cls._start(path, text, config, [path, *made])
+        with _making(out):
+            for number in itertools.count(1):
+                path = out / (name if number == 1 else f"{name}-{number}")
+                with suppress(FileExistsError):
+                    path.mkdir()  # which decides between two processes
+                    break
+            return cls._start(path, text, config.get("seed"), new=True)
 
     @classmethod
     def begin(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
-        """Makes a run in exactly this folder, open for writing; an attempt that died before it was a run is forgotten.
+        """Make a run in exactly this folder, open for writing; an attempt that died before it was a run is forgotten.
 
         Args:
             path: The folder; made if it is not there.
@@ -93,39 +84,32 @@ class RunFolder:
             RunError: It is a run already, or holds something else, or another process writes it, or it cannot be made.
         """
         text = _yaml(config)
-        made = missing_folders(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            found = sorted(entry.name for entry in path.iterdir())
-        except OSError as error:
-            unmake(made)
-            raise RunError(f"{path}: cannot make a run folder there: {error.strerror}") from error
-        others = [name for name in found if name not in _BEFORE_BEGINNING and not name.startswith(TEMPORARY)]
-        if others:
-            raise RunError(f"{path} is not empty and no run folder to begin in: it holds {', '.join(others[:5])}")
-        return cls._start(path, text, config, made if path in made or found else [path])
+        with _making(path):
+            found = sorted(os.listdir(path))
+            others = [name for name in found if name not in _BEFORE_BEGINNING and not name.startswith(TEMPORARY)]
+            if others:
+                raise RunError(f"{path} is not empty and no run folder to begin in: it holds {', '.join(others[:5])}")
+            return cls._start(path, text, config.get("seed"), new=not found)
 
     @classmethod
-    def _start(cls, path: Path, text: str, config: Mapping[str, Any], made: Sequence[Path]) -> RunFolder:
-        """Of the folders that were `made` for it nothing is left where it fails."""
-        run = cls(path, None)
-        facts = {"run": path.name, "id": uuid.uuid4().hex[:12], "seed": config.get("seed")}
-        standing = {"status": "running", "error": None, "finished": None}
+    def _start(cls, path: Path, text: str, seed: object, new: bool) -> RunFolder:
+        """Write the first files; a new folder goes again where that fails."""
+        run = cls(path)
+        facts = {"run": path.name, "id": uuid.uuid4().hex[:12], "seed": seed}
         try:
             run._lock = take_lock(path)
             write_text(path / CONFIG, text)
-            run._write_manifest({**facts, **standing, **session(), "resumed": []})
+            run._write_manifest({**facts, **_RUNNING, **session(), "resumed": []})
         except BaseException:
             run.close()
-            if path in made:
-                remove(path)  # it is ours, and no run yet
-            unmake(made)
+            if new:
+                remove(path)
             raise
         return run
 
     @classmethod
     def open(cls, path: Path, writable: bool = False, config: Mapping[str, Any] | None = None) -> RunFolder:
-        """Opens an existing run; writable to resume it, which the manifest notes.
+        """Open an existing run; writable to resume it, which the manifest notes.
 
         Args:
             path: The folder.
@@ -145,54 +129,33 @@ class RunFolder:
         missing = [name for name in (CONFIG, MANIFEST) if name not in found]
         if missing:
             raise RunError(f"{path} is no run folder: {' and '.join(missing)} missing")
-        run = cls(path, None)
+        run = cls(path)
         manifest = run.manifest()
         if not writable:
             return run
         run._lock = take_lock(path)
         try:
             if config is not None:
-                run.update_config(config)
+                write_text(path / CONFIG, _yaml(config))
             manifest["resumed"].append(session() | {"before": manifest["status"]})
-            run._write_manifest(manifest | {"status": "running", "error": None, "finished": None})
+            run._write_manifest(manifest | _RUNNING)
         except BaseException:
             run.close()
             raise
         return run
 
     def config(self) -> dict[str, Any]:
-        """The resolved configuration.
-
-        Raises:
-            RunError: It cannot be read, or is none a run was ever made with.
-        """
+        """The resolved configuration; see `read_config`."""
         return read_config(self.path)
 
-    def update_config(self, config: Mapping[str, Any]) -> None:
-        """Replaces the configuration, where a resume changed keys that leave the run's past as it was.
-
-        Raises:
-            RunError: Not open for writing, a configuration that YAML cannot hold, or a disk that takes none.
-        """
-        self._check_writable()
-        write_text(self.path / CONFIG, _yaml(config))
-
     def manifest(self) -> dict[str, Any]:
-        """The facts of the run's start, and its status.
-
-        Raises:
-            RunError: It cannot be read, or lacks a key.
-        """
+        """The facts of the run's start, and its status; see `read_manifest`."""
         return read_manifest(self.path)
 
     def finish(self, status: Ending, error: str | None = None) -> None:
-        """Notes in the manifest how the run ended.
+        """Note in the manifest how the run ended, with the error's text if it failed.
 
         A full disk does not keep a bad end from being noted: the manifest is then overwritten where it lies.
-
-        Args:
-            status: "finished", "interrupted" or "failed".
-            error: The error's text if it failed.
         """
         if status not in ENDINGS:
             raise RunError(f"status={status!r}; choices: {', '.join(ENDINGS)}")
@@ -231,31 +194,20 @@ class RunFolder:
 
     def positions(self) -> dict[str, Any]:
         """How far the files that a resume cuts back are on disk, and their sha256; a checkpoint holds it."""
-        files = [name for name in _CUT_BACK if name != "conflicts" or self._has(name)]
-        writers = {name: getattr(self, name) for name in files}
+        writers = {name: getattr(self, name) for name in _CUT_BACK if name != "conflicts" or self._has(name)}
         return {name: {"bytes": own.position(), "sha256": own.sha256()} for name, own in writers.items()}
 
     def check(self, positions: Mapping[str, Any]) -> None:
-        """Whether `rewind` can go back to these positions; changes nothing.
+        """Check that `rewind` can go back to these positions; change nothing.
 
         Raises:
             RunError: A file is missing, shorter than it was, or not what it was up to there, or cannot be written.
         """
         for name, (position, sha256) in (_places(positions) | {"health": (0, None)}).items():
-            path = self.path / f"{name}.jsonl"
-            try:
-                descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
-            except FileNotFoundError as error:
-                if position:
-                    raise RunError(f"{path} is missing; the checkpoint was written with {position:,} bytes") from error
-                continue
-            try:
-                _check_prefix(path, descriptor, position, sha256)
-            finally:
-                os.close(descriptor)
+            check_prefix(self.path / f"{name}.jsonl", position, sha256)
 
     def rewind(self, positions: Mapping[str, Any]) -> None:
-        """Forgets the rows after a checkpoint's `positions`; health stays, it tells what happened.
+        """Forget the rows after a checkpoint's `positions`; health stays, it tells what happened.
 
         All files are checked before any is cut, so that one which cannot be cut leaves the others as they are.
 
@@ -268,23 +220,18 @@ class RunFolder:
                 getattr(self, name).truncate(position)
 
     def close(self) -> None:
-        """Closes the files and gives the lock back."""
+        """Close the files and give the lock back."""
         for name in (*_CUT_BACK, "health"):
-            writer = self.__dict__.pop(name, None)
-            if writer is not None:
-                writer.close()
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def __enter__(self) -> Self:
-        """Closes at the end of a `with` block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Closes."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _has(self, name: str) -> bool:
@@ -303,21 +250,20 @@ class RunFolder:
             raise RunError(f"{self.path} is not open for writing")
 
 
-def _claim(out: Path, name: str) -> Path:
-    """Makes a folder that nobody else has: `mkdir` decides between two processes."""
-    number = 1
+@contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; if the block fails, those that were made go again, as far as they are empty."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        while True:
-            path = out / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                return path
-    except OSError as error:
-        raise RunError(f"out={out}: cannot make a run folder there: {error.strerror}") from error
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()
+        if isinstance(error, OSError):
+            raise RunError(f"out={folder}: cannot make a run folder there: {error.strerror}") from error
+        raise
 
 
 def _places(positions: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
@@ -328,19 +274,6 @@ def _places(positions: Mapping[str, Any]) -> dict[str, tuple[int, str | None]]:
         check(positions[name], _PLACE, f"the checkpoint's position in {name}.jsonl", _PLACE)
         found[name] = positions[name]["bytes"], positions[name]["sha256"]
     return found
-
-
-def _check_prefix(path: Path, descriptor: int, position: int, sha256: str | None) -> None:
-    size = os.fstat(descriptor).st_size
-    if size < position:
-        raise RunError(f"{path} has {size:,} bytes, {position:,} were expected: rows that were written are lost")
-    whole_rows(descriptor, size, path)
-    if position and os.pread(descriptor, 1, position - 1) != b"\n":
-        raise RunError(f"{path}: no row ends at byte {position:,}; the file was changed")
-    digest = hashlib.sha256()
-    hash_on(digest, descriptor, 0, position)
-    if sha256 is not None and digest.hexdigest() != sha256:
-        raise RunError(f"{path} was changed: its first {position:,} bytes are not those that the run wrote")
 
 
 def is_run(path: Path) -> bool:

@@ -25,7 +25,7 @@ class JsonlWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens `path` for appending and removes a half-written last row, with a warning.
+        """Open `path` for appending and remove a half-written last row, with a warning.
 
         Raises:
             RunError: It is no regular file (a link is none), or cannot be written.
@@ -35,16 +35,13 @@ class JsonlWriter:
         self._digest, self._hashed = hashlib.sha256(), 0
         sync_folder(path.parent)
         size = self._size()
-        whole = whole_rows(self._descriptor, size, path)
+        whole = _whole_rows(self._descriptor, path)
         if whole < size:
             warnings.warn(f"{path}: removed a half-written last row of {size - whole} bytes", stacklevel=2)
             self._cut(whole)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends one row.
-
-        Args:
-            row: Strings, numbers, bools, None, numpy numbers and arrays, and lists and dicts of these.
+        """Append one row of strings, numbers, bools, None, numpy numbers and arrays, and lists and dicts of these.
 
         Raises:
             RunError: A value that is none of these (named), or a disk that does not take the row; the file
@@ -77,15 +74,12 @@ class JsonlWriter:
         return self._digest.hexdigest()
 
     def truncate(self, position: int) -> None:
-        """Forgets the rows after `position`.
+        """Forget the rows after `position`.
 
         Raises:
             RunError: The file is shorter, or no row ends there, or the disk refuses.
         """
-        if not 0 <= position <= self._size():
-            raise RunError(f"{self.path} has {self._size():,} bytes, {position:,} were expected")
-        if position and os.pread(self._descriptor, 1, position - 1) != b"\n":
-            raise RunError(f"{self.path}: no row ends at byte {position:,}; the file was changed")
+        _check_end(self._descriptor, self.path, position)
         if position != self._size():
             self._cut(position)
 
@@ -98,7 +92,7 @@ class JsonlWriter:
         self._digest, self._hashed = hashlib.sha256(), 0
 
     def close(self) -> None:
-        """Flushes and closes; a second call does nothing."""
+        """Flush and close; a second call does nothing."""
         if self._descriptor >= 0:
             os.fsync(self._descriptor)
             os.close(self._descriptor)
@@ -124,13 +118,41 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def whole_rows(descriptor: int, size: int, path: Path, block: int = 1 << 16) -> int:
-    """Bytes of an open file up to and with the last newline.
+def check_prefix(path: Path, position: int, sha256: str | None) -> None:
+    """Check that a file can be cut back to its first `position` bytes, and that they have this sha256 (None: any).
 
     Raises:
-        RunError: There is none for longer than any row is.
+        RunError: It is missing, shorter, not what it was up to there, or cannot be written.
     """
-    end = size
+    try:
+        descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        if position:
+            raise RunError(f"{path} is missing; the checkpoint was written with {position:,} bytes") from error
+        return
+    try:
+        _whole_rows(descriptor, path)
+        _check_end(descriptor, path, position)
+        digest = hashlib.sha256()
+        hash_on(digest, descriptor, 0, position)
+        if sha256 is not None and digest.hexdigest() != sha256:
+            raise RunError(f"{path} was changed: its first {position:,} bytes are not those that the run wrote")
+    finally:
+        os.close(descriptor)
+
+
+def _check_end(descriptor: int, path: Path, position: int) -> None:
+    """Check that a row ends at `position`, which is a count of bytes."""
+    size = os.fstat(descriptor).st_size
+    if size < position:
+        raise RunError(f"{path} has {size:,} bytes, {position:,} were expected: rows that were written are lost")
+    if position and os.pread(descriptor, 1, position - 1) != b"\n":
+        raise RunError(f"{path}: no row ends at byte {position:,}; the file was changed")
+
+
+def _whole_rows(descriptor: int, path: Path, block: int = 1 << 16) -> int:
+    """Bytes of an open file up to and with the last newline; a RunError if there is none for longer than any row is."""
+    size = end = os.fstat(descriptor).st_size
     while end:
         if size - end > LONGEST_ROW:
             raise RunError(f"{path} ends in a line of more than {LONGEST_ROW:,} bytes; no row is as long")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,14 +35,13 @@ _MOST_VALUES = 1_000_000
 _LARGEST = 10**300
 """No float holds much more."""
 
-_PLAIN = (str, int, float, bool, type(None))
-_FLAT = frozenset(_PLAIN)
+_FLAT = frozenset((str, int, float, bool, type(None)))
 _DIGITS, _ENDLESS = bytes.maketrans(b"123456789", b"000000000"), b"0" * 300
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of a regular file.
+    """Open a regular file; return its descriptor.
 
     Raises:
         FileNotFoundError: There is none of that name.
@@ -70,7 +69,7 @@ _KINDS = {
 
 
 def open_rows(path: Path) -> BinaryIO:
-    """A file of rows; see `open_regular`."""
+    """Open a file of rows; see `open_regular`."""
     return os.fdopen(open_regular(path), "rb")
 
 
@@ -93,7 +92,7 @@ def next_rows(file: BinaryIO, path: Path) -> bytes:
 
 
 def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
-    """A whole JSON or YAML file, which must hold a mapping.
+    """Read a whole JSON or YAML file, which must hold a mapping.
 
     Args:
         path: The file.
@@ -129,7 +128,7 @@ def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
 
 
 def parse_rows(data: bytes, path: Path, first: int = 1) -> list[dict[str, Any]]:
-    """Rows of whole lines.
+    """Parse rows of whole lines.
 
     Args:
         data: The lines, each with its newline or the last one without.
@@ -168,7 +167,7 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
 
 
 def check_plain(content: Mapping[str, Any], where: str, any_text: bool = False) -> None:
-    """Whether a mapping is made of texts, numbers, lists and mappings alone, and of no more of them than is sane.
+    """Check that a mapping holds texts, numbers, lists and mappings alone, and no more of them than is sane.
 
     Raises:
         RunError: Says where, and what is wrong.
@@ -177,32 +176,24 @@ def check_plain(content: Mapping[str, Any], where: str, any_text: bool = False) 
     inside: list[tuple[Any, int]] = [(content, 1)]
     while inside:
         value, depth = inside.pop()
-        below = value.values() if isinstance(value, dict) else value
+        keys, below = (value.keys(), value.values()) if isinstance(value, dict) else ((), value)
         seen += len(value)
         if depth > _DEEPEST:
             raise RunError(f"{where} is nested more than {_DEEPEST} deep")
         if seen > _MOST_VALUES:
             raise RunError(f"{where} holds more than {_MOST_VALUES:,} values (does it refer to itself?)")
-        for text in _texts(value):
-            if not isinstance(text, str):
-                raise RunError(f"{where}: the key {text!r} is a {type(text).__name__}, not a text")
-            if not any_text and not text.isascii() and not _encodes(text):
-                raise RunError(f"{where} holds half a character: {text[:40]!a}")
-        for one in below:
+        for key in keys:
+            if not isinstance(key, str):
+                raise RunError(f"{where}: the key {key!r} is a {type(key).__name__}, not a text")
+        for one in (*keys, *below):
             if isinstance(one, dict | list):
                 inside.append((one, depth + 1))
             elif type(one) not in _FLAT:
                 raise RunError(f"{where} holds a {type(one).__name__}; choices: text, number, true, false, null")
+            elif type(one) is str and not any_text and not one.isascii() and not _encodes(one):
+                raise RunError(f"{where} holds half a character: {one[:40]!a}")
             elif type(one) is int and not -_LARGEST < one < _LARGEST:
                 raise RunError(f"{where} holds a number beyond all bounds")
-
-
-def _texts(value: dict[Any, Any] | list[Any]) -> Iterator[Any]:
-    if isinstance(value, dict):
-        yield from value
-        yield from (one for one in value.values() if isinstance(one, str))
-    else:
-        yield from (one for one in value if isinstance(one, str))
 
 
 def _encodes(text: str) -> bool:

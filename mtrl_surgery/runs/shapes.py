@@ -17,12 +17,7 @@ _EXACT = 2**53
 
 
 class Kind(NamedTuple):
-    """The values that a key may have.
-
-    Attributes:
-        holds: Whether it is.
-        said: The same in words, for the message.
-    """
+    """The values that a key may have: a test, and the same in words, for the message."""
 
     holds: Callable[[Any], bool]
     said: str
@@ -37,6 +32,7 @@ NUMBER = Kind(_number, "a finite number")
 GAP = Kind(lambda value: value is None or type(value) is bool or _number(value), "a finite number or null")
 TEXT = Kind(lambda value: type(value) is str, "a text")
 MAPPING = Kind(lambda value: type(value) is dict, "a mapping")
+MAPPINGS = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
 NAMES = Kind(
     lambda value: type(value) is list and all(type(name) is str for name in value) and len(set(value)) == len(value),
     "a list of different names",
@@ -56,9 +52,7 @@ _MANIFEST: Shape = {
     "error": _or_null(TEXT),
     "started": TEXT,
     "finished": _or_null(TEXT),
-    "resumed": Kind(
-        lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings"
-    ),
+    "resumed": MAPPINGS,
 }
 _METHOD: Shape = {"name": TEXT, "task": COUNT}
 _GROUPS: Mapping[str, Shape] = {
@@ -103,7 +97,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 
 
 def check(content: Mapping[str, Any], shape: Shape, where: str, needed: Iterable[str] = ()) -> None:
-    """Whether the values of a mapping are what they should be; keys that nobody relies on may be anything.
+    """Check the values of a mapping by key; keys that nobody relies on may be anything.
 
     Raises:
         RunError: Names the place, the key and its value, and what it should be.
@@ -113,7 +107,10 @@ def check(content: Mapping[str, Any], shape: Shape, where: str, needed: Iterable
             raise RunError(f"{where} has no {key!r}")
     for key, kind in shape.items():
         if key in content and not kind.holds(content[key]):
-            raise _wrong(where, key, content[key], kind)
+            value, hint = content[key], ""
+            if isinstance(value, str) and "number" in kind.said and re.fullmatch(r"[-+]?[\d.]+[eE]\d+", value):
+                hint = " (YAML takes it for a text; write all digits)"
+            raise RunError(f"{where}: {key}={_shown(value)} is not {kind.said}{hint}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -144,7 +141,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_rows(rows: Sequence[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
-    """Whether rows are of the file that they stand in; of a file that is none of ours they may be any.
+    """Check that rows are of the file that they stand in; of a file that is none of ours they may be any.
 
     Args:
         rows: Of one file, in order.
@@ -155,63 +152,44 @@ def check_rows(rows: Sequence[Mapping[str, Any]], name: str, path: Path, first: 
     Raises:
         RunError: Names the file, the line, the key and its value.
     """
-    shape, needed = _ROWS.get(name, {}), _NEEDED.get(name, ())
-    for key, kind in shape.items():
+    needed = _NEEDED.get(name, ())
+    for key, kind in _ROWS.get(name, {}).items():
         values = [row[key] for row in rows if key in row]
         if (key in needed and len(values) < len(rows)) or not _all_hold(kind, values):
-            _blame(rows, key, kind, key in needed, path, first)
+            for number, row in enumerate(rows, first):
+                check(row, {key: kind}, f"{path}, line {number}", (key,) if key in needed else ())
     further = {"evaluations": _check_evaluation, "conflicts": _check_maps}.get(name)
     if further is not None:
         for number, row in enumerate(rows, first):
-            further(row, path, number)
+            further(row, f"{path}, line {number}")
 
 
 def _all_hold(kind: Kind, values: Sequence[Any]) -> bool:
-    """Of equal values one is asked: a column of a long file has few that differ."""
+    """Ask about one of equal values: a column of a long file has few that differ."""
     try:
         return all(kind.holds(value) for _, value in set(zip(map(type, values), values, strict=True)))
     except TypeError:  # lists
         return all(map(kind.holds, values))
 
 
-def _blame(rows: Sequence[Mapping[str, Any]], key: str, kind: Kind, needed: bool, path: Path, first: int) -> None:
-    """Name the first row that is wrong."""
-    for number, row in enumerate(rows, first):
-        if needed and key not in row:
-            raise RunError(f"{path}, line {number} has no {key!r}")
-        if key in row and not kind.holds(row[key]):
-            raise _wrong(f"{path}, line {number}", key, row[key], kind)
-
-
-def _check_evaluation(row: Mapping[str, Any], path: Path, number: int) -> None:
+def _check_evaluation(row: Mapping[str, Any], where: str) -> None:
     if "episodes" in row:
         if "successes_any" not in row or "successes_last" not in row:
-            raise RunError(f"{path}, line {number} has no successes_any or no successes_last")
+            raise RunError(f"{where} has no successes_any or no successes_last")
         if not row["successes_any"] <= row["episodes"] >= row["successes_last"]:
-            raise RunError(f"{path}, line {number} has more successes than its {row['episodes']} episodes")
-        return
-    for key, value in row.items():
-        if "/" in key and not GAP.holds(value):
-            raise _wrong(f"{path}, line {number}", key, value, GAP)
+            raise RunError(f"{where} has more successes than its {row['episodes']} episodes")
+    else:
+        check(row, {key: GAP for key in row if "/" in key}, where)
 
 
-def _check_maps(row: Mapping[str, Any], path: Path, number: int) -> None:
+def _check_maps(row: Mapping[str, Any], where: str) -> None:
     pairs = len(row["tasks"]) * (len(row["tasks"]) - 1) // 2
     for key, values in row.items():
         if key != "tasks" and type(values) is list:
             if len(values) != pairs:
-                raise RunError(
-                    f"{path}, line {number}: {key} has {len(values)} values, but its tasks are {pairs} pairs"
-                )
+                raise RunError(f"{where}: {key} has {len(values)} values, but its tasks are {pairs} pairs")
             if not {int, float, type(None)}.issuperset(map(type, values)):
-                raise RunError(f"{path}, line {number}: {key} holds what is no number")
-
-
-def _wrong(where: str, key: str, value: Any, kind: Kind) -> RunError:
-    hint = ""
-    if isinstance(value, str) and "number" in kind.said and re.fullmatch(r"[-+]?[\d.]+[eE]\d+", value):
-        hint = " (YAML takes it for a text; write all digits)"
-    return RunError(f"{where}: {key}={_shown(value)} is not {kind.said}{hint}")
+                raise RunError(f"{where}: {key} holds what is no number")
 
 
 def _shown(value: Any) -> str:

@@ -7,26 +7,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from mtrl_surgery.runs.folder import RunFolder
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ACTING: Mapping[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
 }
+"""The signals that ask for an end, with Python's own handlers."""
 
 
 class _Told:
-    """An exception that a signal raised; the same exception from somebody else's code has no signal.
-
-    Attributes:
-        signal_number: The signal.
-    """
+    """An exception that a signal raised; the same exception from somebody else's code has no `signal_number`."""
 
     def __init__(self, *arguments: object, signal_number: int) -> None:
         super().__init__(*arguments)
@@ -49,12 +45,7 @@ def asked_to_end(error: BaseException) -> bool:
 
 
 class Interrupted(Exception):
-    """A run was stopped by a signal, after it wrote a checkpoint.
-
-    Attributes:
-        signal: The signal's number.
-        checkpoint: The checkpoint to resume from.
-    """
+    """A run was stopped by a signal, after it wrote the checkpoint to resume from."""
 
     def __init__(self, signal_number: int, checkpoint: Path) -> None:
         super().__init__(signal_number, checkpoint)
@@ -76,20 +67,15 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        """Not open yet."""
         self.requested: int | None = None
         self._before: Mapping[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._note) for number in _ACTING}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Put the old handlers back."""
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -114,15 +100,19 @@ def exit_when_told() -> Iterator[None]:
         return
     told: list[int] = []
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        told.append(number)
+    def raise_(number: int) -> NoReturn:
         if number == signal.SIGINT:
             raise InterruptedBySignal(signal_number=number)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         raise TerminatedBySignal(128 + number, signal_number=number)
 
+    def leave(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+        raise_(number)
+
     # A shell starts background jobs with SIGINT ignored; that stays.
-    numbers = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = [number for number in _ACTING if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, leave) for number in numbers}
     try:
         yield
@@ -133,9 +123,7 @@ def exit_when_told() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
     if told:  # the interrupted code may have hidden why: within a call of Ray it becomes a SystemExit(1)
-        if told[-1] == signal.SIGINT:
-            raise InterruptedBySignal(signal_number=told[-1])
-        raise TerminatedBySignal(128 + told[-1], signal_number=told[-1])
+        raise_(told[-1])
 
 
 def end(run: RunFolder, error: BaseException | None) -> None:

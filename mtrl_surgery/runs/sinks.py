@@ -36,11 +36,7 @@ class LoggerConfig:
     console: Annotated[bool, "show a line of progress"] = True
 
     def validate(self) -> None:
-        """Checks every option.
-
-        Raises:
-            RunError: An unknown value, or a package that is not installed; names the key and the choices.
-        """
+        """Raise RunError for an unknown value or a package that is not installed; it names the key and the choices."""
         for key, choices in (("name", SINKS), ("mode", WANDB_MODES)):
             if getattr(self, key) not in choices:
                 raise RunError(f"logger.{key}={getattr(self, key)!r} is unknown; choices: {', '.join(choices)}")
@@ -52,25 +48,17 @@ class Sink(Protocol):
     """A reader of rows."""
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Takes rows; each has `step` and `task`."""
-        ...
+        """Take rows; each has `step` and `task`."""
 
     def close(self) -> None:
-        """Flushes everything."""
-        ...
+        """Flush everything."""
 
 
 class TensorBoardSink:
     """Scalars in `<run>/tensorboard`, by tensorboard's own writer, which needs no torch."""
 
     def __init__(self, run: RunFolder, purge_step: int | None = None) -> None:
-        """Starts a new event file.
-
-        Args:
-            run: The run.
-            purge_step: On a resume, the first step that will be written again: TensorBoard then forgets what
-                an earlier process wrote from there on.
-        """
+        """Start a new event file; TensorBoard forgets what an earlier process wrote from `purge_step` on."""
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -82,14 +70,14 @@ class TensorBoardSink:
             self._writer.add_event(event)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes the rows' scalars at their steps."""
+        """Write the rows' scalars at their steps."""
         for row in rows:
             values = [self._summary.Summary.Value(tag=name, simple_value=value) for name, value in scalars(row)]
             summary = self._summary.Summary(value=values)
             self._writer.add_event(self._event.Event(wall_time=time.time(), step=row["step"], summary=summary))
 
     def close(self) -> None:
-        """Flushes to disk."""
+        """Flush to disk."""
         self._writer.close()
 
 
@@ -97,12 +85,7 @@ class WandbSink:
     """Scalars to Weights & Biases, over the axis `step`; a resumed run goes on under its old id."""
 
     def __init__(self, run: RunFolder, config: LoggerConfig) -> None:
-        """Starts or goes on with the run.
-
-        Raises:
-            RunError: wandb is not installed, or does not start (no login, no network).
-        """
-        config.validate()
+        """Start or go on with the run; RunError if wandb is not installed, or does not start (no login, no network)."""
         import wandb
 
         try:
@@ -123,7 +106,7 @@ class WandbSink:
         self._run.define_metric("*", step_metric="step")
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Logs the rows' scalars, those of one step together."""
+        """Log the rows' scalars, those of one step together."""
         steps: dict[int, dict[str, float]] = {}
         for row in rows:
             steps.setdefault(int(row["step"]), {}).update(scalars(row))
@@ -131,7 +114,7 @@ class WandbSink:
             self._run.log({"step": step, **values})
 
     def close(self) -> None:
-        """Uploads what is left."""
+        """Upload what is left."""
         self._run.finish()
 
 
@@ -156,11 +139,7 @@ def make_sinks(config: LoggerConfig, run: RunFolder, purge_step: int | None = No
     Raises:
         RunError: An unknown name, or a library that is not installed.
     """
-    match config.name:
-        case "tensorboard":
-            return [TensorBoardSink(run, purge_step)]
-        case "wandb":
-            return [WandbSink(run, config)]
-        case "none":
-            return []
-    raise RunError(f"logger.name={config.name!r}; choices: {', '.join(SINKS)}")
+    config.validate()
+    if config.name == "none":
+        return []
+    return [WandbSink(run, config) if config.name == "wandb" else TensorBoardSink(run, purge_step)]

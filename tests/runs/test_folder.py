@@ -114,14 +114,11 @@ def test_the_end_of_a_run_and_its_resumes_are_noted(tmp_path: Path) -> None:
 
 
 def test_a_resume_can_change_the_config(tmp_path: Path) -> None:
-    with RunFolder.create(tmp_path, "a", CONFIG) as run:
-        run.update_config(CONFIG | {"total_steps": 5})
-        with pytest.raises(RunError, match="configuration cannot be written"):
-            run.update_config({"x": object()})
-    with RunFolder.open(run.path) as run:
-        assert run.config() == CONFIG | {"total_steps": 5}
-        with pytest.raises(RunError, match="not open for writing"):
-            run.update_config(CONFIG)
+    RunFolder.create(tmp_path, "a", CONFIG).close()
+    RunFolder.open(tmp_path / "a", writable=True, config=CONFIG | {"total_steps": 5}).close()
+    with pytest.raises(RunError, match="configuration cannot be written"):
+        RunFolder.open(tmp_path / "a", writable=True, config={"x": object()})
+    assert RunFolder.open(tmp_path / "a").config() == CONFIG | {"total_steps": 5}
 
 
 def test_two_writers_are_refused_and_a_reader_is_not(tmp_path: Path) -> None:

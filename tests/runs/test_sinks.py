@@ -78,7 +78,7 @@ def test_a_resume_takes_the_place_of_what_was_after_the_checkpoint(run: RunFolde
 
 def test_no_sink_and_an_unknown_one(run: RunFolder) -> None:
     assert make_sinks(LoggerConfig(name="none"), run) == []
-    with pytest.raises(RunError, match=r"logger.name='tb'; choices: tensorboard, wandb, none"):
+    with pytest.raises(RunError, match=r"logger.name='tb' is unknown; choices: tensorboard, wandb, none"):
         make_sinks(LoggerConfig(name="tb"), run)
 
 
