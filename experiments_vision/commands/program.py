@@ -26,6 +26,8 @@ combination. `mtrl-surgery methods` explains the methods and their options.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from experiments_vision.settings import VisionSettings, run_name, to_settings, validate
@@ -49,22 +51,17 @@ def describe(config: DictConfig, here: bool) -> Description:
     Raises:
         SettingsError, VisionError: it makes no sense, or cannot be part of a sweep.
     """
-    settings = settled(to_settings(config), validate, _resolved, here)
+    from experiments_vision.training.assembly import resolve  # and torch
+
+    settings = settled(to_settings(config), validate, resolve, here)
     threads = settings.threads or 1
     because = f"threads={threads}, workers={settings.workers}"
     return Description(
-        out=settings.out,
-        name=run_name(settings),
+        folder=Path(settings.out) / run_name(settings),
         words=(f"threads={threads}", f"device={settings.device}"),
         resources=Resources(threads + settings.workers, float(settings.device.startswith("cuda")), because=because),
         measure=Measure("evaluations", "epoch", settings.epochs, "epochs"),
     )
-
-
-def _resolved(settings: VisionSettings) -> VisionSettings:
-    from experiments_vision.training.assembly import resolve  # torch takes seconds: first everything that needs none
-
-    return resolve(settings)
 
 
 TARGET = SweepTarget(TRAIN, "experiments_vision", lambda words: [], describe)

@@ -26,6 +26,7 @@ combination. `mtrl-surgery methods` explains the methods and their options.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -74,24 +75,17 @@ def describe(config: DictConfig, here: bool) -> Description:
     Raises:
         SettingsError, AgentError, ClusterError, EnvError: it makes no sense, or cannot be part of a sweep.
     """
-    settings = settled(to_settings(config), validate, _resolved, here)
-    if here:
-        from mtrl_surgery.assembly import check_room
+    from mtrl_surgery.assembly import check_room, resolve  # and torch
 
+    settings = settled(to_settings(config), validate, resolve, here)
+    if here:
         check_room(settings)
     return Description(
-        out=settings.out,
-        name=run_name(settings),
+        folder=Path(settings.out) / run_name(settings),
         words=(f"threads={settings.threads}", f"device={settings.device}"),
         resources=resources_of(settings),
         measure=Measure("metrics", "step", settings.total_steps, "steps"),
     )
-
-
-def _resolved(settings: TrainSettings) -> TrainSettings:
-    from mtrl_surgery.assembly import resolve  # torch takes seconds to import: first everything that needs none
-
-    return resolve(settings)
 
 
 def resources_of(settings: TrainSettings) -> Resources:

@@ -27,15 +27,7 @@ _LOCK_WAIT = 60.0  # seconds that the last attempt's process may take to die
 
 @dataclass(frozen=True)
 class Order:
-    """A run to do.
-
-    Attributes:
-        command: The words after the interpreter's name.
-        folder: The run's own folder.
-        sweep: The sweep's folder.
-        cwd: Where its relative paths begin.
-        environment: Variables of its process, besides those of the Ray worker.
-    """
+    """A run to do, in a folder of its own: the words after the interpreter's name, and variables besides Ray's."""
 
     command: tuple[str, ...]
     folder: str
@@ -71,13 +63,18 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
     Raises:
         SweepError: the node does not see the sweep's folders, or another process keeps writing the run's.
     """
-    folder, stop = Path(order.folder), Path(order.sweep) / STOP
-    _check_shared(order)
+    folder, stop, host = Path(order.folder), Path(order.sweep) / STOP, socket.gethostname()
+    for path in (Path(order.cwd), Path(order.sweep) / RECORD):
+        if not path.exists():
+            raise SweepError(
+                f"{host} does not have {path}: on several machines, the folder that the sweep is started in and out= "
+                f"must lie on a disk that all of them see under the same path"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     _wait_until_free(folder)
     command = [sys.executable, *order.command]
     with open(folder / LOG, "ab") as log:
-        log.write(f"=== {now()} on {socket.gethostname()} {node}: {shlex.join(command)}\n".encode())
+        log.write(f"=== {now()} on {host} {node}: {shlex.join(command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
             [sys.executable, "-I", str(GUARD), str(os.getpid()), *command],
@@ -89,7 +86,7 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
             start_new_session=True,
         )
     try:
-        yield Started(socket.gethostname(), process.pid)
+        yield Started(host, process.pid)
         asked = False
         while process.poll() is None:
             if not asked and stop.exists():
@@ -103,16 +100,6 @@ def attempt(order: Order, node: str = "") -> Iterator[Started | Ended]:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def _check_shared(order: Order) -> None:
-    host = socket.gethostname()
-    for path in (Path(order.cwd), Path(order.sweep) / RECORD):
-        if not path.exists():
-            raise SweepError(
-                f"{host} does not have {path}: on several machines, the folder that the sweep is started in and out= "
-                f"must lie on a disk that all of them see under the same path"
-            )
 
 
 def _wait_until_free(folder: Path) -> None:

@@ -20,17 +20,16 @@ from typing import Any
 
 from mtrl_surgery.runs.durable import held_by, take_lock, write_text
 from mtrl_surgery.runs.reading import RunError, open_rows, parse_rows, read_mapping
-from mtrl_surgery.runs.shapes import COUNT, MAPPING, NUMBER, TEXT, Kind, Shape, check
+from mtrl_surgery.runs.shapes import COUNT, MAPPING, MAPPINGS, NUMBER, TEXT, Kind, Shape, check
 from mtrl_surgery.sweeps import SweepError
 
 SWEEPS, RECORD, STOP, REPORT, RAY_LOG = ".sweeps", "sweep.json", "stop", "report.html", "ray.log"
 FORMAT = 2
 
 _WORDS = Kind(lambda value: type(value) is list and all(type(word) is str for word in value), "a list of texts")
-_RUNS = Kind(lambda value: type(value) is list and all(type(one) is dict for one in value), "a list of mappings")
 _MEASURE: Shape = {"file": TEXT, "key": TEXT, "total": COUNT, "unit": TEXT}
 _RUN: Shape = {"label": TEXT, "folder": TEXT, "measure": MAPPING}
-_SWEEP: Shape = {"command": _WORDS, "cwd": TEXT, "started": NUMBER, "work": NUMBER, "runs": _RUNS}
+_SWEEP: Shape = {"command": _WORDS, "cwd": TEXT, "started": NUMBER, "work": NUMBER, "runs": MAPPINGS}
 
 
 _BLOCK = 1 << 16  # bytes at a file's end; a row of fifty tasks has a few thousand
@@ -38,14 +37,7 @@ _BLOCK = 1 << 16  # bytes at a file's end; a row of fifty tasks has a few thousa
 
 @dataclass(frozen=True)
 class Measure:
-    """What a run counts.
-
-    Attributes:
-        file: Of the run folder, `metrics` or `evaluations`.
-        key: In its rows.
-        total: What the key's value is in the end.
-        unit: What is counted, for the reader.
-    """
+    """What a run counts: a key of the rows in its `metrics` or `evaluations`, which is `total` in the end."""
 
     file: str
     key: str
@@ -89,20 +81,12 @@ class SweepRun:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a driver writes down when it comes, and nobody changes.
+    """What a driver writes down when it comes, and nobody changes."""
 
-    Attributes:
-        command: The words of its command line.
-        cwd: Where it was started.
-        started: When, seconds since 1970.
-        work: The runs that were done by then; a part of one counts.
-        runs: All of them.
-    """
-
-    command: list[str]
+    command: list[str]  # the words of its command line
     cwd: str
-    started: float
-    work: float
+    started: float  # seconds since 1970
+    work: float  # the runs that were done by then; a part of one counts
     runs: list[SweepRun]
 
 
@@ -162,7 +146,13 @@ class SweepFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = _take(self.path)
+            for _ in range(10):  # who only looks whether the lock is held has it for an instant
+                with suppress(RunError):
+                    lock = take_lock(self.path)
+                    break
+                time.sleep(0.1)
+            else:
+                lock = take_lock(self.path)
         except OSError as error:
             raise SweepError(f"{self.path}: cannot keep the sweep's files there: {error.strerror}") from error
         except RunError as error:
@@ -184,10 +174,7 @@ def place_of(runs: Sequence[Path], folder: str | None) -> SweepFolder:
 
 
 def find(path: str | None) -> SweepFolder:
-    """A sweep's folder: the one that is named, or the newest of those below.
-
-    Args:
-        path: A sweep's folder, or a folder of runs; None: `runs`, and the folders of runs in it.
+    """A sweep's folder: the one that is named, or the newest of those below a folder of runs (None: `runs`).
 
     Raises:
         SweepError: there is no sweep; says where it looked.
@@ -201,13 +188,3 @@ def find(path: str | None) -> SweepFolder:
             f"{place}: no sweep was found in it (looked for {SWEEPS}/*/{RECORD} there and one folder below)"
         )
     return SweepFolder(max(found, key=lambda file: file.stat().st_mtime).parent.absolute())
-
-
-def _take(path: Path) -> int:
-    """The lock, which who only looks whether it is held has for an instant."""
-    for _ in range(10):
-        try:
-            return take_lock(path)
-        except RunError:
-            time.sleep(0.1)
-    return take_lock(path)

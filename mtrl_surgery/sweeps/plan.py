@@ -42,20 +42,9 @@ class SweepOptions:
     report: Annotated[bool, "end with a report on the runs"] = True
 
     def validate(self) -> None:
-        """Check every option.
-
-        Raises:
-            SettingsError: a value makes no sense; names the key and what is allowed.
-        """
-        check_least(
-            {
-                "sweep.cpus": (self.cpus, 0),
-                "sweep.gpus": (self.gpus, 0),
-                "sweep.parallel": (self.parallel, 1),
-                "sweep.retries": (self.retries, 0),
-                "sweep.max_failures": (self.max_failures, 1),
-            }
-        )
+        """Raise SettingsError for a value that makes no sense; it names the key and what is allowed."""
+        least = {"cpus": 0, "gpus": 0, "parallel": 1, "retries": 0, "max_failures": 1}
+        check_least({f"{PREFIX}{key}": (getattr(self, key), one) for key, one in least.items()})
 
 
 @dataclass
@@ -64,11 +53,7 @@ class _Words:
 
 
 def split(words: Sequence[str]) -> tuple[SweepOptions, list[str]]:
-    """The sweep's own options, and the words of its runs.
-
-    Raises:
-        SettingsError: an option is unknown, or its value makes no sense.
-    """
+    """The sweep's own options, checked, and the words of its runs."""
     options = parse([word for word in words if word.startswith(PREFIX)], _Words).sweep
     options.validate()
     return options, [word for word in words if not word.startswith(PREFIX)]
@@ -106,15 +91,13 @@ class Description:
     """What a command tells of a run that was composed for it.
 
     Attributes:
-        out: The folder that run folders are made in.
-        name: The run folder's name.
+        folder: The run's own folder.
         words: Words that leave nothing to the machine which the run comes to.
         resources: What it takes.
         measure: How far it is.
     """
 
-    out: str
-    name: str
+    folder: Path
     words: tuple[str, ...]
     resources: Resources
     measure: Measure
@@ -160,8 +143,7 @@ def make_plans(target: SweepTarget, words: Sequence[str], options: SweepOptions)
     Raises:
         SweepError: a run whose configuration makes no sense (named), or two that would write one folder.
     """
-    plans: list[RunPlan] = []
-    taken: dict[Path, RunPlan] = {}
+    plans: dict[Path, RunPlan] = {}
     with composing(target.program):
         combinations = expand(target.program, [*target.presets(words), *words])
         for number, combination in enumerate(combinations, 1):
@@ -173,16 +155,14 @@ def make_plans(target: SweepTarget, words: Sequence[str], options: SweepOptions)
                     raise
                 which = f"run {number} of {len(combinations)} ({combination.label})"
                 raise SweepError(f"{which}: {error}") from error
-            folder = Path(described.out).absolute() / described.name
-            command = (*target.command, *combination.words, *described.words, f"folder={folder}")
-            plan = RunPlan(combination.label, folder, command, _asked(described.resources, options), described.measure)
-            if folder in taken:
+            folder, label = described.folder.absolute(), combination.label
+            if folder in plans:
                 raise SweepError(
-                    f"'{taken[folder].label}' and '{plan.label}' are the same run, and would write one folder: {folder}"
+                    f"'{plans[folder].label}' and '{label}' are the same run, and would write one folder: {folder}"
                 )
-            taken[folder] = plan
-            plans.append(plan)
-    return plans
+            command = (*target.command, *combination.words, *described.words, f"folder={folder}")
+            plans[folder] = RunPlan(label, folder, command, _asked(described.resources, options), described.measure)
+    return list(plans.values())
 
 
 def refuse_held(plans: Sequence[RunPlan]) -> None:
@@ -203,7 +183,7 @@ def settled(settings: S, validate: Callable[[S], None], resolve: Callable[[S], S
         here: Whether the run will be on this machine for sure; a GPU that is asked for must then be here.
 
     Raises:
-        SettingsError: a key that names one run's folder, a numbered GPU, or what `validate` and `resolve` raise.
+        SettingsError: a key that names one run's folder, or a numbered GPU.
     """
     for key, value in (("resume", settings.resume), ("folder", settings.folder)):
         if value is not None:
@@ -222,13 +202,12 @@ def settled(settings: S, validate: Callable[[S], None], resolve: Callable[[S], S
 
 def _asked(resources: Resources, options: SweepOptions) -> Resources:
     """What a run takes by the sweep's own keys, where they are set."""
-    because = resources.because
     if options.cpus is not None:
-        resources, because = replace(resources, cpus=options.cpus), f"sweep.cpus={options.cpus:g}"
+        resources = replace(resources, cpus=options.cpus, because=f"sweep.cpus={options.cpus:g}")
     if options.gpus is not None:
-        resources = replace(resources, gpus=options.gpus)
-        because = f"{because}, sweep.gpus={options.gpus:g}"
-    return replace(resources, because=because)
+        because = f"{resources.because}, sweep.gpus={options.gpus:g}"
+        resources = replace(resources, gpus=options.gpus, because=because)
+    return resources
 
 
 @dataclass(frozen=True)
@@ -274,11 +253,7 @@ def cluster_nodes() -> list[Node]:
 
 
 def check_capacity(plans: Iterable[RunPlan], nodes: Sequence[Node]) -> None:
-    """Refuse runs that the cluster could never do.
-
-    Raises:
-        SweepError: names the run, the setting, what it takes and what there is.
-    """
+    """Raise SweepError for a run that the cluster could never do; it names the run, what it takes and what there is."""
     for plan in plans:
         resources = plan.resources
         if not any(node.cpus >= resources.cpus and node.gpus >= resources.gpus for node in nodes):

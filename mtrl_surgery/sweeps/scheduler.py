@@ -29,25 +29,15 @@ _STOPPED = (130, _ASKED_TO_STOP)  # exit codes of a run that wrote its checkpoin
 
 @dataclass
 class _Job:
-    """A run that Ray was given or will be.
-
-    Attributes:
-        plan: The run.
-        answers: Of its task: `Started`, then `Ended`.
-        attempts: Processes that were started for it.
-        since: When the last of them came; None while none is there.
-        seconds: That those before it took.
-        lost: Times in a row that it was lost without a new checkpoint.
-        newest: Its newest checkpoint when it was lost last.
-    """
+    """A run that Ray was given or will be."""
 
     plan: RunPlan
-    answers: Any = None
-    attempts: int = 0
-    since: float | None = None
-    seconds: float = 0.0
-    lost: int = 0
-    newest: str = ""
+    answers: Any = None  # of its task: `Started`, then `Ended`
+    attempts: int = 0  # processes that were started for it
+    since: float | None = None  # when the last of them came; None while none is there
+    seconds: float = 0.0  # that those before it took
+    lost: int = 0  # times in a row that it was lost without a new checkpoint
+    newest: str = ""  # its newest checkpoint when it was lost last
 
 
 class Scheduler:
@@ -56,14 +46,7 @@ class Scheduler:
     def __init__(
         self, folder: SweepFolder, plans: Sequence[RunPlan], options: SweepOptions, session: RaySession
     ) -> None:
-        """Nothing is started yet.
-
-        Args:
-            folder: Of the sweep.
-            plans: The runs to do.
-            options: How.
-            session: The connection to Ray, which is the caller's to close.
-        """
+        """Start nothing yet; the connection to Ray is the caller's to close."""
         self._folder, self._options, self._session = folder, options, session
         self._waiting = [_Job(plan) for plan in plans]
         self._given: list[_Job] = []
@@ -84,7 +67,8 @@ class Scheduler:
         while True:
             if not self._stopping and (signals.requested is not None or self._folder.stop_file.exists()):
                 self._stop()
-            self._survey()
+            if time.monotonic() - self._surveyed >= _SURVEY:
+                self._surveyed, self._nodes = time.monotonic(), cluster_nodes()
             self._give()
             if not self._given:
                 break
@@ -92,11 +76,6 @@ class Scheduler:
         if self._stopping and (self._waiting or self._stopped):
             return _ASKED_TO_STOP if signals.requested is None else 128 + signals.requested
         return 1 if self._failed else 0
-
-    def _survey(self) -> None:
-        if time.monotonic() - self._surveyed >= _SURVEY:
-            self._surveyed = time.monotonic()
-            self._nodes = cluster_nodes()
 
     def _give(self) -> None:
         """Hand Ray the runs that there is room for, and one at least: an autoscaler takes it for demand."""

@@ -22,20 +22,12 @@ _OF_STATUS = {"finished": "done", "interrupted": "stopped"}
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands.
-
-    Attributes:
-        state: One of `STATES`.
-        starts: Processes that began it or went on with it.
-        since: When the last of them came, as its manifest says.
-        host: The machine of that process.
-        note: Why it has not come to its end.
-    """
+    """How a run stands; `state` is one of `STATES`, `note` says why it has not come to its end."""
 
     state: str
-    starts: int = 0
-    since: str = ""
-    host: str = ""
+    starts: int = 0  # processes that began it or went on with it
+    since: str = ""  # when the last of them came
+    host: str = ""  # where
     note: str = ""
 
 
@@ -94,13 +86,7 @@ def status(folder: SweepFolder) -> str:
 
 
 def summary(sweep: Sweep, standings: Sequence[Standing], now: float) -> str:
-    """One line: how many runs are in which state, runs an hour and the time left.
-
-    Args:
-        sweep: The sweep.
-        standings: Of its runs.
-        now: Seconds since 1970.
-    """
+    """One line: how many runs are in which state, runs an hour and the time left; `now` is seconds since 1970."""
     counts = Counter(one.state for one in standings)
     shown = "  ".join(f"{state} {counts[state]}" for state in STATES if counts[state])
     text = f"{len(sweep.runs)} runs: {shown}"
