@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from experiments_vision.commands.program import TARGET, TRAIN
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
-from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.signals import end
 from mtrl_surgery.shell import command, typed
+from mtrl_surgery.sweeps.drive import run_or_sweep
 
 if TYPE_CHECKING:
     from experiments_vision.training.world import World
@@ -34,12 +34,7 @@ to come, never what was done."""
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    line = read_flags(words)
-    if line.many and not line.screen:
-        from mtrl_surgery.sweeps.drive import sweep
-
-        return sweep(TARGET, line.words)
-    return run_all(TRAIN, train, line)
+    return run_or_sweep(TARGET, train, words)
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
@@ -46,17 +47,11 @@ def parse(words: Sequence[str], schema: type[T]) -> T:
             raise SettingsError(f"cannot read {word!r}: the value has quotes or brackets that do not close") from error
         except OmegaConfBaseException as error:
             raise SettingsError(explain(error, schema) or str(error)) from error
-    try:
-        parsed = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise SettingsError(explain(error, schema) or str(error)) from error
+    parsed = OmegaConf.to_object(config)
     assert isinstance(parsed, schema)
     for name, text in texts.items():
-        *parents, last = name.split(".")
-        where: Any = parsed
-        for parent in parents:
-            where = getattr(where, parent)
-        setattr(where, last, text)
+        where, _, last = name.rpartition(".")
+        setattr(attrgetter(where)(parsed) if where else parsed, last, text)
     check_values(parsed)
     return parsed
 

@@ -66,10 +66,7 @@ def read_flags(words: Sequence[str]) -> CommandLine:
 def run_all(program: Program, task: Callable[[DictConfig, Sequence[str]], object], line: CommandLine) -> int:
     """Show the screen that is asked for, or compose and do the task, once or for every combination of `-m`.
 
-    Args:
-        program: the command.
-        task: is given what hydra composed, and the words that made it.
-        line: what was typed.
+    The task is given what hydra composed, and the words that made it.
 
     Returns:
         The worst exit code of all. Many runs go on after a failure, and end with a signal.
@@ -122,7 +119,6 @@ def _help(program: Program, words: Sequence[str]) -> str:
 
 
 def _job(program: Program, words: Sequence[str]) -> str:
-    """The configuration, as yaml."""
     return OmegaConf.to_yaml(compose(program, words)).rstrip("\n")
 
 

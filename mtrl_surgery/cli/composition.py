@@ -28,14 +28,13 @@ class Program:
     """A command that hydra composes.
 
     Attributes:
-        help: Its help screen; `{groups}` and `{keys}` in it are filled in, and `{<word>}` for what stands beside.
+        help: Its help screen; `{groups}`, `{keys}` and the words of `beside` in braces are filled in.
         config_module: The package of its yaml files.
         config_name: The file in it.
         schema: The dataclass of its configuration; the yaml's defaults list it as `<config_name>_schema`.
         methods: Groups that take a method.
         optional: Groups whose `null` is the same as leaving them out, which hydra has no word for.
-        beside: Dataclasses of keys that say how many runs are done, by the word before their dot; they need `-m` and
-            are no part of the configuration.
+        beside: Dataclasses of keys that need `-m` and are no part of the configuration, by the word before their dot.
     """
 
     help: str | None
@@ -61,14 +60,15 @@ class Program:
         Raises:
             WordError: A path makes no sense.
         """
-        return [self._path_for_hydra(word) if self.is_path(word) else word for word in self.without_nulls(words)]
-
-    def _path_for_hydra(self, word: str) -> str:
-        name, _, value = word.partition("=")
-        key = key_in(word, self.schema)
-        assert key is not None
-        text = read_text(name.lstrip("+"), key, value)
-        return f"{name}=null" if text is None else f"{name}={for_hydra(text)}"
+        found = []
+        for word in self.without_nulls(words):
+            key = key_in(word, self.schema)
+            if key is not None and key.is_path:
+                name, _, value = word.partition("=")
+                text = read_text(name.lstrip("+"), key, value)
+                word = f"{name}=null" if text is None else f"{name}={for_hydra(text)}"
+            found.append(word)
+        return found
 
     def register(self) -> None:
         """Give hydra the types of the configuration, and an option of the method groups for every method."""
@@ -121,12 +121,7 @@ def compose(program: Program, overrides: Sequence[str]) -> DictConfig:
 
 @dataclass(frozen=True)
 class Combination:
-    """The words of one run.
-
-    Attributes:
-        words: All of them, none with a choice.
-        label: Those that tell it from the other runs.
-    """
+    """The words of one run, none with a choice; `label` has those that tell it from the other runs."""
 
     words: tuple[str, ...]
     label: str

@@ -29,26 +29,16 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True)
 class CommandTable:
-    """What a bare call of the program shows.
+    """What a bare call of the program shows."""
 
-    Attributes:
-        name: What a user types.
-        title: What it is, in half a line.
-        commands: By name.
-        first: What the example is.
-        example: A whole command line.
-        also: Another way to type it, or nothing.
-    """
-
-    name: str
+    name: str  # as a user types it
     title: str
     commands: Mapping[str, Command]
-    first: str
-    example: str
-    also: str = ""
+    first: str  # what the example is
+    example: str  # a whole command line
+    also: str = ""  # another way to type the name
 
     def __str__(self) -> str:
-        """The screen."""
         width = max(map(len, self.commands))
         rows = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in self.commands.items())
         return f"""\
@@ -63,11 +53,7 @@ usage: {self.name} COMMAND [KEY=VALUE ...]{self.also}
 
 
 def run(table: CommandTable, argv: Sequence[str]) -> int:
-    """Run one command.
-
-    Args:
-        table: The program's commands.
-        argv: The words after its name.
+    """Run the command that the words after the program's name ask for.
 
     Returns:
         The exit code: 0 done, 1 the run failed, 2 what was asked for makes no sense, 130 Ctrl-C, 143 SIGTERM.

@@ -17,10 +17,9 @@ from mtrl_surgery.shell import activate, install, python
 
 
 class Dropping(io.RawIOBase):
-    """A descriptor's bytes; from the first that it does not take, all are dropped."""
+    """An open file's bytes; from the first that it does not take, all are dropped."""
 
     def __init__(self, descriptor: int) -> None:
-        """Of an open descriptor."""
         self._descriptor = descriptor
         self.failure: OSError | None = None
 
@@ -29,11 +28,11 @@ class Dropping(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """For who asks the terminal about itself."""
+        """The descriptor; `isatty` asks it."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether people read it."""
+        """Whether it is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, data: object) -> int:

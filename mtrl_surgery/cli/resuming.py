@@ -93,13 +93,9 @@ def check_belongs(
     plain: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     free: Sequence[str],
 ) -> None:
-    """Refuse a checkpoint that was made with another configuration.
+    """Refuse a checkpoint that was made with another configuration, but for the keys that are `free`.
 
-    Args:
-        checkpoint: Of the run.
-        config: What the run's folder says, with the command line's changes.
-        plain: A configuration with what this version of the program adds to it.
-        free: Keys that may be otherwise.
+    `plain` gives a stored configuration what this version of the program adds to it.
 
     Raises:
         SettingsError: Names the keys with both values.

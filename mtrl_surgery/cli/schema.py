@@ -7,7 +7,6 @@ import difflib
 import hashlib
 import json
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -70,13 +69,7 @@ def typed(config: Any, schema: type[S], methods: Collection[str], optional: Coll
 
 
 def from_mapping(mapping: Mapping[str, Any], where: str | Path, schema: type[Any], methods: Collection[str]) -> Any:
-    """A configuration that follows the schema, from the nested dictionaries of a config.yaml; see `typed`.
-
-    Args:
-        mapping: what the run was made with.
-        where: the file it was read from, for the message.
-        schema: the dataclass.
-        methods: keys that hold a method's options.
+    """A configuration that follows the schema, from the nested dictionaries of the config.yaml `where`; see `typed`.
 
     Raises:
         SettingsError: a key or a method is unknown here, or a value has the wrong type.
@@ -172,12 +165,7 @@ def leaves(config: Mapping[str, Any] | DictConfig, prefix: str = "") -> dict[str
 
 
 def explain(error: BaseException, schema: type[Any]) -> str | None:
-    """The sentence for an error of hydra or omegaconf; None if it is neither's.
-
-    Args:
-        error: What was raised.
-        schema: The dataclass of the whole configuration, for the choices.
-    """
+    """The sentence for an error of hydra or omegaconf, with the schema's keys as choices; None if it is neither's."""
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return "a group takes the name of one of its options, not null (`--help` lists them; ~GROUP leaves it out)"
     if not isinstance(error, HydraException | OmegaConfBaseException):
@@ -190,11 +178,10 @@ def explain(error: BaseException, schema: type[Any]) -> str | None:
     cause = error.__cause__ if isinstance(error, HydraException) else error
     if isinstance(cause, ConfigKeyError | ConfigAttributeError | ConfigTypeError):
         return _unknown_key(cause, schema)
-    if isinstance(cause, InterpolationKeyError):
-        return f"{cause.full_key}: {_first_line(cause)}" if cause.full_key else _first_line(cause)
-    if isinstance(cause, ValidationError):
-        return _wrong_type(cause)
-    return _line(error) if str(error) else _line(cause or error)
+    if isinstance(cause, InterpolationKeyError | ValidationError):
+        return (f"{cause.full_key}: " if cause.full_key else "") + str(cause).strip().splitlines()[0]
+    shown = error if str(error) else cause or error
+    return " ".join(str(shown).split()) or type(shown).__name__
 
 
 def _unknown_key(error: OmegaConfBaseException, whole: type[Any]) -> str:
@@ -206,26 +193,8 @@ def _unknown_key(error: OmegaConfBaseException, whole: type[Any]) -> str:
     choices = [f"{prefix}{field.name}" for field in dataclasses.fields(schema)]
     if not difflib.get_close_matches(full_key, choices, n=1):
         # The right name in the wrong place: `tau=0.01` is agent.tau.
-        elsewhere = _closest_by_last_part(last, leaves(OmegaConf.structured(whole)))
-        if elsewhere is not None:
-            return f"unknown key '{full_key}'; did you mean '{elsewhere}'? choices: {', '.join(choices)}"
+        by_last = {key.rpartition(".")[2]: key for key in leaves(OmegaConf.structured(whole))}
+        close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.8)
+        if close:
+            return f"unknown key '{full_key}'; did you mean '{by_last[close[0]]}'? choices: {', '.join(choices)}"
     return unknown("key", full_key, choices)
-
-
-def _closest_by_last_part(name: str, keys: Iterable[str]) -> str | None:
-    by_last = {key.rpartition(".")[2]: key for key in keys}
-    close = difflib.get_close_matches(name, by_last, n=1, cutoff=0.8)
-    return by_last[close[0]] if close else None
-
-
-def _wrong_type(error: ValidationError) -> str:
-    key = f"{error.full_key}: " if error.full_key else ""
-    return f"{key}{_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
-
-
-def _line(error: BaseException) -> str:
-    return re.sub(r"\s+", " ", str(error).strip()) or type(error).__name__

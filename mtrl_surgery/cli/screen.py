@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from operator import attrgetter
 from typing import Any
 
 from mtrl_surgery.cli.words import keys_of
@@ -18,19 +19,11 @@ Row = tuple[str, Any, str]
 
 
 def rows_of(schema: type[Any], values: Any = None, prefix: str = "") -> list[Row]:
-    """A row a key; a key that holds a method's options is followed by those.
-
-    Args:
-        schema: The dataclass.
-        values: An instance of it; None shows the defaults.
-        prefix: What stands before each key.
-    """
+    """A row a key, with its value in an instance (None: its default); a method is followed by its options."""
     values = defaults_of(schema) if values is None else values
     rows: list[Row] = []
     for name, key in keys_of(schema).items():
-        value = values
-        for part in name.split("."):
-            value = getattr(value, part)
+        value = attrgetter(name)(values)
         rows.append((f"{prefix}{name}", value.name if isinstance(value, MethodConfig) else value, key.words))
         if isinstance(value, MethodConfig):
             rows += [
@@ -43,10 +36,8 @@ def rows_of(schema: type[Any], values: Any = None, prefix: str = "") -> list[Row
 
 def defaults_of(schema: type[Any]) -> Any:
     """An instance with the defaults; None for what has none."""
-    given = {
-        field.name: None for field in fields(schema) if field.default is MISSING and field.default_factory is MISSING
-    }
-    made = schema(**given)
+    bare = [field.name for field in fields(schema) if field.default is MISSING and field.default_factory is MISSING]
+    made = schema(**dict.fromkeys(bare))
     assert is_dataclass(made)
     return made
 

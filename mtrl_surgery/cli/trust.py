@@ -107,14 +107,11 @@ _KEY = "plugins="
 
 
 def load_named(words: Sequence[str], keep: bool) -> list[str]:
-    """Import the modules of `plugins=a,b` (or `plugins=[a,b]`).
+    """Import the modules of `plugins=a,b` (or `plugins=[a,b]`); return the words that the command is to see.
 
     Args:
         words: Of a command.
         keep: Whether the command stores the key; else it is not shown the word.
-
-    Returns:
-        The words that the command is to see.
 
     Raises:
         PluginError: A module cannot be imported.
@@ -131,11 +128,7 @@ def load_named(words: Sequence[str], keep: bool) -> list[str]:
 
 
 def load_stored(names: Any, where: str | Path) -> None:
-    """Import the modules that a run was made with: the user's own, and those that the command line names.
-
-    Args:
-        names: `plugins` of its configuration, as it was read.
-        where: The file, for the message.
+    """Import the modules that a run was made with: `plugins` in `where`, its configuration.
 
     Raises:
         PluginError: They are no list of names, or one cannot be imported.

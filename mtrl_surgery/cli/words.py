@@ -60,11 +60,7 @@ def key_in(word: str, schema: type[Any]) -> Key | None:
 
 
 def path_of(text: str, key: str = "") -> str:
-    """A path as it was typed, with the home folder for `~` and `~user` at its start.
-
-    Args:
-        text: What was typed.
-        key: Where, for the message.
+    """A path as it was typed for the key, with the home folder for `~` and `~user` at its start.
 
     Raises:
         WordError: There is no such user, the path is empty, or no file system could have it.

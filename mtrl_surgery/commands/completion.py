@@ -17,6 +17,7 @@ from typing import Any
 from mtrl_surgery.cli.arguments import usage, wants_help
 from mtrl_surgery.cli.schema import check_choice, leaves
 from mtrl_surgery.commands import COMMANDS
+from mtrl_surgery.commands.sweep import ACTIONS
 from mtrl_surgery.sweeps.plan import PREFIX, SweepOptions
 
 # Bash breaks words at "=", so what stands before the last "=" must not come back in a reply; a reply that is complete
@@ -112,25 +113,15 @@ def _query_train(before: Sequence[str], word: str) -> list[str]:
 
 
 def _words_of(command: str, *words: str) -> list[str]:
-    """What may follow a command and these words: names and keys; keys are those of its module's `Arguments`."""
-    if command == "dashboard":
-        from mtrl_surgery.commands.dashboard import Arguments as Dashboard
-
-        return [f"{field.name}=" for field in fields(Dashboard)]
-    if command == "methods":
-        from mtrl_surgery.commands.methods import PageArguments  # and torch
-        from mtrl_surgery.methods.registry import METHODS
-
-        return [*METHODS, *_keys(PageArguments)]
+    """What may follow a command and these words: names, and the keys of its module's `Arguments`."""
     if command == "sweep":
-        from mtrl_surgery.commands.sweep import ACTIONS
-
         return [] if words else list(ACTIONS)
     if command == "completion":
         return list(SCRIPTS)
     if command not in COMMANDS:
         return []
-    return _keys(import_module(COMMANDS[command].module).Arguments)
+    module = import_module(COMMANDS[command].module)
+    return [*getattr(module, "METHODS", ()), *_keys(module.Arguments)]
 
 
 def _keys(arguments: type[Any]) -> list[str]:

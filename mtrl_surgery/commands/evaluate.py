@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.resuming import asked_for
-from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.commands.program import TRAIN, compose, plain
@@ -49,12 +49,18 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class Arguments:
-    """The command's keys."""
+class OfCheckpoint:
+    """The key of every command that reads a checkpoint."""
 
     checkpoint: Annotated[
         str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
     ] = ""
+
+
+@dataclasses.dataclass
+class Arguments(OfCheckpoint):
+    """The command's keys."""
+
     episodes: Annotated[int, "a task; the mtrl protocol plays one"] = 50
     protocol: Annotated[str | None, "metaworld_plus | mtrl | suite; null: the run's own"] = None
     workers: Annotated[int | None, "processes that share the tasks; null: one a core"] = None
@@ -69,20 +75,12 @@ def main(words: Sequence[str]) -> int:
         return 0
     env_words = [word for word in words if word.startswith(("env=", "env."))]
     arguments = parse([word for word in words if word not in env_words], Arguments)
-    if not arguments.checkpoint:
-        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
-    for key in ("episodes", "workers"):
-        value = getattr(arguments, key)
-        if value is not None and value < 1:
-            raise SettingsError(f"{key}={value} must be at least 1")
+    check_least({"episodes": (arguments.episodes, 1), "workers": (arguments.workers, 1)})
     if arguments.protocol is not None:
         check_choice("protocol", arguments.protocol, PROTOCOLS)
 
-    run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
-    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
-    check_made_with(checkpoint, settings)
-    env = other_env(settings, env_words)
-    named = {} if not env_words else asked_for(TRAIN, plain, compose(env_words), env_words)
+    run, settings, checkpoint = load_run(arguments)
+    env, named = other_env(settings, env_words)
     check_trusted([name for name in env_imports(env) if not _names(named, name)], run.path, arguments.trust, "env")
     arguments.protocol = arguments.protocol or settings.evaluation.protocol or "metaworld_plus"
     arguments.seed = settings.seed if arguments.seed is None else arguments.seed
@@ -99,35 +97,41 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def find_checkpoint(path: Path) -> tuple[RunFolder, Checkpoint]:
-    """The run and the checkpoint that a path names.
+def load_run(arguments: OfCheckpoint) -> tuple[RunFolder, TrainSettings, Checkpoint]:
+    """The run that `checkpoint=` names, its settings, and the checkpoint, which was made with them.
 
     Raises:
+        SettingsError: the key is missing, or the checkpoint was made with other settings.
         RunError: the path is neither a run folder nor in one.
         CheckpointError: the checkpoint is not whole, or the run has none that is.
     """
-    if path.parent.name == "checkpoints":
-        return RunFolder.open(path.parent.parent), load_checkpoint(path, replay=False)
-    run = RunFolder.open(path)
-    newest = CheckpointStore(run.checkpoints, keep=1).newest()
-    if newest is None:
+    if not arguments.checkpoint:
+        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
+    path = Path(arguments.checkpoint)
+    one = path.parent.name == "checkpoints"
+    run = RunFolder.open(path.parent.parent if one else path)
+    checkpoint = load_checkpoint(path, replay=False) if one else CheckpointStore(run.checkpoints, keep=1).newest()
+    if checkpoint is None:
         raise CheckpointError(f"checkpoint={path}: the run has no whole checkpoint")
-    return run, newest
+    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
+    check_made_with(checkpoint, settings)
+    return run, settings, checkpoint
 
 
-def other_env(settings: TrainSettings, words: Sequence[str]) -> EnvConfig:
-    """The run's environment with the command line's changes.
+def other_env(settings: TrainSettings, words: Sequence[str]) -> tuple[EnvConfig, Mapping[str, Any]]:
+    """The run's environment with the command line's changes, and what the command line names, by key.
 
     Raises:
         SettingsError: an unknown key, or a value of the wrong type.
     """
     if not words:
-        return settings.env
+        return settings.env, {}
     composed = compose(words)
+    named = asked_for(TRAIN, plain, composed, words)
     if any(word.startswith("env=") for word in words):
-        return to_settings(composed).env
-    changes = {key.removeprefix("env."): value for key, value in asked_for(TRAIN, plain, composed, words).items()}
-    return dataclasses.replace(settings.env, **changes)
+        return to_settings(composed).env, named
+    changes = {key.removeprefix("env."): value for key, value in named.items()}
+    return dataclasses.replace(settings.env, **changes), named
 
 
 def _names(named: Mapping[str, Any], name: str) -> bool:
@@ -165,11 +169,7 @@ def evaluate(
 
 
 def summary(
-    run: RunFolder,
-    checkpoint: Checkpoint,
-    arguments: Arguments,
-    env: EnvConfig,
-    rows: Sequence[TaskEvaluation],
+    run: RunFolder, checkpoint: Checkpoint, arguments: Arguments, env: EnvConfig, rows: Sequence[TaskEvaluation]
 ) -> dict[str, Any]:
     """Everything about the evaluation, as plain values."""
     return {

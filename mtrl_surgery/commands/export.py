@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import SettingsError, check_choice
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.evaluate import find_checkpoint
+from mtrl_surgery.commands.evaluate import OfCheckpoint, load_run
 from mtrl_surgery.runs.durable import remove, write_text
-from mtrl_surgery.settings import check_made_with, settings_from_mapping
 from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
@@ -36,12 +35,9 @@ VERSION = 1
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(OfCheckpoint):
     """The command's keys."""
 
-    checkpoint: Annotated[
-        str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
-    ] = ""
     out: Annotated[str | None, PATH, "a new folder; null: runs/<run>/export-<n>"] = None
     format: Annotated[str, "torchscript | onnx | torchscript,onnx"] = "torchscript"
 
@@ -52,17 +48,13 @@ def main(words: Sequence[str]) -> int:
         print(usage(__doc__, Arguments))
         return 0
     arguments = parse(words, Arguments)
-    if not arguments.checkpoint:
-        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
     formats = arguments.format.split(",")
     for name in formats:
         check_choice("format", name, FORMATS)
     if "onnx" in formats and importlib.util.find_spec("onnx") is None:
         raise SettingsError(f"format=onnx needs onnx, which is not installed: {install('export')}")
 
-    run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
-    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
-    check_made_with(checkpoint, settings)
+    run, settings, checkpoint = load_run(arguments)
     out = Path(arguments.out) if arguments.out else run.path / f"export-{checkpoint.step}"
     if out.exists():
         raise SettingsError(f"out={out} is there already; name a new folder")

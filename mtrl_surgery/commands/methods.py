@@ -31,7 +31,7 @@ Ratios = Mapping[str, Mapping[int, str]]
 
 
 @dataclass
-class PageArguments:
+class Arguments:
     """Options of `methods page=`."""
 
     page: Annotated[str, PATH, "the page to write"] = "docs/methods/README.md"
@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
         print(usage(__doc__))
         return 0
     if any("=" in word for word in words):
-        return write_page(parse(words, PageArguments))
+        return write_page(parse(words, Arguments))
     print("\n\n".join(details(find_method(name)) for name in words) if words else overview())
     return 0
 
@@ -75,12 +75,8 @@ def details(entry: MethodEntry) -> str:
     if not entry.options:
         return f"{head}\n  no options"
     rows = [
-        (
-            option.name,
-            option.default,
-            option.summary + (f": {' | '.join(map(str, option.choices))}" if option.choices else ""),
-        )
-        for option in entry.options
+        (one.name, one.default, one.summary + (f": {' | '.join(map(str, one.choices))}" if one.choices else ""))
+        for one in entry.options
     ]
     return f"{head}\n\n{listing(rows)}"
 
@@ -90,15 +86,10 @@ def options_in_a_line(entry: MethodEntry) -> str:
     return " ".join(f"{option.name}={as_word(option.default)}" for option in entry.options) or "no options"
 
 
-def write_page(arguments: PageArguments) -> int:
-    """Write the page anew.
-
-    Raises:
-        SettingsError: the ratios are missing, or are not what `python -m benchmarks methods csv=` writes.
-    """
+def write_page(arguments: Arguments) -> int:
+    """Write the page anew."""
     path = Path(arguments.page)
-    text = page(read_ratios(Path(arguments.ratios)), path.parent)
-    path.write_text(text)
+    path.write_text(page(read_ratios(Path(arguments.ratios)), path.parent))
     print(f"written to {path}")
     return 0
 

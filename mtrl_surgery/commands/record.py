@@ -16,17 +16,17 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
-from mtrl_surgery.cli.schema import SettingsError, check_choice
+from mtrl_surgery.cli.schema import SettingsError, check_choice, check_least
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.cli.words import PATH
-from mtrl_surgery.commands.evaluate import find_checkpoint, success_table
+from mtrl_surgery.commands.evaluate import OfCheckpoint, load_run, success_table
 from mtrl_surgery.devices import count_cores
 from mtrl_surgery.runs.durable import remove, write_text
-from mtrl_surgery.settings import TrainSettings, check_made_with, env_imports, settings_from_mapping
+from mtrl_surgery.settings import TrainSettings, env_imports
 from mtrl_surgery.videos.backends import RenderingError, find_backend
 from mtrl_surgery.videos.frames import FORMATS, check_encoder
 
@@ -36,12 +36,9 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(OfCheckpoint):
     """The command's keys."""
 
-    checkpoint: Annotated[
-        str, PATH, "a run folder (its newest whole checkpoint) or one checkpoint, runs/<run>/checkpoints/step-<n>"
-    ] = ""
     tasks: Annotated[list[str], "names of the run's tasks; []: all"] = dataclasses.field(default_factory=list)
     episodes: Annotated[int, "a task, one after the other"] = 1
     protocol: Annotated[str | None, "metaworld_plus | mtrl | suite; null: the run's own"] = None
@@ -70,9 +67,7 @@ def main(words: Sequence[str]) -> int:
     _check(arguments)
     check_encoder()
 
-    run, checkpoint = find_checkpoint(Path(arguments.checkpoint))
-    settings = settings_from_mapping(run.config(), run.path / "config.yaml")
-    check_made_with(checkpoint, settings)
+    run, settings, checkpoint = load_run(arguments)
     check_trusted(env_imports(settings.env), run.path, arguments.trust, "env")
     backend = _backend(settings)
     from mtrl_surgery.videos.filming import film, free_folder, write_mosaic
@@ -113,32 +108,17 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def formats(text: str) -> tuple[str, ...]:
-    """The file formats that `format=` names.
-
-    Raises:
-        SettingsError: one that there isn't.
-    """
-    chosen = tuple(text.split(","))
-    for name in chosen:
-        check_choice("format", name, FORMATS)
-    return chosen
-
-
 def _check(arguments: Arguments) -> None:
-    if not arguments.checkpoint:
-        raise SettingsError("checkpoint=<run folder or one of its checkpoints> is missing")
-    for key, least in (("episodes", 1), ("every", 1), ("workers", 1), ("seed", 0)):
-        value = getattr(arguments, key)
-        if value is not None and value < least:
-            raise SettingsError(f"{key}={value} must be at least {least}")
+    least = {"episodes": 1, "every": 1, "workers": 1, "seed": 0}
+    check_least({key: (getattr(arguments, key), one) for key, one in least.items()})
     if not 0.1 <= arguments.fps <= 240:
         raise SettingsError(f"fps={arguments.fps:g} must be between 0.1 and 240")
     if len(arguments.size) != 2 or any(side % 2 or not 64 <= side <= 4096 for side in arguments.size):
         raise SettingsError(f"size={arguments.size} must be [width,height], both even and between 64 and 4096")
     if arguments.protocol is not None:
         check_choice("protocol", arguments.protocol, PROTOCOLS)
-    formats(arguments.format)
+    for name in arguments.format.split(","):
+        check_choice("format", name, FORMATS)
 
 
 def _backend(settings: TrainSettings) -> str | None:
@@ -175,22 +155,19 @@ def _plan(
         check_choice("tasks", name, names)
     tasks = [index for index, name in enumerate(names) if name in arguments.tasks or not arguments.tasks]
     size = arguments.size[0], arguments.size[1]
-    options: dict[str, Any] = {
-        "protocol": arguments.protocol or settings.evaluation.protocol or "metaworld_plus",
-        "seed": settings.seed if arguments.seed is None else arguments.seed,
-        "camera": arguments.camera or "corner2",
-        "formats": formats(arguments.format),
-        "weights_P": checkpoint.state["policy_weights"],
-    }
     shooting = Shooting(
         suite=drawable_suite(spec.suite, settings.env),
         policy_factory=spec.policy_factory,
+        weights_P=checkpoint.state["policy_weights"],
         episodes=arguments.episodes,
+        protocol=arguments.protocol or settings.evaluation.protocol or "metaworld_plus",
+        seed=settings.seed if arguments.seed is None else arguments.seed,
+        camera=arguments.camera or "corner2",
         size=size,
         tile=tile_size(len(tasks), size),
         every=arguments.every,
         fps=arguments.fps,
+        formats=tuple(arguments.format.split(",")),
         folder=folder,
-        **options,
     )
     return shooting, tasks

@@ -12,11 +12,10 @@ import numpy as np
 from omegaconf import DictConfig
 
 from cluster.learner_config import LearnerLost
-from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.trust import check_trusted
-from mtrl_surgery.commands.program import TRAIN, plain
+from mtrl_surgery.commands.program import TARGET, TRAIN, plain
 from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
 from mtrl_surgery.runs.console import learning_curve, say
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
@@ -34,6 +33,7 @@ from mtrl_surgery.settings import (
     validate,
 )
 from mtrl_surgery.shell import command, typed
+from mtrl_surgery.sweeps.drive import run_or_sweep
 
 _STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}, "policy_weights": np.ndarray}
 """What every checkpoint of a training run holds, as far as it is used before the run's parts are made."""
@@ -41,13 +41,7 @@ _STATE = {"mode": str, "step": int, "limiter": dict, "recorder": {"files": dict}
 
 def main(words: Sequence[str]) -> int:
     """Compose the configuration and train; the exit code is the worst of all runs'."""
-    line = read_flags(words)
-    if line.many and not line.screen:
-        from mtrl_surgery.commands.program import TARGET
-        from mtrl_surgery.sweeps.drive import sweep
-
-        return sweep(TARGET, line.words)
-    return run_all(TRAIN, train, line)
+    return run_or_sweep(TARGET, train, words)
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:

@@ -7,11 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig
+
+from mtrl_surgery.cli.command_line import read_flags, run_all
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.signals import StopSignals
 from mtrl_surgery.shell import command, install, python
@@ -34,6 +37,12 @@ if TYPE_CHECKING:
     from cluster.workers.session import RaySession
 
 _STORE_MB = 100  # nothing but words travels through the object store
+
+
+def run_or_sweep(target: SweepTarget, task: Callable[[DictConfig, Sequence[str]], object], words: Sequence[str]) -> int:
+    """Do one run, or with `-m` many, or show a screen; see `sweep` and `run_all`."""
+    line = read_flags(words)
+    return sweep(target, line.words) if line.many and not line.screen else run_all(target.program, task, line)
 
 
 def sweep(target: SweepTarget, words: Sequence[str]) -> int:

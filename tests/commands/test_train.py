@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from mtrl_surgery.__main__ import main
-from mtrl_surgery.commands.evaluate import find_checkpoint
+from mtrl_surgery.commands.evaluate import OfCheckpoint, load_run
 from tests.commands.conftest import Run
 
 SMALL = (
@@ -285,4 +285,4 @@ def test_a_corrupt_checkpoint_is_refused_by_name_and_skipped_otherwise(run: Run,
     said = run("evaluate", f"checkpoint={newest}")
     assert said.code == 2 and said.err.startswith("error: ") and "arrays.safetensors" in said.err
     with pytest.warns(UserWarning, match="arrays.safetensors"):
-        assert find_checkpoint(copy)[1].step == 100
+        assert load_run(OfCheckpoint(str(copy)))[2].step == 100

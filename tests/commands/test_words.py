@@ -27,7 +27,7 @@ from mtrl_surgery.cli.words import keys_of, path_of, split_paths
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
 from mtrl_surgery.commands.export import Arguments as Export
-from mtrl_surgery.commands.methods import PageArguments
+from mtrl_surgery.commands.methods import Arguments as Page
 from mtrl_surgery.commands.program import TRAIN, compose
 from mtrl_surgery.commands.record import Arguments as Record
 from mtrl_surgery.commands.report import Arguments as Report
@@ -44,7 +44,7 @@ SCHEMAS = (
     *(
         Check,
         Table,
-        PageArguments,
+        Page,
         *(import_module(benchmark.module).Arguments for benchmark in TABLE.commands.values()),
     ),
 )
