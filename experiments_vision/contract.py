@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ class Objective(ABC):
     def meter(self) -> Meter:
         """A fresh meter."""
 
-    @abstractmethod
     def score(self, values: Mapping[str, float]) -> float:
-        """One number to choose an epoch by, from one mode's metrics: higher is better."""
+        """One number to choose an epoch by, higher is better: the mean of the metrics that `values` has."""
+        found = [values[metric.name] for metric in self.metrics if metric.name in values]
+        return sum(found) / len(found) if found else math.nan

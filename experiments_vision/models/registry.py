@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,38 +20,40 @@ class ModelEntry:
 
     Attributes:
         summary: In one line.
-        cls: `module:class`; it takes `tasks` and the facts that it needs.
-        facts: Which facts of the data it needs, with their published values: its keyword arguments.
+        cls: `module:class` in this room; it takes `tasks` and the facts that it needs.
+        facts: Which facts of the data it needs: its keyword arguments.
         by_features: Whether all shared parameters are behind its features; where they are not, only methods that weight
             the tasks can do surgery there.
     """
 
     summary: str
     cls: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
     by_features: bool = True
 
 
-_SEGNET = "experiments_vision.models.segnet:SegNet"
-_MTAN = "experiments_vision.models.mtan:MTAN"
-_CONVNET = "experiments_vision.models.convolutional:ConvNet"
-_MPNN = "experiments_vision.models.mpnn:MPNN"
-_LENET = "experiments_vision.models.convolutional:LeNet"
-
+_DENSE = {
+    "mtan": ModelEntry("SegNet with an attention branch a task", "mtan:MTAN", ("classes",), by_features=False),
+    "segnet": ModelEntry("SegNet with a head a task", "segnet:SegNet", ("classes",)),
+}
 MODELS: dict[str, dict[str, ModelEntry]] = {
-    "nyuv2": {
-        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 13}, by_features=False),
-        "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 13}),
+    "nyuv2": _DENSE,
+    "cityscapes": _DENSE,
+    "celeba": {"convnet": ModelEntry("7 convolutions, 2 linear layers, 40 heads", "convolutional:ConvNet")},
+    "qm9": {"mpnn": ModelEntry("message passing between atoms", "mpnn:MPNN")},
+    "multidigits": {
+        "lenet": ModelEntry("2 convolutions, a linear layer, a small head a task", "convolutional:LeNet", ("size",))
     },
-    "cityscapes": {
-        "mtan": ModelEntry("SegNet with an attention branch a task", _MTAN, {"classes": 7}, by_features=False),
-        "segnet": ModelEntry("SegNet with a head a task", _SEGNET, {"classes": 7}),
-    },
-    "celeba": {"convnet": ModelEntry("7 convolutions, 2 linear layers, 40 heads", _CONVNET)},
-    "qm9": {"mpnn": ModelEntry("message passing between atoms", _MPNN)},
-    "multidigits": {"lenet": ModelEntry("2 convolutions, a linear layer, a small head a task", _LENET, {"size": 12})},
 }
 """A data set -> the networks that it was published with, that of the newer papers first, by name."""
+
+
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "nyuv2": {"classes": 13},
+    "cityscapes": {"classes": 7},
+    "multidigits": {"size": 12},
+}
+"""Facts of the data as published."""
 
 
 def make_model(
@@ -72,29 +74,20 @@ def make_model(
     """
     import torch
 
-    entry = find_model(name, dataset)
-    tasks = TASKS[dataset]
+    _choose("dataset", dataset, tuple(MODELS), " is unknown")
+    _choose("model", name, tuple(MODELS[dataset]), f" is no network for {dataset}")
+    entry, tasks = MODELS[dataset][name], TASKS[dataset]
     if only is not None:
         _choose("only", only, tasks, f" is no task of {dataset}")
         tasks = (only,)
-    needed = {key: (facts or {}).get(key, value) for key, value in entry.facts.items()}
+    known = _PUBLISHED.get(dataset, {}) | dict(facts or {})
+    needed = {key: known[key] for key in entry.facts}
     module, _, class_name = entry.cls.partition(":")
-    cls = getattr(import_module(module), class_name)
+    cls = getattr(import_module(f"experiments_vision.models.{module}"), class_name)
     with torch.random.fork_rng(devices=()), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
         model: MultiTaskModel = cls(tasks, **needed)
     return model
-
-
-def find_model(name: str, dataset: str) -> ModelEntry:
-    """The entry of a name.
-
-    Raises:
-        VisionError: for an unknown name or data set, with the choices.
-    """
-    _choose("dataset", dataset, tuple(MODELS), " is unknown")
-    _choose("model", name, tuple(MODELS[dataset]), f" is no network for {dataset}")
-    return MODELS[dataset][name]
 
 
 def _choose(key: str, value: str, choices: tuple[str, ...], what: str) -> None:

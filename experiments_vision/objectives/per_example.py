@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments_vision.contract import Meter, MetricSpec, Modes, Objective, Targets, VisionError
-from experiments_vision.delta import BASELINES, delta_m, mean
+from experiments_vision.delta import BASELINES, delta_m
 from experiments_vision.objectives.averages import Averages, both_modes
 from experiments_vision.tasks import TASKS
 
@@ -65,10 +65,6 @@ class CelebA(Objective):
         """A fresh meter."""
         return F1Meter()
 
-    def score(self, values: Mapping[str, float]) -> float:
-        """The mean F1 of the attributes that `values` has."""
-        return mean(values[metric.name] for metric in self.metrics if metric.name in values)
-
 
 class AccuracyMeter(Meter):
     """The share of digits that are told right: the mean over batches, and over examples."""
@@ -102,10 +98,6 @@ class MultiDigits(Objective):
     def meter(self) -> Meter:
         """A fresh meter."""
         return AccuracyMeter()
-
-    def score(self, values: Mapping[str, float]) -> float:
-        """The mean accuracy of the digits that `values` has."""
-        return mean(values[metric.name] for metric in self.metrics if metric.name in values)
 
 
 class AbsoluteErrorMeter(Meter):

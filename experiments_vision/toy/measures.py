@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 
 from experiments_vision.toy.descent import Descent
 from experiments_vision.toy.problems import Array, Problem
@@ -40,6 +41,11 @@ class Targets:
     def from_pareto(self, theta_P: Array) -> Array:
         """Distances [...] of points [..., 2]."""
         return _distance(theta_P, self.pareto_MP)
+
+
+def _distance(theta_P: Array, points_MP: Array) -> Array:
+    distance: Array = KDTree(points_MP).query(theta_P)[0]
+    return distance
 
 
 def targets_of(problem: Problem) -> Targets:
@@ -105,19 +111,6 @@ def _pareto_set(problem: Problem, theta_GP: Array, losses_GK: Array) -> Array:
 def _determinant(problem: Problem, x: Array, y: Array) -> Array:
     determinant: Array = np.linalg.det(problem.losses_and_jacobian(np.stack((x, y), axis=-1))[1])
     return determinant
-
-
-def _distance(theta_P: Array, points_MP: Array) -> Array:
-    """To the nearest of the points, to 1e-6: |a|^2 + |b|^2 - 2 a b is a matrix product, and ten times as fast."""
-    flat_RP = theta_P.reshape(-1, 2)
-    square_M = (points_MP**2).sum(axis=-1)
-    square_R = np.empty(len(flat_RP))
-    for start in range(0, len(flat_RP), 512):  # all pairs at once would not fit into a cache
-        part = slice(start, start + 512)
-        square_R[part] = (square_M - 2.0 * (flat_RP[part] @ points_MP.T)).min(axis=-1)
-    distance_R = np.sqrt(np.maximum(square_R + (flat_RP**2).sum(axis=-1), 0.0))
-    shaped: Array = distance_R.reshape(theta_P.shape[:-1])
-    return shaped
 
 
 @dataclass(frozen=True)

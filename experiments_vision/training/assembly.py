@@ -31,10 +31,10 @@ from mtrl_surgery.surgery import Surgery
 
 
 def resolve(settings: VisionSettings) -> VisionSettings:
-    """Settings with nothing left to the machine: device, threads and model as the run will have them.
+    """Settings with nothing left to the machine: device, threads and model, which must be there.
 
     Raises:
-        SettingsError: the device or the model is not there.
+        SettingsError, VisionError: one of them is not, or the model cannot do what is asked.
     """
     models = MODELS[settings.dataset.name]
     model = settings.model or next(iter(models))
@@ -58,11 +58,7 @@ def build_trainer(
 ) -> VisionTrainer:
     """A trainer that is ready to `run(checkpoint)`; it closes everything but the run folder itself.
 
-    Args:
-        settings: resolved ones.
-        world: this process's place.
-        run: where it writes; None for a process that does not lead.
-        checkpoint: where it will go on, for the console and the sinks.
+    Settings are resolved ones; a process that does not lead has no run folder.
 
     Raises:
         VisionError, MethodError, RunError: an option makes no sense, or data or a sink is not to be had.
@@ -77,12 +73,9 @@ def build_trainer(
     objective = make_objective(settings.dataset.name, source.facts)
     model = make_model(settings.model or "", settings.dataset.name, stream_seed(settings.seed, 4), source.facts)
     model.to(device)
+    method_seed = stream_seed(settings.seed, 5)
     surgery = Surgery(
-        settings.method,
-        len(objective.tasks),
-        seed=stream_seed(settings.seed, 5),
-        max_norm=settings.max_norm,
-        process_group=world.group,
+        settings.method, len(objective.tasks), seed=method_seed, max_norm=settings.max_norm, process_group=world.group
     )
     optimizer = make_optimizer(settings.optimizer, trainable(model))
     update = Update(model, objective, surgery, optimizer, settings)

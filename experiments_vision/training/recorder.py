@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import Tensor
 
-from experiments_vision.contract import Objective, Split
+from experiments_vision.contract import Modes, Objective, Split
 from experiments_vision.training.update import Update
-from mtrl_surgery.runs.console import Progress, say, table
+from mtrl_surgery.runs.console import Progress, table
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.signals import finish
 from mtrl_surgery.runs.sinks import Sink
 
 
 class Recorder:
-    """Writes what happens; where there is no folder (a process that does not lead) it writes nothing.
+    """Writes what happens; without a folder (in a process that does not lead) nothing.
 
     Rows of metrics and evaluations depend on updates alone, those of health on the clock.
     """
@@ -31,7 +31,6 @@ class Recorder:
         sinks: Sequence[Sink] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Nothing is written yet."""
         self._run, self._objective, self._sinks, self._progress = run, objective, list(sinks), progress
         self._started = time.monotonic()
 
@@ -61,7 +60,7 @@ class Recorder:
         self,
         step: int,
         epoch: int,
-        found: Mapping[Split, Mapping[str, Mapping[str, float]]],
+        found: Mapping[Split, Modes],
         splits: Mapping[Split, Any],
         seconds: float,
     ) -> None:
@@ -121,32 +120,17 @@ class Recorder:
             wall = round(time.monotonic() - self._started, 3)
             self._run.health.write({"step": step, "time": round(time.time(), 3), "wall_s": wall, **row})
 
-    def say(self, text: str) -> None:
-        """A line on stderr that does not tear the console's own."""
-        if self._run is None:
-            return
-        if self._progress is not None:
-            self._progress.print(text)
-        else:
-            say(text)
 
-
-def _table(objective: Objective, found: Mapping[Split, Mapping[str, Mapping[str, float]]], most: int = 15) -> str:
+def _table(objective: Objective, found: Mapping[Split, Modes], most: int = 15) -> str:
     """The pooled metrics of every split, a line a metric; of very many (CelebA's 40) the mean, worst and best."""
-    specs = objective.metrics
+    specs, rows = objective.metrics, list[tuple[str, ...]]()
     if len(specs) > most:
-        rows: list[tuple[str, ...]] = []
         for split, modes in found.items():
             values = [modes["pooled"][spec.name] * spec.scale for spec in specs]
             mean = math.fsum(values) / len(values)
             rows.append((split, f"{mean:.2f}", f"{min(values):.2f}", f"{max(values):.2f}"))
         return table(["split", f"mean {specs[0].label}", "least", "greatest"], rows, numbers=(1, 2, 3))
-    lines = [
-        (
-            spec.task,
-            spec.label,
-            *(f"{modes['pooled'][spec.name] * spec.scale:.{spec.digits}f}" for modes in found.values()),
-        )
-        for spec in specs
-    ]
-    return table(["task", "metric", *found], lines, numbers=range(2, 2 + len(found)))
+    for spec in specs:
+        values = [modes["pooled"][spec.name] * spec.scale for modes in found.values()]
+        rows.append((spec.task, spec.label, *(f"{value:.{spec.digits}f}" for value in values)))
+    return table(["task", "metric", *found], rows, numbers=range(2, 2 + len(found)))

@@ -27,25 +27,19 @@ LOOK = 10
 
 @dataclass
 class Timer:
-    """How long an epoch's updates take, evaluations left out.
-
-    Attributes:
-        wall: Seconds on the clock.
-        cpu: Seconds of all of this process's threads: what the clock would say of one thread on an idle machine.
-        updates: Those that were timed.
-    """
+    """Seconds that an epoch's updates take, on the clock and of all threads; evaluations are left out."""
 
     wall: float = 0.0
     cpu: float = 0.0
     updates: int = 0
 
     def start(self) -> None:
-        """Before an update."""
+        """Begin an update."""
         self.wall -= time.monotonic()
         self.cpu -= time.process_time()
 
     def stop(self) -> None:
-        """After it."""
+        """End it."""
         self.wall += time.monotonic()
         self.cpu += time.process_time()
         self.updates += 1

@@ -25,10 +25,9 @@ class Update:
     """A network on its way down; nothing in a call waits for the device, but a scaler's one check (float16).
 
     Attributes:
-        scaler: Keeps float16 gradients in range; does nothing in other precisions.
         loss_sum_K: Of the losses since `take_losses`.
-        looked: What the last look at the gradients saw, by name.
-        maps: Who fought whom at the looks, for conflicts.jsonl.
+        looked: The diagnostics of the last update that was diagnosed, by name.
+        maps: The conflicts of all of these, for conflicts.jsonl.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Update:
             raise VisionError(f"precision=float16 needs CUDA, device={self.device}; choices here: float32, bfloat16")
 
     def __call__(self, number: int, micro_batches: Sequence[LabelledBatch]) -> None:
-        """Update number `number`, of one batch in micro-batches."""
+        """Make update number `number`, of one batch in micro-batches."""
         diagnose = self._diagnostics.due(number)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)

@@ -13,12 +13,7 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class World:
-    """This process's place among all.
-
-    Attributes:
-        rank: 0 writes the run folder and evaluates.
-        size: How many there are.
-    """
+    """This process's place among all; rank 0 leads: it evaluates, and writes the run folder."""
 
     rank: int = 0
     size: int = 1
