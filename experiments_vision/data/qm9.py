@@ -191,12 +191,10 @@ def _torch_geometric() -> Any:
 
 
 def load_molecules(root: Path) -> tuple[Molecules | None, list[Fault]]:
-    """The molecules of `root/raw`, from `root/processed` if the very same files were read before.
+    """The molecules of `root/raw` and no faults, or None and the faults.
 
-    A folder that may not be written to gets no cache, and stderr says so.
-
-    Returns:
-        The molecules, or None if there are faults; and the faults.
+    They are kept in `root/processed`, in an .npz named after what the raw files and their reader are; a folder that may
+    not be written to gets none, and stderr says so.
 
     Raises:
         VisionError: for a damaged cache.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -38,11 +39,10 @@ class Molecules(NamedTuple):
     """M molecules, one behind the other.
 
     Attributes:
-        values_MC: The csv's 19 numbers, in its order and units (Hartree, kcal/mol); float32.
-        first_atom_M1: Where each molecule's atoms begin, and the end.
+        values_MC: The csv's 19 numbers, in its order and units (Hartree, kcal/mol).
+        first_atom_M1, first_bond_M1: Where each molecule's atoms and bonds begin, and the end.
         element_N: Atomic numbers.
-        pos_N3: Angstrom; float32.
-        first_bond_M1: Where each molecule's bonds begin, and the end.
+        pos_N3: Angstrom.
         bonds_L3: Start and end, counted from 0 within the molecule, and type (0 single ... 3 aromatic).
         kept_S: The molecules that `uncharacterized.txt` does not name, rising.
     """
@@ -57,11 +57,11 @@ class Molecules(NamedTuple):
 
 
 class _DamagedError(Exception):
-    """A line of the sdf that says something else than it should."""
+    """A line of the sdf, by its number, that says something else than it should."""
 
     def __init__(self, line: int, what: str) -> None:
         super().__init__(what)
-        self.line, self.what = line, what
+        self.line = line
 
 
 class _Faults(list[Fault]):
@@ -69,14 +69,13 @@ class _Faults(list[Fault]):
 
     def __init__(self, raw: Path) -> None:
         super().__init__()
-        self._raw = raw
-        self._count = dict.fromkeys(RAW_FILES, 0)
+        self._raw, self._count = raw, Counter[str]()
 
-    def note(self, file: str, what: str, line: int | None = None) -> None:
+    def note(self, file: str, what: object, line: int | None = None) -> None:
         self._count[file] += 1
         if self._count[file] <= _MOST_FAULTS:
             path = self._raw / file
-            self.append(Fault(str(path) if line is None else f"{path}:{line}", what))
+            self.append(Fault(str(path) if line is None else f"{path}:{line}", str(what)))
 
     def close(self) -> None:
         for file, count in self._count.items():
@@ -85,10 +84,7 @@ class _Faults(list[Fault]):
 
 
 def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
-    """Reads and checks everything; stderr says how far it is.
-
-    Args:
-        raw: The folder of the three files.
+    """Read and check everything in the folder of the three files; stderr says how far it is.
 
     Returns:
         The molecules, or None if there are faults; and the faults, at most 21 a file.
@@ -108,7 +104,7 @@ def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
                 raise _DamagedError(line, f"the title is {title!r}, but {CSV} has {names[record - 1]!r} there")
             table.add(line, lines)
         except _DamagedError as error:
-            faults.note(SDF, f"molecule {record}: {error.what}", error.line)
+            faults.note(SDF, f"molecule {record}: {error}", error.line)
         if record % _EVERY == 0:
             shown.update(record)
     shown.update(record)
@@ -243,18 +239,15 @@ def _read_csv(path: Path, faults: _Faults) -> tuple[list[str], NDArray[np.float3
         for number, line in enumerate(file, 2):
             name, *fields = line.rstrip("\r\n").split(",")
             names.append(name)
-            if len(fields) != len(COLUMNS) - 1:
-                faults.note(CSV, f"{len(fields) + 1} columns, not {len(COLUMNS)}", number)
-                continue
             try:
+                if len(fields) != len(COLUMNS) - 1:
+                    raise ValueError(f"{len(fields) + 1} columns, not {len(COLUMNS)}")
                 row = [float(field) for field in fields]
-            except ValueError as error:
-                faults.note(CSV, f"{error}", number)
-                continue
-            if _finite(row):
+                if not _finite(row):
+                    raise ValueError("a value is not finite")
                 values.extend(row)
-            else:
-                faults.note(CSV, "a value is not finite", number)
+            except ValueError as error:
+                faults.note(CSV, error, number)
     return names, np.array(values, np.float32).reshape(-1, len(COLUMNS) - 1)
 
 
@@ -268,14 +261,15 @@ def _read_skipped(path: Path, molecules: int, faults: _Faults) -> NDArray[np.int
     entries = lines[_HEADER_LINES:-1]
     for number, line in enumerate(entries, _HEADER_LINES + 1):
         first = next(iter(line.split()), "")
-        if not first.isdecimal():
+        index = int(first) if first.isdecimal() else None
+        if index is None:
             faults.note(SKIPPED, f"no index: {line!r}", number)
-        elif not 1 <= int(first) <= molecules:
-            faults.note(SKIPPED, f"index {first} is not among the {molecules:,} molecules", number)
-        elif not keep_M[int(first) - 1]:
-            faults.note(SKIPPED, f"index {first} was there before", number)
+        elif not 1 <= index <= molecules:
+            faults.note(SKIPPED, f"index {index} is not among the {molecules:,} molecules", number)
+        elif not keep_M[index - 1]:
+            faults.note(SKIPPED, f"index {index} was there before", number)
         else:
-            keep_M[int(first) - 1] = False
+            keep_M[index - 1] = False
     last = next(iter(lines[-1].split()), "") if lines else ""
     if last.isdecimal():
         faults.note(SKIPPED, "an index where the closing line should be: the file is cut off", len(lines))

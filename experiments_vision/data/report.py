@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
+from itertools import groupby
+from os.path import basename, dirname
 
 from experiments_vision.data.source import Fault
 
@@ -26,34 +27,23 @@ def report(name: str, faults: Sequence[Fault], lines: int = _LINES) -> str:
     """
     if not faults:
         return f"{name}: nothing wrong"
-    folders: dict[str, list[Fault]] = {}
-    for fault in sorted(
-        faults, key=lambda fault: (_natural(os.path.dirname(fault.path)), not fault.fatal, _file(fault))
-    ):
-        folders.setdefault(os.path.dirname(fault.path), []).append(fault)
+    ordered = sorted(faults, key=lambda one: (_natural(dirname(one.path)), not one.fatal, _natural(basename(one.path))))
+    folders = [(folder, list(group)) for folder, group in groupby(ordered, lambda one: dirname(one.path))]
     text = [f"{name}: {_counts(faults)}"]
     left, hidden = lines, 0
-    for folders_left, (folder, group) in zip(range(len(folders), 0, -1), folders.items(), strict=True):
-        show = group[: -(-left // folders_left)]
+    for number, (folder, group) in enumerate(folders):
+        show = group[: -(-left // (len(folders) - number))]
         left -= len(show)
-        if show:
-            text.append(f"{folder}: {_counts(group)}")
-            text += [f"  {_line(fault)}" for fault in show]
-            if len(group) > len(show):
-                text.append(f"  ... and {len(group) - len(show):,} more")
-        else:
+        if not show:
             hidden += len(group)
+            continue
+        text.append(f"{folder}: {_counts(group)}")
+        text += [f"  {basename(one.path)}: {'' if one.fatal else 'warning: '}{one.what}" for one in show]
+        if len(group) > len(show):
+            text.append(f"  ... and {len(group) - len(show):,} more")
     if hidden:
         text.append(f"... and {hidden:,} more in other folders")
     return "\n".join(text)
-
-
-def _line(fault: Fault) -> str:
-    return f"{os.path.basename(fault.path)}: {'' if fault.fatal else 'warning: '}{fault.what}"
-
-
-def _file(fault: Fault) -> list[tuple[int, str]]:
-    return _natural(os.path.basename(fault.path))
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
@@ -63,11 +53,5 @@ def _natural(path: str) -> list[tuple[int, str]]:
 
 def _counts(faults: Sequence[Fault]) -> str:
     fatal = sum(fault.fatal for fault in faults)
-    parts = [_count(fatal, "fault")] if fatal else []
-    if fatal < len(faults):
-        parts.append(_count(len(faults) - fatal, "warning"))
-    return ", ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    numbers = {"fault": fatal, "warning": len(faults) - fatal}
+    return ", ".join(f"{number:,} {noun}{'s' * (number > 1)}" for noun, number in numbers.items() if number)

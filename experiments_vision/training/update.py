@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from experiments_vision.contract import Modes, MultiTaskModel, Objective
 from experiments_vision.errors import VisionError
@@ -65,18 +66,18 @@ class Update:
         losses, features = self._losses(micro_batches[-1])
         self.surgery.backward(losses, features=features, scaler=self.scaler, diagnose=diagnose)
         self._count(losses)
-        curvature = StepCurvature(self.model) if diagnose else None
+        before_P = self._flat() if diagnose and self._diagnostics.curvature else None
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._losses_since += 1
         if self.surgery.method.needs_losses_after_step:
             self.surgery.observe(self._losses_again(micro_batches))
-        if curvature is not None:
+        if diagnose:
             seen = self.surgery.diagnostics()
             self.maps.add({self._seen: seen})
             self.looked = {name: value for name, value in seen.items() if value.dim() < 2}
-            if self._diagnostics.curvature:
-                self.looked |= curvature.measure(self._mean_losses(micro_batches[-1]))
+        if before_P is not None:
+            self.looked |= self._curvature(micro_batches[-1], before_P)
 
     def take_losses(self) -> Tensor:
         """The mean losses [K] of the updates since the last call."""
@@ -129,14 +130,22 @@ class Update:
         with frozen_statistics(self.model):
             return torch.stack([torch.stack(self._losses(batch)[0]) for batch in micro_batches]).sum(dim=0)
 
-    def _mean_losses(self, batch: LabelledBatch) -> Callable[[dict[str, Tensor]], Tensor]:
+    def _curvature(self, batch: LabelledBatch, before_P: Tensor) -> dict[str, Tensor]:
+        """How much the batch's losses bend along the step from these parameters (the tragic triad's third part)."""
         inputs, targets = batch
+        shapes = {name: value.shape for name, value in self.model.named_parameters() if value.requires_grad}
 
-        def losses_K(parameters: dict[str, Tensor]) -> Tensor:
-            outputs = torch.func.functional_call(self.model, parameters, (inputs,))
+        def losses_K(theta_P: Tensor) -> Tensor:
+            parts = theta_P.split([shape.numel() for shape in shapes.values()])
+            named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+            outputs = torch.func.functional_call(self.model, named, (inputs,))
             return torch.stack(self.objective.losses(outputs.tasks, targets))
 
-        return losses_K
+        with frozen_statistics(self.model):
+            return multi_task_curvature(losses_K, before_P, self._flat() - before_P)
+
+    def _flat(self) -> Tensor:
+        return parameters_to_vector(trainable(self.model)).detach()
 
     @torch.no_grad()
     def _count(self, losses: Sequence[Tensor]) -> None:
@@ -155,40 +164,6 @@ def evaluate(update: Update, batches: Iterable[LabelledBatch], stop: Callable[[]
         if stop():
             return None
     return meter.compute()
-
-
-class StepCurvature:
-    """The tragic triad's third part on any network: how much the losses bend along the step that was taken.
-
-    It is made before the step, and remembers where the parameters were.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._names = [name for name, value in model.named_parameters() if value.requires_grad]
-        self._before_P = self._flat()
-
-    def measure(self, losses: Callable[[dict[str, Tensor]], Tensor]) -> dict[str, Tensor]:
-        """The multi-task curvature from the remembered parameters to the present ones.
-
-        Args:
-            losses: From parameters by name to [K]; the batch's.
-
-        Returns:
-            As `multi_task_curvature`.
-        """
-        shapes = {name: self._model.get_parameter(name).shape for name in self._names}
-
-        def by_vector(theta_P: Tensor) -> Tensor:
-            parts = theta_P.split([shape.numel() for shape in shapes.values()])
-            return losses({name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)})
-
-        with frozen_statistics(self._model):
-            return multi_task_curvature(by_vector, self._before_P, self._flat() - self._before_P)
-
-    @torch.no_grad()
-    def _flat(self) -> Tensor:
-        return torch.cat([self._model.get_parameter(name).reshape(-1) for name in self._names])
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
