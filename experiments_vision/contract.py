@@ -12,21 +12,6 @@ from torch import Tensor, nn
 
 from experiments_vision.errors import VisionError
 
-__all__ = [
-    "MODES",
-    "SPLITS",
-    "Meter",
-    "MetricSpec",
-    "Modes",
-    "MultiTaskModel",
-    "Objective",
-    "Outputs",
-    "Place",
-    "Split",
-    "Targets",
-    "VisionError",
-]
-
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

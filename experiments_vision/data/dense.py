@@ -23,7 +23,6 @@ from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault, scan
 from experiments_vision.errors import VisionError
 
-_CITYSCAPES_CLASSES = {"label_2": 2, "label_7": 7, "label_19": 19, "label": 7}
 _NUMBERED = re.compile(r"(0|[1-9]\d{0,8})\.npy", re.ASCII)
 
 
@@ -35,8 +34,7 @@ class DenseField:
         name: What the target is called.
         channels: The last axis of [H, W, channels], or 0 for an array [H, W].
         classes: Number of labels, for a label map: whole numbers from -1 (no label) to classes - 1.
-        low: Values below are suspicious.
-        high: Values above are suspicious.
+        low, high: Values beyond these are suspicious.
         folder: Where the files are, if it is not called like the target.
     """
 
@@ -56,7 +54,6 @@ class DenseField:
 class SplitFiles:
     """What there is in a split's folder: the files, how many pictures there are were none missing, and the faults."""
 
-    folder: Path
     count: int
     files: list[tuple[DenseField, Path]]
     faults: list[Fault]
@@ -65,7 +62,7 @@ class SplitFiles:
 def list_split(folder: Path, fields: tuple[DenseField, ...]) -> SplitFiles:
     """Find the files of a split and the gaps in their numbers; opens none of them."""
     if not folder.is_dir():
-        return SplitFiles(folder, 0, [], [Fault(str(folder), "missing: no such folder")])
+        return SplitFiles(0, [], [Fault(str(folder), "missing: no such folder")])
     faults: list[Fault] = []
     numbers: dict[DenseField, list[int]] = {}
     for field in fields:
@@ -88,7 +85,7 @@ def list_split(folder: Path, fields: tuple[DenseField, ...]) -> SplitFiles:
             others = f", and all up to {last}.npy" if last > first else ""
             faults.append(Fault(str(field.path(folder, first)), f"missing{others}"))
     files = [(field, field.path(folder, number)) for field, found in numbers.items() for number in found]
-    return SplitFiles(folder, count, files, faults)
+    return SplitFiles(count, files, faults)
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:
@@ -112,11 +109,11 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     return np.array(mapped)
 
 
-def read_field(field: DenseField, path: Path) -> tuple[npt.NDArray[Any], list[Fault]]:
-    """A file's array, [H, W] or [H, W, C], and what is wrong with its values.
+def read_field(field: DenseField, path: Path) -> npt.NDArray[Any]:
+    """A file's array, [H, W] or [H, W, C].
 
     Raises:
-        VisionError: if it can't be read, or its dtype or shape is another.
+        VisionError: if it can't be read, its dtype or shape is another, or its values can mean nothing.
     """
     array = read_npy(path)
     channels = (field.channels,) if field.channels else ()
@@ -125,22 +122,15 @@ def read_field(field: DenseField, path: Path) -> tuple[npt.NDArray[Any], list[Fa
         raise VisionError(f"{path}: wrong shape: {list(array.shape)}; {field.name} is [{expected}]")
     if array.dtype.kind != "f" and not field.classes:
         raise VisionError(f"{path}: wrong dtype: {array.dtype}; {field.name} is of floating point")
-    return array, list(_value_faults(field, path, array))
-
-
-def _value_faults(field: DenseField, path: Path, array: npt.NDArray[Any]) -> Iterator[Fault]:
     low, high = array.min(), array.max()  # NaN if there is one: two passes see all that can be wrong
     if not (np.isfinite(low) and np.isfinite(high)):
-        yield Fault(str(path), "out of range: has NaN or infinity")
-    elif field.classes:
-        if low < -1 or high >= field.classes:
-            what = f"out of range: labels {low:g} to {high:g}; expected -1 (none) to {field.classes - 1}"
-            yield Fault(str(path), what)
-        elif array.dtype.kind == "f" and (array != np.rint(array)).any():
-            yield Fault(str(path), "out of range: labels that are no whole numbers")
-    elif low < field.low or high > field.high:
-        what = f"values {low:g} to {high:g}; expected {field.low:g} to {field.high:g}"
-        yield Fault(str(path), what, fatal=False)
+        raise VisionError(f"{path}: out of range: has NaN or infinity")
+    if field.classes and (low < -1 or high >= field.classes):
+        known = f"expected -1 (none) to {field.classes - 1}"
+        raise VisionError(f"{path}: out of range: labels {low:g} to {high:g}; {known}")
+    if field.classes and array.dtype.kind == "f" and (array != np.rint(array)).any():
+        raise VisionError(f"{path}: out of range: labels that are no whole numbers")
+    return array
 
 
 def _gaps(numbers: list[int], count: int) -> Iterator[tuple[int, int]]:
@@ -160,12 +150,26 @@ class DenseSource(DataSource):
     Attributes:
         published: Examples in the folders `train` and `val`.
         size: Height and width of the published pictures.
-        fields: What there is of every picture; the image comes first.
+        classes: Folders of label maps, with the number of classes.
+        others: What there is of every picture besides image and label.
+
+    Raises:
+        VisionError: for `labels` that nobody published.
     """
 
     published: ClassVar[dict[str, int]]
     size: ClassVar[tuple[int, int]]
-    fields: tuple[DenseField, ...]
+    classes: ClassVar[dict[str, int]]
+    others: ClassVar[tuple[DenseField, ...]]
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        folder = config.labels if len(self.classes) > 1 else "label"
+        if folder not in self.classes:
+            raise VisionError(f"labels={folder}: choose from {', '.join(self.classes)}")
+        self.facts = {"classes": self.classes[folder]}
+        label = DenseField("label", classes=self.classes[folder], folder=folder)
+        self.fields = (DenseField("image", channels=3, low=0, high=1), label, *self.others)
 
     def check(self) -> list[Fault]:
         """Read every file: names, dtype, shape, and that all values can mean something."""
@@ -201,14 +205,15 @@ class DenseSource(DataSource):
         return faults
 
     def _examples(self, split: Split) -> Examples:
-        listing = list_split(self.root / ("val" if split == "test" else "train"), self.fields)
+        folder = self.root / ("val" if split == "test" else "train")
+        listing = list_split(folder, self.fields)
         self._intact(listing.faults)
         numbers: Sequence[int] = range(listing.count)
         if split != "test":
             train, held_out = self._hold_out(listing.count)
             numbers = train if split == "train" else held_out
         seed = self.config.seed if split == "train" and self.config.augment else None
-        return DenseExamples(listing.folder, self.fields, self._limited(numbers), seed)
+        return DenseExamples(folder, self.fields, self._limited(numbers), seed)
 
 
 class NYUv2Source(DenseSource):
@@ -217,40 +222,18 @@ class NYUv2Source(DenseSource):
     name = "nyuv2"
     published: ClassVar[dict[str, int]] = {"train": 795, "val": 654}
     size = (288, 384)
-
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
-        self.facts = {"classes": 13}
-        self.fields = (
-            DenseField("image", channels=3, low=0, high=1),
-            DenseField("label", classes=13),
-            DenseField("depth", channels=1, low=0),
-            DenseField("normal", channels=3, low=-1, high=1),
-        )
+    classes: ClassVar[dict[str, int]] = {"label": 13}
+    others = (DenseField("depth", channels=1, low=0), DenseField("normal", channels=3, low=-1, high=1))
 
 
 class CityscapesSource(DenseSource):
-    """Street scenes: 7 classes (or 2, 19) and inverse depth (Cordts et al., CVPR 2016).
-
-    Raises:
-        VisionError: for `labels` that nobody published.
-    """
+    """Street scenes: 7 classes (or 2, 19) and inverse depth (Cordts et al., CVPR 2016)."""
 
     name = "cityscapes"
     published: ClassVar[dict[str, int]] = {"train": 2975, "val": 500}
     size = (128, 256)
-
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
-        if config.labels not in _CITYSCAPES_CLASSES:
-            raise VisionError(f"labels={config.labels}: choose from {', '.join(_CITYSCAPES_CLASSES)}")
-        classes = _CITYSCAPES_CLASSES[config.labels]
-        self.facts = {"classes": classes}
-        self.fields = (
-            DenseField("image", channels=3, low=0, high=1),
-            DenseField("label", classes=classes, folder=config.labels),
-            DenseField("depth", channels=1, low=0),
-        )
+    classes: ClassVar[dict[str, int]] = {"label_2": 2, "label_7": 7, "label_19": 19, "label": 7}
+    others = (DenseField("depth", channels=1, low=0),)
 
 
 class DenseExamples(Examples):
@@ -261,7 +244,7 @@ class DenseExamples(Examples):
     ) -> None:
         self._folder, self._fields, self._numbers, self._seed = folder, fields, numbers, seed
         first = fields[0].path(folder, numbers[0])
-        self._size, self._first = read_field(fields[0], first)[0].shape[:2], first
+        self._size, self._first = read_field(fields[0], first).shape[:2], first
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -279,9 +262,7 @@ class DenseExamples(Examples):
 
     def _read(self, field: DenseField, number: int) -> npt.NDArray[Any]:
         path = field.path(self._folder, number)
-        array, faults = read_field(field, path)
-        if fatal := [fault for fault in faults if fault.fatal]:
-            raise VisionError(str(fatal[0]))
+        array = read_field(field, path)
         if array.shape[:2] != self._size:  # a batch could not be stacked
             raise VisionError(f"{path}: wrong shape: {array.shape}; {self._first} is {self._size[0]}x{self._size[1]}")
         return array
@@ -295,7 +276,11 @@ def _look(job: tuple[DenseField, Path]) -> tuple[tuple[int, ...] | None, list[Fa
     """A file's height and width, and what is wrong with it."""
     field, path = job
     try:
-        array, faults = read_field(field, path)
+        array = read_field(field, path)
     except VisionError as error:
         return None, [Fault.of(path, error)]
-    return array.shape[:2], faults
+    low, high = array.min(), array.max()
+    if field.classes or (low >= field.low and high <= field.high):
+        return array.shape[:2], []
+    what = f"values {low:g} to {high:g}; expected {field.low:g} to {field.high:g}"
+    return array.shape[:2], [Fault(str(path), what, fatal=False)]

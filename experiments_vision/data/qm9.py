@@ -32,12 +32,13 @@ from experiments_vision.data.qm9_raw import (
 from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault
 from experiments_vision.errors import VisionError
+from experiments_vision.tasks import TASKS
 from mtrl_surgery.shell import install
 
 if TYPE_CHECKING:
     from torch_geometric.data import Batch
 
-TARGETS = ("mu", "alpha", "homo", "lumo", "r2", "zpve", "u0_atom", "u298_atom", "h298_atom", "g298_atom", "cv")
+TARGETS = TASKS["qm9"]
 """Columns of the csv, in Nash-MTL's order, that of the model's outputs.
 
 Units: Debye, Bohr^3, eV (homo, lumo), Bohr^2, eV (zpve and the four energies of atomisation), cal/(mol K).

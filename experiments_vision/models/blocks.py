@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from experiments_vision.contract import VisionError
+from experiments_vision.errors import VisionError
 
 FINISH: dict[str, Callable[[Tensor], Tensor]] = {
     "segmentation": lambda scores: F.log_softmax(scores, dim=1),

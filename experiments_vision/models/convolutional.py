@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from experiments_vision.contract import MultiTaskModel, Outputs, VisionError
+from experiments_vision.contract import MultiTaskModel, Outputs
+from experiments_vision.errors import VisionError
 from experiments_vision.models.blocks import check_images
 
 DIGITS = 10

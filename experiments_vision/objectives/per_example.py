@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments_vision.contract import Meter, MetricSpec, Modes, Objective, Targets, VisionError
+from experiments_vision.contract import Meter, MetricSpec, Modes, Objective, Targets
 from experiments_vision.delta import BASELINES, delta_m
+from experiments_vision.errors import VisionError
 from experiments_vision.objectives.averages import Averages, both_modes
 from experiments_vision.tasks import TASKS
 

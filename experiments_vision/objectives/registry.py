@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from experiments_vision.contract import Objective, VisionError
+from experiments_vision.contract import Objective
+from experiments_vision.errors import VisionError
 from experiments_vision.objectives.dense import Cityscapes, NYUv2
 from experiments_vision.objectives.per_example import QM9, CelebA, MultiDigits
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 from experiments_vision.errors import VisionError
-from mtrl_surgery.cli.schema import check_choice, mapping_hash
+from mtrl_surgery.cli.schema import check_choice, check_least, mapping_hash
 from mtrl_surgery.cli.words import PATH
 from mtrl_surgery.methods.config import MethodConfig
 from mtrl_surgery.methods.registry import METHODS, find_method
@@ -26,7 +26,6 @@ class ProblemFacts:
     """A problem as published.
 
     Attributes:
-        paper: Where it comes from.
         bowl: The shape of the lower half: `quadratic`, or `sextic` with two minima.
         scales: What a given `scale` s multiplies the two losses with: (s, 1), or (s, 1 - s) for `complement`.
         scale: The default s.
@@ -36,7 +35,6 @@ class ProblemFacts:
         balanced: Whether the minimum of L1 + L2 is what the paper's methods are to reach; else it is the Pareto set.
     """
 
-    paper: str
     bowl: str
     scales: str
     scale: float
@@ -50,20 +48,21 @@ _UPPER: tuple[Point, ...] = ((-8.0, 5.0), (-3.0, 7.5), (0.0, 10.0), (3.0, 7.5), 
 _CAGRAD: tuple[Point, ...] = ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0))
 _NASH: tuple[Point, ...] = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 
+# SAM-GS (arXiv 2506.06130) for toy1o and toy2o; Nash-MTL (2202.01017), CAGrad (2110.14048), Aligned-MTL (2305.19000).
 PROBLEMS: dict[str, ProblemFacts] = {
     "toy1o": ProblemFacts(
-        "arXiv 2506.06130", "quadratic", "first", 1.0,
+        "quadratic", "first", 1.0,
         {"paper": (*_UPPER, (-10.0, -2.5), (10.0, -2.5)), "code": (*_UPPER, (-10.0, -3.0), (10.0, -3.0))},
         20_000, -21.0, balanced=True,
     ),
     "toy2o": ProblemFacts(
-        "arXiv 2506.06130", "sextic", "first", 1.0,
+        "sextic", "first", 1.0,
         {"paper": ((-3.5, 5.5), (3.5, 5.5), (-6.5, 2.5), (6.5, 2.5), (0.0, 10.0), (0.0, -8.0))},
         21_000, -55.0, balanced=True,
     ),
-    "nashmtl": ProblemFacts("arXiv 2202.01017", "quadratic", "first", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
-    "cagrad": ProblemFacts("arXiv 2110.14048", "quadratic", "first", 1.0, {"paper": _CAGRAD}, 100_000, -21.0, True),
-    "aligned": ProblemFacts("arXiv 2305.19000", "quadratic", "complement", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
+    "nashmtl": ProblemFacts("quadratic", "first", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
+    "cagrad": ProblemFacts("quadratic", "first", 1.0, {"paper": _CAGRAD}, 100_000, -21.0, True),
+    "aligned": ProblemFacts("quadratic", "complement", 0.1, {"paper": _NASH}, 35_000, -21.0, False),
 }  # fmt: skip
 
 NAMELESS = ("plugins", "out", "workers", "plot", "gif")
@@ -172,10 +171,8 @@ def validate(settings: ToySettings) -> None:
             ) from error
         if not points or not all(math.isfinite(number) for point in points for number in point):
             raise VisionError(f"starts={settings.starts!r}: give at least one point, of finite numbers")
-    for key, least in (("steps", 1), ("every", 1), ("seed", 0), ("workers", 1)):
-        count = getattr(settings, key)
-        if count is not None and count < least:
-            raise VisionError(f"{key}={count}: must be at least {least}")
+    least = {"steps": 1, "every": 1, "seed": 0, "workers": 1}
+    check_least({key: (getattr(settings, key), number) for key, number in least.items()})
     for key in ("lr", "max_norm", "within", "scale"):
         value = getattr(settings, key)
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -200,9 +197,3 @@ def published(config: MethodConfig, settings: ToySettings, given: Collection[str
     }
     changes = known.get(config.name, {})
     return replace(config, **{name: value for name, value in changes.items() if name not in given})
-
-
-def chosen_options(config: MethodConfig) -> dict[str, Any]:
-    """The options that differ from the method's defaults."""
-    default = asdict(type(config)())
-    return {name: value for name, value in asdict(config).items() if value != default[name]}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from experiments_vision.toy.config import chosen_options
 from experiments_vision.toy.measures import Arrival
 from experiments_vision.toy.run import ToyResult
 from mtrl_surgery.runs.durable import write_text
@@ -111,18 +111,17 @@ def _legend(result: ToyResult) -> str:
     target = "the minimum of L1 + L2" if settings.facts.balanced else "the Pareto set"
     optima = " and ".join(f"({x + 0.0:.2f}, {y:.2f})" for x, y in (result.targets.optima_NP.round(4) + 0.0).tolist())
     clip = "no clipping" if settings.max_norm is None else f"clipped to norm {settings.max_norm:g}"
-    chosen = {run.config.name: chosen_options(run.config) for run in result.runs}
-    options = "; ".join(
-        f"{name} ({', '.join(f'{key}={value}' for key, value in values.items())})"
-        for name, values in chosen.items()
-        if values
-    )
+    options = []
+    for run in result.runs:
+        default, own = asdict(type(run.config)()), asdict(run.config)
+        chosen = ", ".join(f"{key}={value}" for key, value in own.items() if value != default[key])
+        options += [f"{run.config.name} ({chosen})"] if chosen else []
     scales = f"{settings.scales[0]:g} and {settings.scales[1]:g}"
     parts = [
         f"{settings.problem}, {settings.num_steps:,} steps of Adam at {settings.lr:g}, {clip}, "
         f"starts={settings.starts}, sign={settings.sign}, scales {scales}, seed {settings.seed}.",
         f"Cells: the first step from which the point stays within {settings.within:g} of {target}.",
         f"The minimum of L1 + L2: {optima}.",
-        f"Options: {options}." if options else "",
+        f"Options: {'; '.join(options)}." if options else "",
     ]
     return " ".join(parts).rstrip()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments_vision.contract import VisionError
+from experiments_vision.errors import VisionError
 from experiments_vision.models.convolutional import ConvNet, LeNet
 from experiments_vision.models.mtan import MTAN
 from experiments_vision.models.segnet import SegNet

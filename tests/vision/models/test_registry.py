@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from experiments_vision.contract import VisionError
 from experiments_vision.data.registry import DATASETS
+from experiments_vision.errors import VisionError
 from experiments_vision.models.registry import MODELS, make_model
 from experiments_vision.objectives.registry import OBJECTIVES
 from experiments_vision.tasks import TASKS

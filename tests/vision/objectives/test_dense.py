@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from experiments_vision.contract import Targets, VisionError
+from experiments_vision.contract import Targets
 from experiments_vision.delta import BASELINES
+from experiments_vision.errors import VisionError
 from experiments_vision.objectives.dense import Cityscapes, NYUv2, depth_loss, normal_loss, segmentation_loss
 from experiments_vision.objectives.registry import make_objective
 

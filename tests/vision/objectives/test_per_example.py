@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments_vision.contract import Objective, Targets, VisionError
+from experiments_vision.contract import Objective, Targets
 from experiments_vision.delta import BASELINES
+from experiments_vision.errors import VisionError
 from experiments_vision.objectives.registry import OBJECTIVES, judge, make_objective
 from experiments_vision.tasks import TASKS
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments_vision.contract import Targets, VisionError
+from experiments_vision.contract import Targets
 from experiments_vision.data.qm9 import TARGETS
+from experiments_vision.errors import VisionError
 from experiments_vision.models.mpnn import MPNN
 from mtrl_surgery import Surgery
 from tests.vision.qm9 import trees

@@ -48,7 +48,7 @@ def short(**keys: object) -> ToySettings:
         ("starts", [[1.0]], r"starts=\[\[1.0\]\]"),
         ("starts", [], "at least one point"),
         ("starts", [[0.0, float("nan")]], "finite"),
-        ("steps", 0, "steps=0: must be at least 1"),
+        ("steps", 0, "steps=0 must be at least 1"),
         ("every", 0, "every=0"),
         ("workers", 0, "workers=0"),
         ("seed", -1, "seed=-1"),
