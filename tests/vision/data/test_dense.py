@@ -16,6 +16,7 @@ from experiments_vision.data.dense import DenseSource
 from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import Fault, make_source
 from experiments_vision.errors import VisionError
+from experiments_vision.training.batches import load
 from tests.vision.data.trees import CLASSES, write_cityscapes, write_nyuv2
 
 
@@ -271,9 +272,10 @@ def test_workers_make_the_same_batches(tmp_path: Path, workers: int) -> None:
 def test_a_worker_names_the_damaged_file(tmp_path: Path) -> None:
     write_nyuv2(tmp_path)
     cut(tmp_path / "train" / "depth" / "3.npy")
-    loader = DataLoader(source(tmp_path).dataset("train"), batch_sampler=[[Place(0, 3)]], num_workers=1)
+    made = source(tmp_path)
+    batches = load(made, made.dataset("train"), iter([(0, np.array([3]))]), workers=1, device=torch.device("cpu"))
     with pytest.raises(VisionError, match=r"train/depth/3\.npy: damaged or cut short"):
-        next(iter(loader))
+        next(batches)
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ def settings(name: str, folder: Path, method: str, **changes: object) -> VisionS
 
 def test_batch_norm_sees_every_training_batch_once(tmp_path: Path) -> None:
     """Neither FAMO's second pass, nor a look's curvature, nor an evaluation counts."""
-    trees.write_cityscapes(tmp_path / "streets", train=6, val=1)
+    trees.write_celeba(tmp_path / "faces", train=4, val=2, test=2)
     looks = DiagnosticsConfig(every=2)
     run, trainer = new_run(
         dataclasses.replace(
-            settings("cityscapes", tmp_path / "streets", "famo", model="segnet", batch_size=2, diagnostics=looks),
+            settings("celeba", tmp_path / "faces", "famo", model="convnet", batch_size=2, diagnostics=looks),
             method=FamoConfig(compare_every=1),
         ),
         tmp_path / "runs",
