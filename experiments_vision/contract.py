@@ -33,26 +33,16 @@ class Place(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """A model's output for a batch.
-
-    Attributes:
-        tasks: A tensor a task, in the order of the model's `tasks`.
-        features: Where the trunk ends, for feature-level surgery; all shared parameters are behind these.
-    """
+    """A model's output for a batch."""
 
     tasks: list[Tensor]
+    """A tensor a task, in the order of the model's `tasks`."""
     features: tuple[Tensor, ...]
+    """Where the trunk ends, for feature-level surgery; all shared parameters are behind these."""
 
 
 class MultiTaskModel(nn.Module, ABC):
-    """A network with one output a task.
-
-    Args:
-        tasks: Their names.
-
-    Raises:
-        VisionError: for no task, or one that is there twice.
-    """
+    """A network with one output a task; VisionError for no task, or one that is there twice."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -67,23 +57,14 @@ class MultiTaskModel(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric's name in our rows and tables.
+    """A metric of a task, and how rows and tables show it."""
 
-    Attributes:
-        name: Unique within a benchmark, such as `miou`.
-        task: The task that it judges.
-        higher_is_better: Its direction.
-        label: Heading of a table's column.
-        scale: A table multiplies the value by it (100 for per cent).
-        digits: After the point, in a table.
-    """
-
-    name: str
+    name: str  # unique within a benchmark, such as `miou`
     task: str
     higher_is_better: bool
-    label: str
-    scale: float = 1.0
-    digits: int = 2
+    label: str  # heading of a table's column
+    scale: float = 1.0  # a table multiplies the value by it (100 for per cent)
+    digits: int = 2  # after the point, in a table
 
 
 class Meter(ABC):
@@ -91,7 +72,7 @@ class Meter(ABC):
 
     @abstractmethod
     def update(self, outputs: Sequence[Tensor], targets: Targets) -> None:
-        """Takes a batch's outputs in the order of the tasks."""
+        """Take a batch's outputs in the order of the tasks."""
 
     @abstractmethod
     def compute(self) -> Modes:

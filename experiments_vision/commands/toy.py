@@ -37,12 +37,7 @@ from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.folder import RunFolder
 from mtrl_surgery.runs.signals import end
 
-TOY = Program(
-    help=__doc__,
-    config_module="experiments_vision.configs.toy",
-    config_name="toy",
-    schema=ToySettings,
-)
+TOY = Program(help=__doc__, config_module="experiments_vision.configs.toy", config_name="toy", schema=ToySettings)
 
 
 def main(words: Sequence[str]) -> int:
@@ -59,11 +54,7 @@ def _words(word: str) -> list[str]:
 
 
 def toy(config: DictConfig, overrides: Sequence[str]) -> Path:
-    """Does one run.
-
-    Args:
-        config: What hydra composed.
-        overrides: The words of the command line.
+    """Do one run of the composed configuration; `overrides` are the words of the command line.
 
     Returns:
         The run folder.

@@ -38,12 +38,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Do one run.
-
-    Args:
-        config: what hydra composed.
-        overrides: the words of the command line.
-    """
+    """Do one run of the composed configuration; `overrides` are the words of the command line."""
     settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
     settings = dataclasses.replace(settings, folder=None)  # a folder that is moved must not say where it was
     validate(settings)

@@ -18,13 +18,9 @@ _AUGMENT = 2  # the purpose in a data seed's streams
 
 
 def augment(image_CHW: Tensor, targets: Targets, seed: int, place: Place) -> tuple[Tensor, Targets]:
-    """A random scale, crop and flip: a pure function of the seed and the place.
+    """A random scale, crop and flip: a pure function of the data's seed and the place.
 
-    Args:
-        image_CHW: float32.
-        targets: `label` int64 [H, W], `depth` [1, H, W] and, if there, `normal` [3, H, W].
-        seed: The data's.
-        place: Epoch and index.
+    The targets are `label` int64 [H, W], `depth` [1, H, W] and, if there, `normal` [3, H, W]; the rest is float32.
     """
     rng = stream(seed, _AUGMENT, place.epoch, place.index)
     height, width = image_CHW.shape[-2:]
@@ -41,15 +37,7 @@ def crop_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def scale_crop(image_CHW: Tensor, targets: Targets, scale: float, top: int, left: int) -> tuple[Tensor, Targets]:
-    """Scales a crop up to the whole: bilinear for image and normals, nearest for label and depth.
-
-    Args:
-        image_CHW: float32.
-        targets: As for `augment`.
-        scale: At least 1.
-        top: First row of the crop.
-        left: First column of the crop.
-    """
+    """Scale the crop that begins at (top, left) up to the whole: bilinear for image and normals, else nearest."""
     if scale == 1:  # both interpolations are the identity then
         return image_CHW, targets
     height, width = image_CHW.shape[-2:]
@@ -66,7 +54,7 @@ def scale_crop(image_CHW: Tensor, targets: Targets, scale: float, top: int, left
 
 
 def flip(image_CHW: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-    """Mirrors left and right; a normal's x points the other way then."""
+    """Mirror left and right; a normal's x points the other way then."""
     out = {name: target.flip(-1) for name, target in targets.items()}
     if "normal" in out:
         out["normal"][0].neg_()  # flip has copied

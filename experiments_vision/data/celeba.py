@@ -18,7 +18,6 @@ import numpy.typing as npt
 import torch
 
 from experiments_vision.contract import Place, Split
-from experiments_vision.data.registry import DataConfig
 from experiments_vision.data.source import DataSource, Example, Examples, Fault, scan
 from experiments_vision.errors import VisionError
 from experiments_vision.tasks import TASKS
@@ -41,12 +40,9 @@ Value = TypeVar("Value")
 
 
 class PictureList(Generic[Value]):
-    """A text file that names a picture a line, with every fault of its own.
+    """A text file that names a picture a line, below some lines of heading; `faults` has all that is wrong with it.
 
-    Args:
-        path: The file.
-        heading: Lines above the pictures.
-        parse: The value that a line's words stand for, or a ValueError that says what is wrong with them.
+    `parse` gives the value that a line's words stand for, or raises a ValueError that says what is wrong with them.
 
     Attributes:
         heading: Those lines; empty ones where the file has none.
@@ -105,17 +101,10 @@ def _split(words: list[str]) -> Split:
 
 
 class CelebASource(DataSource):
-    """Faces with 40 yes-or-no attributes: `image` [3, 64, 64] in [0, 1] with `attributes` float32 [40] of 0 and 1.
-
-    `facts` has `attributes`, their number.
-    """
+    """Faces with 40 yes-or-no attributes: `image` [3, 64, 64] in [0, 1] with `attributes` float32 [40] of 0 and 1."""
 
     name = "celeba"
     has_validation = True
-
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
-        self.facts = {"attributes": ATTRIBUTES}
 
     def check(self) -> list[Fault]:
         """Read both lists and decode every picture that they name."""
@@ -206,11 +195,7 @@ class Faces(Examples):
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A decoded jpg, as RGB.
-
-    Raises:
-        VisionError: with the path, if it is missing or damaged.
-    """
+    """A decoded jpg, as RGB; VisionError names one that is missing or damaged."""
     try:
         with Image.open(path, formats=["JPEG"]) as picture:
             return picture.convert("RGB")

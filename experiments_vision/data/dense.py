@@ -28,22 +28,14 @@ _NUMBERED = re.compile(r"(0|[1-9]\d{0,8})\.npy", re.ASCII)
 
 @dataclass(frozen=True)
 class DenseField:
-    """One kind of file.
+    """One kind of file."""
 
-    Attributes:
-        name: What the target is called.
-        channels: The last axis of [H, W, channels], or 0 for an array [H, W].
-        classes: Number of labels, for a label map: whole numbers from -1 (no label) to classes - 1.
-        low, high: Values beyond these are suspicious.
-        folder: Where the files are, if it is not called like the target.
-    """
-
-    name: str
-    channels: int = 0
-    classes: int = 0
-    low: float = -np.inf
+    name: str  # what the target is called
+    channels: int = 0  # the last axis of [H, W, channels], or 0 for an array [H, W]
+    classes: int = 0  # of a label map, which holds whole numbers from -1 (no label) to classes - 1
+    low: float = -np.inf  # values below are suspicious
     high: float = np.inf
-    folder: str | None = None
+    folder: str | None = None  # where the files are, if it is not called like the target
 
     def path(self, split_folder: Path, number: int) -> Path:
         """The file of a picture."""
@@ -145,22 +137,14 @@ def _gaps(numbers: list[int], count: int) -> Iterator[tuple[int, int]]:
 class DenseSource(DataSource):
     """A tree of .npy files: `image` [3, H, W] float32 with `label` int64 [H, W], `depth` [1, H, W] and maybe `normal`.
 
-    `facts` has `classes`, the number of labels; a pixel without one has the label -1.
-
-    Attributes:
-        published: Examples in the folders `train` and `val`.
-        size: Height and width of the published pictures.
-        classes: Folders of label maps, with the number of classes.
-        others: What there is of every picture besides image and label.
-
-    Raises:
-        VisionError: for `labels` that nobody published.
+    `facts` has `classes`, the number of labels; a pixel without one has the label -1. VisionError for `labels` that
+    nobody published.
     """
 
-    published: ClassVar[dict[str, int]]
-    size: ClassVar[tuple[int, int]]
-    classes: ClassVar[dict[str, int]]
-    others: ClassVar[tuple[DenseField, ...]]
+    published: ClassVar[dict[str, int]]  # examples in the folders `train` and `val`
+    size: ClassVar[tuple[int, int]]  # height and width of the published pictures
+    classes: ClassVar[dict[str, int]]  # folders of label maps, with the number of classes
+    others: ClassVar[tuple[DenseField, ...]]  # what there is of every picture besides image and label
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)

@@ -36,24 +36,15 @@ _MOST_FAULTS = 20  # of one file: a file of another format would have a hundred 
 
 
 class Molecules(NamedTuple):
-    """M molecules, one behind the other.
+    """M molecules, one behind the other."""
 
-    Attributes:
-        values_MC: The csv's 19 numbers, in its order and units (Hartree, kcal/mol).
-        first_atom_M1, first_bond_M1: Where each molecule's atoms and bonds begin, and the end.
-        element_N: Atomic numbers.
-        pos_N3: Angstrom.
-        bonds_L3: Start and end, counted from 0 within the molecule, and type (0 single ... 3 aromatic).
-        kept_S: The molecules that `uncharacterized.txt` does not name, rising.
-    """
-
-    values_MC: NDArray[np.float32]
-    first_atom_M1: NDArray[np.int64]
-    element_N: NDArray[np.uint8]
-    pos_N3: NDArray[np.float32]
-    first_bond_M1: NDArray[np.int64]
-    bonds_L3: NDArray[np.uint8]
-    kept_S: NDArray[np.int64]
+    values_MC: NDArray[np.float32]  # the csv's 19 numbers, in its order and units (Hartree, kcal/mol)
+    first_atom_M1: NDArray[np.int64]  # where each molecule's atoms begin, and the end
+    element_N: NDArray[np.uint8]  # atomic numbers
+    pos_N3: NDArray[np.float32]  # Angstrom
+    first_bond_M1: NDArray[np.int64]  # where each molecule's bonds begin, and the end
+    bonds_L3: NDArray[np.uint8]  # start and end, counted from 0 within the molecule, and type (0 single ... 3 aromatic)
+    kept_S: NDArray[np.int64]  # the molecules that `uncharacterized.txt` does not name, rising
 
 
 class _DamagedError(Exception):

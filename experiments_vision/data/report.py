@@ -18,12 +18,9 @@ def is_fatal(faults: Sequence[Fault]) -> bool:
 
 
 def report(name: str, faults: Sequence[Fault], lines: int = _LINES) -> str:
-    """A summary, then every folder with its count and its files, faults before warnings.
+    """A summary of a data set's faults, then every folder with its count and its files, faults before warnings.
 
-    Args:
-        name: The data set's.
-        faults: What its check found.
-        lines: How many files are shown at most. Folders share them, so that one with many faults hides no other.
+    At most so many lines of files are shown. Folders share them, so that one with many faults hides no other.
     """
     if not faults:
         return f"{name}: nothing wrong"

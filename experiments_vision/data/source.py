@@ -33,17 +33,11 @@ _AHEAD = 8  # files a thread takes at a time
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a file.
+    """Something wrong with a file: what it is, and what was expected."""
 
-    Attributes:
-        path: The file or folder; for a text file with the line, `file:17`.
-        what: What is wrong with it, and what was expected.
-        fatal: Whether training would fail or mean something else; otherwise it is a warning.
-    """
-
-    path: str
+    path: str  # the file or folder; for a text file with the line, `file:17`
     what: str
-    fatal: bool = True
+    fatal: bool = True  # training would fail or mean something else; otherwise it is a warning
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
@@ -161,10 +155,7 @@ class DataSource(ABC):
         return numbers[: self.config.limit]
 
     def _hold_out(self, total: int) -> tuple[list[int], list[int]]:
-        """Numbers of the training and the held-out examples, both in rising order; the same in every run.
-
-        Args:
-            total: Examples of the published training split.
+        """Numbers of the training and the held-out examples, both rising, of `total`; the same in every run.
 
         Raises:
             VisionError: if none would be left to train on, or none to hold out.

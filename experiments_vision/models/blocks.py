@@ -38,12 +38,9 @@ def attention(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class DenseHead(nn.Module):
-    """A task's prediction for every pixel. There is no activation between its two convolutions, as published.
+    """A task's prediction for every pixel: of `classes` channels for segmentation, 1 for depth, 3 for normals.
 
-    Args:
-        task: A key of `FINISH`.
-        inputs: Channels of the map that it reads.
-        classes: Output channels of segmentation; depth has 1, normals have 3.
+    There is no activation between its two convolutions, as published.
 
     Raises:
         VisionError: for an unknown task.
@@ -73,11 +70,7 @@ def xavier(module: nn.Module) -> None:
 
 
 def check_images(images_BCHW: Tensor, channels: int, multiple: int) -> None:
-    """Whether a network can take these images.
-
-    Raises:
-        VisionError: for another number of axes or channels, or a side that is no multiple of `multiple`.
-    """
+    """Raise VisionError for another number of axes or channels, or a side that is no multiple of `multiple`."""
     shape = tuple(images_BCHW.shape)
     if len(shape) != 4 or shape[1] != channels:
         raise VisionError(f"images of shape {shape}: expected [batch, {channels}, height, width]")

@@ -25,11 +25,8 @@ class ConvNet(MultiTaskModel):
     Published code ends in a sigmoid and takes the cross entropy of that: the same function, but it loses its digits
     where the network is sure. Layers before a batch norm have no bias. The features are the last 512 numbers.
 
-    Outputs: a tensor of logits [B] a task.
-
-    Args:
-        tasks: The attributes' names.
-        widths: Channels of the seven convolutions; the linear layers have as many as the last one.
+    Outputs: a tensor of logits [B] a task. `widths` are the channels of the seven convolutions; the linear layers have
+    as many as the last one.
 
     Raises:
         VisionError: for no task; in `forward`, if a side of the images is no multiple of 8.
@@ -64,14 +61,11 @@ class LeNet(MultiTaskModel):
 
     Two convolutions and a linear layer are shared; a task adds two linear layers. The features are 50 numbers.
 
-    Outputs: logits [B, 10] a task, for cross entropy. There is no dropout: nothing but the weights is random.
-
-    Args:
-        tasks: The digits' names, such as left and right.
-        size: The images' side in pixels, 4 at least.
+    Outputs: logits [B, 10] a task, for cross entropy. There is no dropout: nothing but the weights is random. `size` is
+    the images' side in pixels.
 
     Raises:
-        VisionError: for no task or a smaller size; in `forward`, for images of another size.
+        VisionError: for no task or a size below 4; in `forward`, for images of another size.
     """
 
     def __init__(self, tasks: Sequence[str], size: int) -> None:

@@ -25,21 +25,13 @@ MAX_ATOMS = 29  # QM9's largest molecules
 
 
 class MoleculeBatch(Protocol):
-    """The used part of a torch-geometric `Batch` of B graphs with N atoms and E edges in all.
+    """The used part of a torch-geometric `Batch` of B graphs with N atoms and E edges in all."""
 
-    Attributes:
-        x: Atom features [N, A].
-        edge_index: From which atom to which, [2, E]; no edge twice.
-        edge_attr: Edge features [E, F].
-        batch: Each atom's graph, [N], rising.
-        ptr: Each graph's first atom, and the end, [B + 1].
-    """
-
-    x: Tensor
-    edge_index: Tensor
-    edge_attr: Tensor
-    batch: Tensor
-    ptr: Tensor
+    x: Tensor  # atom features [N, A]
+    edge_index: Tensor  # from which atom to which, [2, E]; no edge twice
+    edge_attr: Tensor  # edge features [E, F]
+    batch: Tensor  # each atom's graph, [N], rising
+    ptr: Tensor  # each graph's first atom, and the end, [B + 1]
 
 
 class MPNN(MultiTaskModel):
@@ -50,12 +42,8 @@ class MPNN(MultiTaskModel):
     Args:
         tasks: The properties' names.
         dim: Width of an atom's state.
-        atom_features: Of each atom.
-        edge_features: Of each edge.
+        atom_features, edge_features: How many each has.
         max_atoms: Of the largest graph; a larger one in a batch gives nonsense, the data set does not let it through.
-
-    Raises:
-        VisionError: for no task, or one that is there twice.
     """
 
     def __init__(
@@ -99,11 +87,7 @@ class EdgeConv(nn.Module):
         nn.init.zeros_(self.root.bias)
 
     def hidden(self, edges_BnnF: Tensor, linked_Bnn: Tensor) -> tuple[Tensor, Tensor]:
-        """The edges' part of the messages, the same in all rounds.
-
-        Args:
-            edges_BnnF: Edge features, [graph, receiver, sender, feature].
-            linked_Bnn: 1 where there is such an edge, else 0.
+        """The edges' part of the messages, the same in all rounds, from what `dense` gives.
 
         Returns:
             The edges' hidden numbers and a last one that is 1, all divided by how many edges come in,

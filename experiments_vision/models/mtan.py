@@ -49,10 +49,8 @@ class MTAN(MultiTaskModel):
     behind them, nor could they be behind any: they read what a task's own masks have made. `Surgery` on the features
     gives them their tasks' gradients by the weights that the method finds there.
 
-    Args:
-        tasks: Among segmentation, depth and normal.
-        classes: Of segmentation.
-        filters: The levels' channels; smaller ones make a smaller network.
+    Tasks are among segmentation (of so many classes), depth and normal; smaller `filters`, the levels' channels, make a
+    smaller network.
 
     Raises:
         VisionError: for an unknown task; in `forward`, if a side of the images is no multiple of 32.

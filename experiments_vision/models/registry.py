@@ -16,20 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """The facts of a network before it is made.
-
-    Attributes:
-        summary: In one line.
-        cls: `module:class` in this room; it takes `tasks` and the facts that it needs.
-        facts: Which facts of the data it needs: its keyword arguments.
-        by_features: Whether all shared parameters are behind its features; where they are not, only methods that weight
-            the tasks can do surgery there.
-    """
+    """What is known of a network before it is made."""
 
     summary: str
-    cls: str
+    cls: str  # `module:class` in this room; it takes `tasks` and these facts of the data
     facts: tuple[str, ...] = ()
     by_features: bool = True
+    """Whether all shared parameters are behind its features; else only methods that weight tasks work there."""
 
 
 _DENSE = {

@@ -21,19 +21,12 @@ DEPTHS = (1, 1, 2, 2, 2)
 
 
 class Maps(NamedTuple):
-    """The trunk's maps: the encoder's with the finest level first, the decoder's with the coarsest first.
+    """The trunk's maps: the encoder's with the finest level first, the decoder's with the coarsest first."""
 
-    Attributes:
-        early: After a level's first convolution.
-        encoded: After its last one, before it is pooled.
-        unpooled: A level of the decoder reads them.
-        decoded: The level's output.
-    """
-
-    early: list[Tensor]
-    encoded: list[Tensor]
-    unpooled: list[Tensor]
-    decoded: list[Tensor]
+    early: list[Tensor]  # after a level's first convolution
+    encoded: list[Tensor]  # after its last one, before it is pooled
+    unpooled: list[Tensor]  # what a level of the decoder reads
+    decoded: list[Tensor]  # the level's output
 
 
 def decoder_channels(filters: Sequence[int]) -> list[tuple[int, int]]:
@@ -50,9 +43,8 @@ class Trunk(nn.Module):
         self.enter = nn.ModuleList(conv_block(*pair) for pair in zip((3, *filters[:-1]), filters, strict=True))
         self.encode = nn.ModuleList(_repeat(width, depth) for width, depth in zip(filters, DEPTHS, strict=True))
         self.leave = nn.ModuleList(conv_block(*pair) for pair in upward)
-        self.decode = nn.ModuleList(
-            _repeat(width, depth) for (_, width), depth in zip(upward, DEPTHS[::-1], strict=True)
-        )
+        decoder = zip(upward, DEPTHS[::-1], strict=True)
+        self.decode = nn.ModuleList(_repeat(width, depth) for (_, width), depth in decoder)
         xavier(self)
 
     def forward(self, images_BCHW: Tensor) -> Maps:
@@ -82,10 +74,8 @@ class SegNet(MultiTaskModel):
     Outputs: `segmentation` log-probabilities [B, classes, H, W]; `depth` [B, 1, H, W]; `normal` unit vectors
     [B, 3, H, W].
 
-    Args:
-        tasks: Among segmentation, depth and normal.
-        classes: Of segmentation.
-        filters: The levels' channels; smaller ones make a smaller network.
+    Tasks are among segmentation (of so many classes), depth and normal; smaller `filters`, the levels' channels, make a
+    smaller network.
 
     Raises:
         VisionError: for an unknown task; in `forward`, if a side of the images is no multiple of 32.

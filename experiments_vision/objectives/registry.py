@@ -9,7 +9,7 @@ import torch
 
 from experiments_vision.contract import Objective
 from experiments_vision.errors import VisionError
-from experiments_vision.objectives.dense import Cityscapes, NYUv2
+from experiments_vision.objectives.dense import Cityscapes, DenseObjective, NYUv2
 from experiments_vision.objectives.per_example import QM9, CelebA, MultiDigits
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -32,17 +32,14 @@ def make_objective(dataset: str, facts: Mapping[str, Any] | None = None) -> Obje
     Raises:
         VisionError: An unknown name, or a fact that is missing.
     """
-    kind = OBJECTIVES.get(dataset)
-    if kind is None:
+    if dataset not in OBJECTIVES:
         raise VisionError(f"dataset={dataset} is unknown; choices: {', '.join(OBJECTIVES)}")
-    known = facts or {}
-    if kind is NYUv2 or kind is Cityscapes:
-        return kind(known["classes"]) if "classes" in known else kind()
-    if kind is not QM9:
-        return kind()
-    if "target_std" not in known:
-        raise VisionError("dataset=qm9: the facts lack target_std, the standard deviations of the 11 targets")
-    return QM9(known["target_std"])
+    kind, known = OBJECTIVES[dataset], facts or {}
+    if kind is QM9:
+        if "target_std" not in known:
+            raise VisionError("dataset=qm9: the facts lack target_std, the standard deviations of the 11 targets")
+        return QM9(known["target_std"])
+    return kind(known["classes"]) if issubclass(kind, DenseObjective) and "classes" in known else kind()
 
 
 def judge(dataset: str) -> Objective:

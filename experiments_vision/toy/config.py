@@ -23,25 +23,15 @@ OPTIONS = ("published", "defaults")
 
 @dataclass(frozen=True)
 class ProblemFacts:
-    """A problem as published.
+    """A problem as published."""
 
-    Attributes:
-        bowl: The shape of the lower half: `quadratic`, or `sextic` with two minima.
-        scales: What a given `scale` s multiplies the two losses with: (s, 1), or (s, 1 - s) for `complement`.
-        scale: The default s.
-        starts: The starts by their source; `paper` is always there.
-        steps: Of Adam.
-        floor: A lower bound of both unscaled losses.
-        balanced: Whether the minimum of L1 + L2 is what the paper's methods are to reach; else it is the Pareto set.
-    """
-
-    bowl: str
-    scales: str
-    scale: float
-    starts: dict[str, tuple[Point, ...]]
-    steps: int
-    floor: float
-    balanced: bool
+    bowl: str  # the shape of the lower half: `quadratic`, or `sextic` with two minima
+    scales: str  # what `scale=s` multiplies the two losses with: (s, 1), or (s, 1 - s) for `complement`
+    scale: float  # the default s
+    starts: dict[str, tuple[Point, ...]]  # by their source; `paper` is always there
+    steps: int  # of Adam
+    floor: float  # a lower bound of both unscaled losses
+    balanced: bool  # whether the minimum of L1 + L2 is what the paper's methods are to reach; else it is the Pareto set
 
 
 _UPPER: tuple[Point, ...] = ((-8.0, 5.0), (-3.0, 7.5), (0.0, 10.0), (3.0, 7.5), (8.0, 5.0))

@@ -17,17 +17,11 @@ _TELL_EVERY = 250  # steps between two calls of `progress`
 
 
 class Path(NamedTuple):
-    """Where one start went.
+    """Where one start went."""
 
-    Attributes:
-        theta_TP: The points, the start first: [steps + 1, 2]. From a stop on they stay where they are.
-        weights_TK: The method's weights at each step, [steps, 2]; NaN after a stop.
-        stopped: The step at which the method had no finite direction, -1 for never.
-    """
-
-    theta_TP: Array
-    weights_TK: Array
-    stopped: int
+    theta_TP: Array  # the points, the start first: [steps + 1, 2]; from a stop on they stay where they are
+    weights_TK: Array  # the method's weights at each step, [steps, 2]; NaN after a stop
+    stopped: int  # the step at which the method had no finite direction, -1 for never
 
 
 class Descent(NamedTuple):
@@ -61,16 +55,9 @@ def descend(
     max_norm: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Adam along the method's directions.
+    """Steps of Adam along the directions of a fresh method, each clipped to `max_norm`.
 
-    Args:
-        problem: Losses and Jacobian.
-        start_P: float64 [2].
-        method: A fresh one.
-        steps: Of Adam.
-        lr: Adam's step size.
-        max_norm: Every direction is clipped to it, whatever the method.
-        progress: Told now and then how many more steps are done.
+    `progress` is told now and then how many more steps are done.
     """
     theta_TP, weights_TK = np.empty((steps + 1, 2)), np.full((steps, 2), np.nan)
     theta_TP[0] = theta_P = np.array(start_P)

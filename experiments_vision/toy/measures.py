@@ -22,17 +22,11 @@ _SAME = 1e-6  # two minima of the sum are as good as each other within this
 
 @dataclass(frozen=True)
 class Targets:
-    """What a point is compared with.
+    """What a point is compared with."""
 
-    Attributes:
-        optima_NP: The global minima of L1 + L2, [N, 2], by x; exact to 1e-7.
-        pareto_MP: Points of the Pareto set, [M, 2], by x and not 0.02 apart; its ends are exact to 0.05.
-        front_MK: Their losses, [M, 2].
-    """
-
-    optima_NP: Array
-    pareto_MP: Array
-    front_MK: Array
+    optima_NP: Array  # the global minima of L1 + L2, [N, 2], by x; exact to 1e-7
+    pareto_MP: Array  # points of the Pareto set, [M, 2], by x and not 0.02 apart; its ends are exact to 0.05
+    front_MK: Array  # their losses, [M, 2]
 
     def from_optima(self, theta_P: Array) -> Array:
         """Distances [...] of points [..., 2]."""
@@ -115,22 +109,16 @@ def _determinant(problem: Problem, x: Array, y: Array) -> Array:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Where one start ended, and when it came to stay.
-
-    Attributes:
-        from_optimum, from_pareto: Distances of the end to the nearest minimum of L1 + L2 and to the Pareto set.
-        optimum_step, pareto_step: The first step from which it stays near them; None if the end is not near.
-        stopped: The step at which the method had no finite direction, None for never.
-    """
+    """Where one start ended, and when it came to stay."""
 
     start: tuple[float, float]
     end: tuple[float, float]
     losses: tuple[float, float]
-    from_optimum: float
-    from_pareto: float
-    optimum_step: int | None
+    from_optimum: float  # distance of the end to the nearest minimum of L1 + L2
+    from_pareto: float  # and to the Pareto set
+    optimum_step: int | None  # the first step from which it stays near that minimum; None if the end is not near
     pareto_step: int | None
-    stopped: int | None
+    stopped: int | None  # the step at which the method had no finite direction, None for never
 
 
 def arrivals(problem: Problem, descent: Descent, targets: Targets, within: float) -> list[Arrival]:

@@ -39,17 +39,11 @@ def _pair(first: float, second: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """Two losses of two parameters, K = P = 2, in float64.
+    """Two losses of two parameters, K = P = 2, in float64."""
 
-    Attributes:
-        bowl: `quadratic` or `sextic`.
-        scale_K: What the losses are multiplied with.
-        sign_K: The sign of tanh y in f_k.
-    """
-
-    bowl: str
-    scale_K: Tensor
-    sign_K: Tensor
+    bowl: str  # `quadratic` or `sextic`
+    scale_K: Tensor  # what the losses are multiplied with
+    sign_K: Tensor  # the sign of tanh y in f_k
 
     @classmethod
     def of(cls, settings: ToySettings) -> Problem:

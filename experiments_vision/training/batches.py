@@ -85,11 +85,7 @@ def in_order(examples: int, batch_size: int) -> Iterator[tuple[int, np.ndarray]]
 
 
 def load(
-    source: DataSource,
-    examples: Examples,
-    chosen: Iterator[tuple[int, np.ndarray]],
-    workers: int,
-    device: torch.device,
+    source: DataSource, examples: Examples, chosen: Iterator[tuple[int, np.ndarray]], workers: int, device: torch.device
 ) -> Iterator[LabelledBatch]:
     """Batches on the device, of the epochs and example numbers that are chosen; `workers` live as long as they do."""
     if (whole := examples.tensors()) is not None:

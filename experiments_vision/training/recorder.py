@@ -25,11 +25,7 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        run: RunFolder | None,
-        objective: Objective,
-        sinks: Sequence[Sink] = (),
-        progress: Progress | None = None,
+        self, run: RunFolder | None, objective: Objective, sinks: Sequence[Sink] = (), progress: Progress | None = None
     ) -> None:
         self._run, self._objective, self._sinks, self._progress = run, objective, list(sinks), progress
         self._started = time.monotonic()
@@ -57,12 +53,7 @@ class Recorder:
         self._show(rows)
 
     def evaluation(
-        self,
-        step: int,
-        epoch: int,
-        found: Mapping[Split, Modes],
-        splits: Mapping[Split, Any],
-        seconds: float,
+        self, step: int, epoch: int, found: Mapping[Split, Modes], splits: Mapping[Split, Any], seconds: float
     ) -> None:
         """A row for each split and task."""
         if self._run is None:

@@ -17,9 +17,8 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
     """The optimizer of all parameters, shared and own."""
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     own = {"momentum": config.momentum} if config.name == "sgd" else {}
-    optimizer: torch.optim.Optimizer = kinds[config.name](
-        parameters, lr=config.lr, weight_decay=config.weight_decay, **own
-    )
+    kind: Any = kinds[config.name]
+    optimizer: torch.optim.Optimizer = kind(parameters, lr=config.lr, weight_decay=config.weight_decay, **own)
     return optimizer
 
 
@@ -39,14 +38,9 @@ class Rates:
                     "optimizer.schedule=plateau needs a validation split: hold one out by dataset.validation"
                 )
             # Any better score counts: torch's relative threshold means nothing where a score changes its sign.
+            any_better: dict[str, Any] = {"threshold": 0.0, "threshold_mode": "abs"}
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer,
-                "max",
-                config.factor,
-                config.patience,
-                threshold=0.0,
-                threshold_mode="abs",
-                min_lr=config.min_lr,
+                optimizer, "max", config.factor, config.patience, min_lr=config.min_lr, **any_better
             )
 
     @property
@@ -64,8 +58,7 @@ class Rates:
         if self._plateau is None:
             return
         if world.leads:
-            if score is None:
-                raise VisionError("optimizer.schedule=plateau: no validation score")
+            assert score is not None  # there is a validation split
             self._plateau.step(score)
         rate = torch.tensor(self.rate, dtype=torch.float64, device=self._optimizer.param_groups[0]["params"][0].device)
         world.broadcast([rate])
