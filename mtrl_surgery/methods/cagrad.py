@@ -112,7 +112,7 @@ def solve_cagrad(library: Library, gramian_KK: Array, c: float) -> tuple[Array, 
         upper = (b_K @ x_K + c * length) / (a_K @ x_K)
         best_upper = np.where(done, best_upper, np.fmin(best_upper, upper))
         done = ~(best_upper - best_lower > _RELATIVE_GAP * abs(best_upper) + _ABSOLUTE_GAP)
-        if library.settled(done):
+        if library.may_look and done:
             break
         # How far to go towards the central path: little after a long step, much after a short one.
         complement = (x_K @ z_K + c * at_least(length - u_K @ mx_K, 0.0)) / (size + 1)

@@ -101,7 +101,7 @@ class NashMTL(GramianWeighting[NashmtlConfig]):
         present_K = norm_K != 0
         gains = (x_K * (cosine_KK @ x_K) * present_K).sum()
         alpha_K = library.np.where(gains < 0.5, 0.0, x_K * reciprocal(library, norm_K)) + spoilt(gramian)
-        return library.tensor(alpha_K), library.tensor(residual)
+        return torch.as_tensor(alpha_K), torch.as_tensor(residual)
 
 
 _ITERATIONS = 50
@@ -140,7 +140,7 @@ def solve_nash(library: Library, cosine_KK: Array, limit: float) -> tuple[Array,
         # Weights that cancel leave of their gains only what rounding left.
         rounding = 1e-15 * x_K.max() * x_K.sum()
         done = abs(x_K * descent_K).max() <= _TOLERANCE + rounding
-        if library.settled(done):
+        if library.may_look and done:
             break
         newton_KK = cosine_KK + np.diag(s_K / x_K + (_POWER - 1) * bound_K / x_K)
         try:

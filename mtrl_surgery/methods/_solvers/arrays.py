@@ -32,9 +32,6 @@ class Library:
         at_most: `min(array, number)`.
         solve: Solves `a x = b`; of a singular matrix it gives anything or raises `SingularError`.
         may_look: Whether a Python branch on a value is free (it makes the host wait for a device).
-        settled: Whether to stop, given whether a problem is done: never where looking is not free. An iteration must
-            leave a problem that is done as it is.
-        tensor: The array for Torch to go on with.
     """
 
     np: Any
@@ -42,8 +39,6 @@ class Library:
     at_most: Callable[[Array, float], Array]
     solve: Callable[[Array, Array], Array]
     may_look: bool
-    settled: Callable[[Array], bool]
-    tensor: Callable[[Array], Tensor] = torch.as_tensor
 
 
 SingularError = np.linalg.LinAlgError
@@ -54,8 +49,8 @@ def _torch_solve(a: Tensor, b: Tensor) -> Tensor:
     return result
 
 
-NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True, settled=bool)
-TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False, settled=lambda _: False)
+NUMPY = Library(np, np.maximum, np.minimum, np.linalg.solve, may_look=True)
+TORCH = Library(torch, torch.clamp_min, torch.clamp_max, _torch_solve, may_look=False)
 
 
 @cache
