@@ -140,11 +140,7 @@ class _Table:
         self._first_atom, self._first_bond = array("q", [0]), array("q", [0])
 
     def add(self, first: int, lines: list[str]) -> None:
-        """Takes a record: three header lines, counts, atoms, bonds, properties, M  END, data items, $$$$.
-
-        Raises:
-            _DamagedError: for the first line that does not fit.
-        """
+        """Take a record: three header lines, counts, atoms, bonds, properties, M  END, data items, $$$$."""
         if not lines[-1].startswith("$$$$"):
             raise _DamagedError(first, "the record has no $$$$: the file is cut off")
         if len(lines) < 5:
@@ -153,10 +149,9 @@ class _Table:
         if len(lines) < 4 + atoms + bonds + 2:
             raise _DamagedError(first, f"{len(lines)} lines are too few for {atoms} atoms and {bonds} bonds")
         for number, line in enumerate(islice(lines, 4, 4 + atoms), 4):
-            symbol = line[30:34].strip()
             try:
                 place = float(line[:10]), float(line[10:20]), float(line[20:30])
-                self._elements.append(ELEMENTS[symbol])
+                self._elements.append(ELEMENTS[line[30:34].strip()])
             except (ValueError, KeyError):
                 raise _DamagedError(first + number, f"no atom: {line.rstrip()!r}") from None
             if not _finite(place):
@@ -168,9 +163,8 @@ class _Table:
             except ValueError:
                 raise _DamagedError(first + number, f"no bond: {line.rstrip()!r}") from None
             if not (1 <= start <= atoms and 1 <= end <= atoms and start != end and 1 <= kind <= _BOND_TYPES):
-                raise _DamagedError(
-                    first + number, f"a bond of type {kind} from atom {start} to {end}, of {atoms} atoms"
-                )
+                what = f"a bond of type {kind} from atom {start} to {end}, of {atoms} atoms"
+                raise _DamagedError(first + number, what)
             self._bonds.extend((start - 1, end - 1, kind - 1))
         _check_tail(first + 4 + atoms + bonds, lines[4 + atoms + bonds : -1])
         self._first_atom.append(len(self._elements))
@@ -178,15 +172,10 @@ class _Table:
 
     def molecules(self, values_MC: NDArray[np.float32], kept_S: NDArray[np.int64]) -> Molecules:
         """All records so far, of which none may have raised."""
-        return Molecules(
-            values_MC=values_MC,
-            first_atom_M1=np.array(self._first_atom, np.int64),
-            element_N=np.array(self._elements, np.uint8),
-            pos_N3=np.array(self._positions, np.float32).reshape(-1, 3),
-            first_bond_M1=np.array(self._first_bond, np.int64),
-            bonds_L3=np.array(self._bonds, np.uint8).reshape(-1, 3),
-            kept_S=kept_S,
-        )
+        atoms = np.array(self._first_atom, np.int64), np.array(self._elements, np.uint8)
+        pos_N3 = np.array(self._positions, np.float32).reshape(-1, 3)
+        bonds = np.array(self._first_bond, np.int64), np.array(self._bonds, np.uint8).reshape(-1, 3)
+        return Molecules(values_MC, *atoms, pos_N3, *bonds, kept_S)
 
 
 def _finite(values: Iterable[float]) -> bool:

@@ -127,8 +127,10 @@ def animate(result: ToyResult, run: MethodRun, path: Path, frames: int = 80) -> 
     left, right = figure.subplots(1, 2)
     _contours(left, result)
     right.plot(*result.targets.front_MK.T, color=_PARETO, linewidth=3.0)
-    _frame(right, np.concatenate((losses_FSK.reshape(-1, 2), result.targets.front_MK)))
-    right.set(xlabel="$L_1$", ylabel="$L_2$")
+    shown_MK = np.concatenate((losses_FSK.reshape(-1, 2), result.targets.front_MK))
+    low, high = shown_MK.min(axis=0), shown_MK.max(axis=0)
+    (x_low, y_low), (x_high, y_high) = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    right.set(xlabel="$L_1$", ylabel="$L_2$", xlim=(x_low, x_high), ylim=(y_low, y_high))
     right.grid(alpha=0.25)
     drawn = []
     for ax, points_FSK in ((left, theta_FSP), (right, losses_FSK)):
@@ -202,12 +204,6 @@ def _path(ax: Any, points_TK: Array, colour: str) -> None:
     ax.plot(*points_TK.T, color=colour, linewidth=1.8, zorder=3)
     ax.plot(*points_TK[0], "o", color=colour, markersize=6, markeredgecolor="white", zorder=4)
     ax.plot(*points_TK[-1], "X", color=colour, markersize=8, markeredgecolor="white", zorder=6)
-
-
-def _frame(ax: Any, points_MK: Array) -> None:
-    low, high = points_MK.min(axis=0), points_MK.max(axis=0)
-    room = 0.05 * (high - low)
-    ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
 
 
 def _thinned(run: MethodRun) -> Array:

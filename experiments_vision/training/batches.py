@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from experiments_vision.contract import Place, Targets
-from experiments_vision.data.source import DataSource, Examples
+from experiments_vision.data.source import DataSource, Examples, stream
 from experiments_vision.errors import VisionError
 from experiments_vision.training.world import World
 
@@ -62,9 +62,7 @@ class Plan:
 
     def order(self, epoch: int) -> np.ndarray:
         """The epoch's examples in the order of the batches."""
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(_ORDER, epoch))).permutation(
-            self.examples
-        )
+        return stream(self.seed, _ORDER, epoch).permutation(self.examples)
 
     def micro_batches(self, start: int) -> Iterator[tuple[int, np.ndarray]]:
         """Epoch and example numbers of this process's micro-batches, from update `start` to the end of the run."""
@@ -95,9 +93,10 @@ def load(
             yield inputs[rows], {name: value[rows] for name, value in targets.items()}
         return
     telling = _Telling(source, examples)
+    places: Any = ([Place(epoch, int(number)) for number in numbers] for epoch, numbers in chosen)
     loader = DataLoader(
         telling,
-        batch_sampler=_places(chosen),
+        batch_sampler=places,
         num_workers=workers,
         collate_fn=telling.collate,
         pin_memory=device.type == "cuda",
@@ -108,11 +107,6 @@ def load(
         if isinstance(batch, VisionError):
             raise batch
         yield _on(batch, device)
-
-
-def _places(chosen: Iterator[tuple[int, np.ndarray]]) -> Any:
-    """What torch takes for a batch sampler."""
-    return ([Place(epoch, int(number)) for number in numbers] for epoch, numbers in chosen)
 
 
 class _Telling(Dataset[Any]):

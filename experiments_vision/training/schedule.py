@@ -61,7 +61,7 @@ class Rates:
             assert score is not None  # there is a validation split
             self._plateau.step(score)
         rate = torch.tensor(self.rate, dtype=torch.float64, device=self._optimizer.param_groups[0]["params"][0].device)
-        world.broadcast([rate])
+        world.broadcast(rate)
         self._set(rate.item())
 
     def state_dict(self) -> dict[str, Any]:

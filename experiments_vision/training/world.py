@@ -36,11 +36,10 @@ class World:
         dist.all_reduce(flags, op=dist.ReduceOp.MAX)
         return bool(flags.item())
 
-    def broadcast(self, values: list[torch.Tensor]) -> None:
-        """The leader's values, in place, to all."""
+    def broadcast(self, value: torch.Tensor) -> None:
+        """The leader's value, in place, to all."""
         if self.size > 1:
-            for value in values:
-                dist.broadcast(value, src=0)
+            dist.broadcast(value, src=0)
 
     def average(self, value: torch.Tensor) -> None:
         """The mean over all processes, in place."""
