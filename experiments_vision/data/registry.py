@@ -29,61 +29,45 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What to know of a data set before it is loaded.
+    """What to know of a data set before it is loaded."""
 
-    `paper` says who made it, and the form of it that is read here; `needs_data_dir`, whether it is read from files that
-    one must get first; `source` is `module:class` of its `DataSource`.
-    """
-
-    name: str
     summary: str
-    paper: str
+    paper: str  # who made it, and the form of it that is read here
     licence: str
-    needs_data_dir: bool
-    source: str
+    source: str  # `module:class` in this room, of its `DataSource`
+    needs_data_dir: bool = True  # it is read from files that one must get first
 
 
-_ENTRIES = (
-    DatasetEntry(
-        "nyuv2",
+DATASETS: dict[str, DatasetEntry] = {
+    "nyuv2": DatasetEntry(
         "indoor scenes 288x384: 13 classes, depth, surface normals",
         "Silberman et al., ECCV 2012; as .npy files by the authors of MTAN (Liu et al., CVPR 2019)",
         "research; see the pages of its makers",
-        True,
-        "experiments_vision.data.dense:NYUv2Source",
+        "dense:NYUv2Source",
     ),
-    DatasetEntry(
-        "cityscapes",
+    "cityscapes": DatasetEntry(
         "street scenes 128x256: 7 classes (or 2, 19), inverse depth",
         "Cordts et al., CVPR 2016; as .npy files by the authors of MTAN (Liu et al., CVPR 2019)",
         "non-commercial, after registration with its makers",
-        True,
-        "experiments_vision.data.dense:CityscapesSource",
+        "dense:CityscapesSource",
     ),
-    DatasetEntry(
-        "celeba",
+    "celeba": DatasetEntry(
         "202,599 faces at 64x64: 40 attributes",
         "Liu et al., ICCV 2015",
         "non-commercial research",
-        True,
-        "experiments_vision.data.celeba:CelebASource",
+        "celeba:CelebASource",
     ),
-    DatasetEntry(
-        "qm9",
+    "qm9": DatasetEntry(
         "small molecules: 11 properties",
         "Ramakrishnan et al., Scientific Data 2014; the 11 properties of Nash-MTL (Navon et al., ICML 2022)",
         "see docs/vision_data.md",
-        True,
-        "experiments_vision.data.qm9:QM9Source",
+        "qm9:QM9Source",
     ),
-    DatasetEntry(
-        "multidigits",
+    "multidigits": DatasetEntry(
         "two overlaid handwritten digits 12x12: left and right; needs no download",
         "Alpaydin and Kaynak, UCI 1998, from scikit-learn; overlaid like MultiMNIST (Sabour et al., NeurIPS 2017)",
         "CC BY 4.0",
-        False,
-        "experiments_vision.data.multidigits:MultiDigitsSource",
+        "multidigits:MultiDigitsSource",
+        needs_data_dir=False,
     ),
-)
-
-DATASETS: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
+}

@@ -70,22 +70,16 @@ class Examples(Dataset[Example], ABC):
 class DataSource(ABC):
     """A data set on this machine.
 
-    Args:
-        config: What to read; `make_source` has seen that the name fits.
+    `facts` is what a benchmark must know of the data, such as `classes`, the number of labels.
 
     Raises:
         VisionError: for a value of the config that makes no sense here.
-
-    Attributes:
-        name: As in the registry.
-        collate: What makes a batch of a list of examples; None for torch's default.
-        facts: What a benchmark must know of the data, such as `classes`, the number of labels.
-        has_validation: Whether the published set has a validation split of its own.
     """
 
     name: ClassVar[str]
-    has_validation: ClassVar[bool] = False
+    has_validation: ClassVar[bool] = False  # whether the published set has a validation split of its own
     collate: Callable[[list[Example]], tuple[Any, Targets]] | None = None
+    """What makes a batch of a list of examples; None for torch's default."""
 
     def __init__(self, config: DataConfig) -> None:
         share = config.validation
@@ -180,13 +174,11 @@ def make_source(config: DataConfig) -> DataSource:
         raise VisionError(f"dataset={config.name}: unknown; choose from {', '.join(DATASETS)}")
     entry = DATASETS[config.name]
     if entry.needs_data_dir and config.data_dir is None:
-        raise VisionError(
-            f"data_dir=null: {entry.name} is read from files; give their folder (see docs/vision_data.md)"
-        )
+        raise VisionError(f"data_dir=null: {config.name} is read from files; give their folder (docs/vision_data.md)")
     if not entry.needs_data_dir and config.data_dir is not None:
-        raise VisionError(f"data_dir={config.data_dir}: {entry.name} is read from no folder; leave it out")
+        raise VisionError(f"data_dir={config.data_dir}: {config.name} is read from no folder; leave it out")
     module, _, class_name = entry.source.partition(":")
-    source: DataSource = getattr(import_module(module), class_name)(config)
+    source: DataSource = getattr(import_module(f"experiments_vision.data.{module}"), class_name)(config)
     return source
 
 

@@ -77,7 +77,7 @@ def test_what_makes_no_sense_is_said_in_a_line(words: list[str], message: str, r
 def test_the_data_sets_are_listed_with_their_licences(run: Run) -> None:
     said = run("datasets")
     assert said.code == 0
-    assert all(entry.name in said.out and entry.licence in said.out for entry in DATASETS.values())
+    assert all(name in said.out and entry.licence in said.out for name, entry in DATASETS.items())
     assert run("datasets", "all").code == 2
 
 

@@ -22,8 +22,7 @@ def test_listing_the_data_sets_loads_no_torch() -> None:
 
 
 def test_every_entry_is_complete() -> None:
-    for name, entry in DATASETS.items():
-        assert entry.name == name
+    for entry in DATASETS.values():
         assert all((entry.summary, entry.paper, entry.licence, entry.source))
 
 
