@@ -4,7 +4,6 @@ It computes what torch-geometric's `NNConv(aggr="mean")`, `GRU` and `Set2Set` co
 shapes and distributions, but in dense arrays of one fixed shape, and in another order. NNConv makes a 64 x 64 matrix
 an edge. A message is linear in the edge's 128 hidden numbers h and in the sender's state x: so h x^T is summed over an
 atom's edges first, and the weights behind h are applied to the sum, once an atom, not once an edge.
-The recurrent cells are written out because the fused ones cannot go backward for many tasks at once (torch.vmap).
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class MPNN(MultiTaskModel):
         hidden = self.edges.hidden(edges_BnnF, linked_Bnn)
         for _ in range(MESSAGE_STEPS):
             message_Bnd = F.relu(self.edges(state_Bnd, *hidden))
-            state_Bnd = gru(self.gru, message_Bnd, state_Bnd)
+            state_Bnd = self.gru(message_Bnd.flatten(0, 1), state_Bnd.flatten(0, 1)).view_as(state_Bnd)
         features_Bd = F.relu(self.leave(self.read(state_Bnd, there_Bn)))
         return Outputs([head(features_Bd).squeeze(-1) for head in self.heads], (features_Bd,))
 
@@ -120,7 +119,7 @@ class ReadOut(nn.Module):
         query_Bd = cell_Bd = state_Bnd.new_zeros(len(state_Bnd), state_Bnd.shape[2])
         both_B2d = torch.cat([query_Bd, query_Bd], 1)
         for _ in range(READ_STEPS):
-            query_Bd, cell_Bd = lstm(self.lstm, both_B2d, query_Bd, cell_Bd)
+            query_Bd, cell_Bd = self.lstm(both_B2d, (query_Bd, cell_Bd))
             score_Bn = (state_Bnd @ query_Bd.unsqueeze(2)).squeeze(2)
             answer_Bn = score_Bn.masked_fill(~there_Bn, -math.inf).softmax(1)
             both_B2d = torch.cat([query_Bd, (answer_Bn.unsqueeze(1) @ state_Bnd).squeeze(1)], 1)
@@ -153,19 +152,3 @@ def dense(inputs: MoleculeBatch, atoms: int) -> tuple[Tensor, Tensor, Tensor, Te
         edges.view(graphs, atoms, atoms, -1),
         linked.view(graphs, atoms, atoms),
     )
-
-
-def gru(cell: nn.GRUCell, inputs: Tensor, state: Tensor) -> Tensor:
-    """`nn.GRUCell` on any leading axes."""
-    in_reset, in_update, in_new = F.linear(inputs, cell.weight_ih, cell.bias_ih).chunk(3, -1)
-    own_reset, own_update, own_new = F.linear(state, cell.weight_hh, cell.bias_hh).chunk(3, -1)
-    new = torch.tanh(in_new + torch.sigmoid(in_reset + own_reset) * own_new)
-    return torch.lerp(new, state, torch.sigmoid(in_update + own_update))
-
-
-def lstm(cell: nn.LSTMCell, inputs: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """`nn.LSTMCell`."""
-    gates = F.linear(inputs, cell.weight_ih, cell.bias_ih) + F.linear(state, cell.weight_hh, cell.bias_hh)
-    enter, forget, new, leave = gates.chunk(4, -1)
-    memory = torch.sigmoid(forget) * memory + torch.sigmoid(enter) * torch.tanh(new)
-    return torch.sigmoid(leave) * torch.tanh(memory), memory
