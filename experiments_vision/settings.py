@@ -108,18 +108,8 @@ def validate(settings: VisionSettings) -> None:
         VisionError, SettingsError, RunError, DiagnosticsError: a value makes no sense; the message names the key, the
             value and the choices.
     """
-    check_least(
-        {
-            "epochs": (settings.epochs, 1),
-            "batch_size": (settings.batch_size, 1),
-            "accumulate": (settings.accumulate, 1),
-            "workers": (settings.workers, 0),
-            "evaluate_every": (settings.evaluate_every, 1),
-            "seed": (settings.seed, 0),
-            "threads": (settings.threads, 1),
-            "log_every": (settings.log_every, 1),
-        }
-    )
+    least = dict.fromkeys(("epochs", "batch_size", "accumulate", "evaluate_every", "threads", "log_every"), 1)
+    check_least({key: (getattr(settings, key), number) for key, number in {**least, "workers": 0, "seed": 0}.items()})
     check_choice("dataset", settings.dataset.name, DATASETS)
     check_choice("precision", settings.precision, PRECISIONS)
     if settings.device.split(":")[0] not in ("auto", "cpu", "cuda"):
@@ -145,8 +135,7 @@ def settings_from_mapping(mapping: Mapping[str, Any], where: str | Path) -> Visi
     """Rebuild typed settings from the nested dictionaries of a config.yaml.
 
     Raises:
-        SettingsError: a key or a method is unknown here, or a value has the wrong type.
-        PluginError: a module of the run's cannot be imported.
+        SettingsError, PluginError: a key, a method or a module is unknown here, or a value has the wrong type.
     """
     load_stored(mapping.get("plugins"), where)
     return to_settings(from_mapping(mapping, where, VisionSettings, METHOD_KEYS))

@@ -71,7 +71,8 @@ def main(words: Sequence[str]) -> int:
         for mode in MODES if arguments.mode == "both" else [mode for mode in MODES if mode == arguments.mode]:
             wanted = Wanted(mode, arguments.baseline, arguments.sort, arguments.published)
             found = tables(own, wanted)
-            made |= {_file_name(dataset, model, mode, kind): table for kind, table in found.items()}
+            for kind, table in found.items():
+                made[re.sub(r"[^\w.-]", "-", f"{dataset}_{model}_{mode}_{kind}")] = table
     print("\n\n".join([*(table.text() for table in made.values()), *said]))
     if arguments.out:
         print(f"\n{write(made, Path(arguments.out))}")
@@ -79,11 +80,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def write(made: dict[str, Table], out: Path) -> str:
-    """Write every table three times, and say where.
-
-    Raises:
-        VisionError: The folder cannot be made or written.
-    """
+    """Write every table three times, and say where."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, table in made.items():
@@ -92,7 +89,3 @@ def write(made: dict[str, Table], out: Path) -> str:
     except OSError as error:
         raise VisionError(f"out={out}: cannot write there: {error.strerror}") from error
     return f"written to {out}: {', '.join(made)} (.md, .csv, .tex)"
-
-
-def _file_name(*parts: str) -> str:
-    return "_".join(re.sub(r"[^\w.-]", "-", part) for part in parts)
