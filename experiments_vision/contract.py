@@ -19,14 +19,14 @@ Targets = dict[str, Tensor]
 """A batch's labels by name: `{"label": [B, H, W], "depth": [B, 1, H, W], ...}`."""
 
 MODES = ("batches", "pooled")
-"""How a metric is averaged: over batches, as the papers' code does, or over all pixels or examples at once."""
+"""The two averages of a metric: over batches, as the papers' code has it, and over all pixels or examples at once."""
 
 Modes = dict[str, dict[str, float]]
 """A split's metrics, by mode and name; NaN where nothing was valid."""
 
 
 class Place(NamedTuple):
-    """Which example a loader asks for: augmentation depends on it and on the seed alone, never on a worker."""
+    """The example that a loader asks for. Augmentation depends on it and on the seed alone, never on a worker."""
 
     epoch: int
     index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks of a place
@@ -38,7 +38,7 @@ class Outputs(NamedTuple):
     tasks: list[Tensor]
     """A tensor a task, in the order of the model's `tasks`."""
     features: tuple[Tensor, ...]
-    """Where the trunk ends, for feature-level surgery; all shared parameters are behind these."""
+    """The end of the trunk, for feature-level surgery; all shared parameters are behind these."""
 
 
 class MultiTaskModel(nn.Module, ABC):

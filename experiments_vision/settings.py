@@ -29,7 +29,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass
 class OptimizerConfig:
-    """How the direction becomes a step."""
+    """The optimizer and its learning rate."""
 
     name: Annotated[str, "adam | adamw | sgd"] = "adam"
     lr: Annotated[float, "learning rate"] = 1e-3

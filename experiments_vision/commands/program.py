@@ -42,7 +42,7 @@ TRAIN = Program(
     schema=VisionSettings,
     beside={"sweep": SweepOptions},
 )
-"""What `train` is to hydra."""
+"""The configuration of `train`, for hydra."""
 
 
 def describe(config: DictConfig, here: bool) -> Description:

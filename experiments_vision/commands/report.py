@@ -22,7 +22,7 @@ from mtrl_surgery.reports.records import Record
 from mtrl_surgery.reports.tables import Table
 
 _MODE: Literal["correct"] = "correct"
-"""As the figures count: pooled over the split."""
+"""The average in the figures: pooled over the split."""
 
 
 def main(words: Sequence[str]) -> int:

@@ -154,7 +154,7 @@ class CelebASource(DataSource):
         return PictureList(self.root / "Eval" / "list_eval_partition.txt", 0, _split)
 
     def _list_faults(self) -> list[Fault]:
-        """What is wrong with the lists; and between them, where both are there to compare."""
+        """The faults of the two lists, and between them if both are there to compare."""
         attributes, partition = self._attributes, self._partition
         faults = attributes.faults + partition.faults
         if not attributes.values or not partition.values:

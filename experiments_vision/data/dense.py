@@ -44,7 +44,7 @@ class DenseField:
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """What there is in a split's folder: the files, how many pictures there are were none missing, and the faults."""
+    """The files in a split's folder, the number of pictures if none were missing, and the faults."""
 
     count: int
     files: list[tuple[DenseField, Path]]

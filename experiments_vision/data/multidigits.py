@@ -94,7 +94,7 @@ def overlay(left_BHW: npt.NDArray[np.float32], right_BHW: npt.NDArray[np.float32
 
 
 def pool(labels_N: Labels, split: Split) -> Labels:
-    """Which digits a split is made of: four sixths, one and one of every class, in rising order."""
+    """The digits of a split, rising: four sixths, one and one of every class."""
     first, last = _SIXTHS[split]
     chosen = []
     for label in range(10):

@@ -195,7 +195,7 @@ def _counts(number: int, line: str) -> tuple[int, int]:
 
 
 def _check_tail(number: int, tail: list[str]) -> None:
-    """What follows the bonds: properties, M  END, data items."""
+    """Check the lines behind the bonds: properties, M  END, data items."""
     end = next((place for place, line in enumerate(tail) if line.startswith("M  END")), None)
     for line in tail[:end]:
         if not line.startswith(("M  ", "A  ", "V  ", "G  ")):

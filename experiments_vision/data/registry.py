@@ -10,7 +10,7 @@ from mtrl_surgery.cli.words import PATH
 
 @dataclass
 class DataConfig:
-    """Which data, from where."""
+    """The data set, and the folder of its files."""
 
     name: Annotated[str, "a data set: `python -m experiments_vision datasets` lists them"] = "multidigits"
     data_dir: Annotated[
@@ -29,7 +29,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What to know of a data set before it is loaded."""
+    """The facts of a data set before it is loaded."""
 
     summary: str
     paper: str  # who made it, and the form of it that is read here

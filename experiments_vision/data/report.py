@@ -13,7 +13,7 @@ _LINES = 50
 
 
 def is_fatal(faults: Sequence[Fault]) -> bool:
-    """Whether training would fail, or mean something else."""
+    """True if training would fail, or mean something else."""
     return any(fault.fatal for fault in faults)
 
 

@@ -1,4 +1,4 @@
-"""What every data set is to the rest of the package: a check of its files, and a torch data set a split."""
+"""The base of every data set: a check of its files, and a torch data set a split."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Fault:
 
     @classmethod
     def of(cls, path: Path, error: VisionError) -> Fault:
-        """What reading a file raised; such messages begin with the path."""
+        """The fault that reading a file raised; such messages begin with the path."""
         return cls(str(path), str(error).removeprefix(f"{path}: "))
 
 
@@ -79,7 +79,7 @@ class DataSource(ABC):
     name: ClassVar[str]
     has_validation: ClassVar[bool] = False  # whether the published set has a validation split of its own
     collate: Callable[[list[Example]], tuple[Any, Targets]] | None = None
-    """What makes a batch of a list of examples; None for torch's default."""
+    """The function that makes a batch of a list of examples; None for torch's default."""
 
     def __init__(self, config: DataConfig) -> None:
         share = config.validation

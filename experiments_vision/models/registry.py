@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """What is known of a network before it is made."""
+    """The facts of a network before it is made."""
 
     summary: str
     cls: str  # `module:class` in this room; it takes `tasks` and these facts of the data
     facts: tuple[str, ...] = ()
     by_features: bool = True
-    """Whether all shared parameters are behind its features; else only methods that weight tasks work there."""
+    """All shared parameters are behind its features; else only methods that weight the tasks work there."""
 
 
 _DENSE = {

@@ -63,7 +63,7 @@ class Histogram:
 
     @property
     def error(self) -> float:
-        """How far `median` may be off."""
+        """The greatest error of `median`."""
         return (self.high - self.low) / self.bins / 2
 
     def add(self, values_N: Tensor, valid_N: Tensor) -> None:

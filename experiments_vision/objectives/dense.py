@@ -72,7 +72,7 @@ def normal_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def defined(target_BCHW: Tensor) -> Tensor:
-    """Where a pixel has a label: its channels do not add up to zero; [B, H, W], as published."""
+    """True for pixels with a label, [B, H, W]: their channels do not add up to zero, as published."""
     return target_BCHW.sum(1) != 0
 
 
@@ -187,7 +187,7 @@ _LABELS = {"segmentation": "label", "depth": "depth", "normal": "normal"}
 
 
 class DenseObjective(Objective):
-    """What NYUv2 and Cityscapes share."""
+    """The losses, meters and score of NYUv2 and Cityscapes."""
 
     dataset: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""What a toy run may be asked for, and what is known of the problems before torch is imported."""
+"""The settings of a toy run, and the published facts of the problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mtrl_surgery.methods.registry import METHODS, find_method
 Point = tuple[float, float]
 
 SIGNS = ("code", "paper")
-"""Of tanh in the second task's upper half: all published code has +, three papers print -."""
+"""The sign of tanh in the second task's upper half: all published code has +, three papers print -."""
 OPTIONS = ("published", "defaults")
 """A method's options: those of the published toy code, or the ones that the method has everywhere."""
 
@@ -59,7 +59,7 @@ NAMELESS = ("plugins", "out", "workers", "plot", "gif")
 """Keys that do not decide the numbers; they take no part in a run's name."""
 
 OURS = tuple(name for name, entry in METHODS.items() if entry.origin == "ours")
-"""What `method=all` stands for."""
+"""The methods of `method=all`."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class ToySettings:
 
     @property
     def scales(self) -> Point:
-        """What the two losses are multiplied with."""
+        """The factors of the two losses."""
         facts = self.facts
         scale = facts.scale if self.scale is None else self.scale
         return (scale, 1.0 - scale) if facts.scales == "complement" else (scale, 1.0)
@@ -126,7 +126,7 @@ class ToySettings:
 
     @property
     def num_steps(self) -> int:
-        """Of Adam."""
+        """The steps of Adam."""
         return self.facts.steps if self.steps is None else self.steps
 
     def to_mapping(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _TELL_EVERY = 250  # steps between two calls of `progress`
 
 
 class Path(NamedTuple):
-    """Where one start went."""
+    """The path of one start."""
 
     theta_TP: Array  # the points, the start first: [steps + 1, 2]; from a stop on they stay where they are
     weights_TK: Array  # the method's weights at each step, [steps, 2]; NaN after a stop

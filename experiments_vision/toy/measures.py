@@ -1,4 +1,4 @@
-"""Where a descent should end (the minima of L1 + L2, the Pareto set), when it arrived, and how its gradients fought."""
+"""The targets of a descent (the minima of L1 + L2, the Pareto set), the arrivals there, and the curves of a path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAME = 1e-6  # two minima of the sum are as good as each other within this
 
 @dataclass(frozen=True)
 class Targets:
-    """What a point is compared with."""
+    """The points that a descent should reach."""
 
     optima_NP: Array  # the global minima of L1 + L2, [N, 2], by x; exact to 1e-7
     pareto_MP: Array  # points of the Pareto set, [M, 2], by x and not 0.02 apart; its ends are exact to 0.05
@@ -109,7 +109,7 @@ def _determinant(problem: Problem, x: Array, y: Array) -> Array:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Where one start ended, and when it came to stay."""
+    """The end of one start's path, and the steps from which it stayed near a target."""
 
     start: tuple[float, float]
     end: tuple[float, float]

@@ -30,7 +30,7 @@ _SAME_ROUNDING = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}
 
 @dataclass(frozen=True)
 class MethodRun:
-    """What one method did: its options, where the starts went and arrived, and the seconds of one core."""
+    """One method's options, paths and arrivals, and the seconds of one core that they took."""
 
     config: MethodConfig
     descent: Descent

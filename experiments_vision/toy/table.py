@@ -1,4 +1,4 @@
-"""What a run says and writes: which method comes to the target from which start, in how many steps; its arrays."""
+"""The tables and the files of a run: the steps in which every method comes to the target from every start."""
 
 from __future__ import annotations
 

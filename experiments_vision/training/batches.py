@@ -1,4 +1,4 @@
-"""Which examples are in which batch, and how a batch gets to the device."""
+"""The examples of every batch, and their way to the device."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class Plan:
 
     @property
     def updates_per_epoch(self) -> int:
-        """Whole batches of an epoch."""
+        """The number of whole batches of an epoch."""
         return self.examples // self.batch_size
 
     @property
     def updates(self) -> int:
-        """Of the whole run."""
+        """The number of updates of the whole run."""
         return self.epochs * self.updates_per_epoch
 
     def order(self, epoch: int) -> np.ndarray:
@@ -92,13 +92,13 @@ def load(
             rows = torch.from_numpy(numbers).to(device, non_blocking=True)
             yield inputs[rows], {name: value[rows] for name, value in targets.items()}
         return
-    telling = _Telling(source, examples)
+    answers = _ErrorsAsValues(source, examples)
     places: Any = ([Place(epoch, int(number)) for number in numbers] for epoch, numbers in chosen)
     loader = DataLoader(
-        telling,
+        answers,
         batch_sampler=places,
         num_workers=workers,
-        collate_fn=telling.collate,
+        collate_fn=answers.collate,
         pin_memory=device.type == "cuda",
         worker_init_fn=_ignore_interrupts if workers else None,
         generator=torch.Generator(),  # or the loader would draw from the global stream
@@ -109,7 +109,7 @@ def load(
         yield _on(batch, device)
 
 
-class _Telling(Dataset[Any]):
+class _ErrorsAsValues(Dataset[Any]):
     """Hands a bad file's error over as a value: torch would bury a worker's exception under its traceback."""
 
     def __init__(self, source: DataSource, examples: Examples) -> None:

@@ -74,7 +74,7 @@ class Recorder:
             self._progress.evaluated(self._objective.score(found[last]["pooled"]))
 
     def epoch(self, step: int, epoch: int, times: Mapping[str, float]) -> None:
-        """How long an epoch's updates took, evaluation left out; see `trainer.Timer`."""
+        """A row of the seconds that an epoch's updates took; see `trainer.Timer`."""
         row: dict[str, Any] = {"event": "epoch", "epoch": epoch, "updates": times["updates"]}
         row |= {"train_seconds": round(times["wall"], 4), "cpu_seconds": round(times["cpu"], 4)}
         self._health(step, row)
@@ -89,7 +89,7 @@ class Recorder:
         return nullcontext() if self._progress is None else self._progress.paused()
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the files are."""
+        """The positions in the files."""
         return {"files": self._run.positions() if self._run is not None else {}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -65,7 +65,7 @@ class Rates:
         self._set(rate.item())
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next rate depends on."""
+        """The state that the next rate depends on."""
         if self._plateau is None:
             return {}
         return {"best": self._plateau.best, "bad": self._plateau.num_bad_epochs, "rate": self.rate}

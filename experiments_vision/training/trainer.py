@@ -123,7 +123,7 @@ class VisionTrainer:
 
     @property
     def epoch(self) -> int:
-        """Whole epochs done."""
+        """The number of whole epochs that are done."""
         return self.step // self.plan.updates_per_epoch
 
     def _after_epoch(self) -> None:

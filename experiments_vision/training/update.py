@@ -104,7 +104,7 @@ class Update:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken, to the bit."""
+        """Go on where `state_dict` was taken, to the bit."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.surgery.load_state_dict(state["surgery"])
@@ -126,12 +126,12 @@ class Update:
 
     @torch.no_grad()
     def _losses_again(self, micro_batches: Sequence[LabelledBatch]) -> Tensor:
-        """Of the whole batch after the step; batch normalisation's running statistics saw it already."""
+        """The losses of the whole batch after the step; batch normalisation's running statistics saw it already."""
         with frozen_statistics(self.model):
             return torch.stack([torch.stack(self._losses(batch)[0]) for batch in micro_batches]).sum(dim=0)
 
     def _curvature(self, batch: LabelledBatch, before_P: Tensor) -> dict[str, Tensor]:
-        """How much the batch's losses bend along the step from these parameters (the tragic triad's third part)."""
+        """The curvature of the batch's losses along the step from these parameters (the tragic triad's third part)."""
         inputs, targets = batch
         shapes = {name: value.shape for name, value in self.model.named_parameters() if value.requires_grad}
 

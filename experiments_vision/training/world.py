@@ -20,16 +20,16 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes."""
+        """True for the process that evaluates and writes."""
         return self.rank == 0
 
     @property
     def group(self) -> dist.ProcessGroup | None:
-        """For `Surgery`; None alone."""
+        """The processes as `Surgery` wants them; None for one alone."""
         return dist.group.WORLD if self.size > 1 else None
 
     def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is set in any process. Alone it costs nothing."""
+        """True if the flag is set in any process. Alone it costs nothing."""
         if self.size == 1:
             return flag
         flags = torch.tensor(int(flag), device=device)
@@ -49,7 +49,7 @@ class World:
 
 
 def launched_size() -> int:
-    """How many processes `torchrun` says there are; 1 without it."""
+    """The number of processes that `torchrun` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
