@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,21 +51,15 @@ def markdown(result: ToyResult) -> str:
     settings = result.settings
     balanced = settings.facts.balanced
     header = ["method", *(f"({x:g}, {y:g})" for x, y in settings.points), "optimum", "Pareto set", "x at the end"]
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 1)])]
+    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
     for run in result.runs:
         ends = [arrival.end[0] for arrival in run.arrivals]
-        lines.append(
-            _line(
-                [
-                    run.config.name,
-                    *(_cell(arrival, balanced) for arrival in run.arrivals),
-                    _count([arrival.optimum_step for arrival in run.arrivals]),
-                    _count([arrival.pareto_step for arrival in run.arrivals]),
-                    f"{min(ends) + 0.0:.1f} to {max(ends) + 0.0:.1f}",
-                ]
-            )
-        )
-    lines += [_line([name, *["refused"] * len(settings.points), "", "", ""]) for name in result.refused]
+        arrived = zip(*((arrival.optimum_step, arrival.pareto_step) for arrival in run.arrivals), strict=True)
+        counts = [f"{sum(step is not None for step in steps)} / {len(steps)}" for steps in arrived]
+        cells = [_cell(arrival, balanced) for arrival in run.arrivals]
+        rows.append([run.config.name, *cells, *counts, f"{min(ends) + 0.0:.1f} to {max(ends) + 0.0:.1f}"])
+    rows += [[name, *["refused"] * len(settings.points), "", "", ""] for name in result.refused]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, "", _legend(result)]) + "\n"
 
 
@@ -77,14 +70,10 @@ def rows_csv(result: ToyResult) -> str:
     writer.writerow(_FIELDS)
     for run in result.runs:
         for arrival in run.arrivals:
-            numbers = (*arrival.start, *arrival.end, *arrival.losses)
-            writer.writerow(
-                [
-                    run.config.name, *(f"{number + 0.0:.6g}" for number in numbers),
-                    f"{arrival.from_optimum:.6g}", arrival.optimum_step,
-                    f"{arrival.from_pareto:.6g}", arrival.pareto_step, arrival.stopped,
-                ]
-            )  # fmt: skip
+            numbers = (*arrival.start, *arrival.end, *arrival.losses, arrival.from_optimum, arrival.from_pareto)
+            *where, optimum, pareto = (f"{number + 0.0:.6g}" for number in numbers)
+            steps = (optimum, arrival.optimum_step, pareto, arrival.pareto_step, arrival.stopped)
+            writer.writerow([run.config.name, *where, *steps])
     return text.getvalue()
 
 
@@ -96,14 +85,6 @@ def _cell(arrival: Arrival, balanced: bool) -> str:
         return f"no direction at {arrival.stopped:,}"
     distance = arrival.from_optimum if balanced else arrival.from_pareto
     return f"off by {distance:.2g}" if distance < 10 else f"off by {distance:.0f}"
-
-
-def _count(steps: Sequence[int | None]) -> str:
-    return f"{sum(step is not None for step in steps)} / {len(steps)}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _legend(result: ToyResult) -> str:
