@@ -13,6 +13,7 @@ TABLE = CommandTable(
     commands={
         "update": Command("benchmarks.update", "whole SAC updates with each method"),
         "methods": Command("benchmarks.methods", "the critics' update with every method, as a ratio to the plain one"),
+        "page": Command("benchmarks.page", "docs/methods/README.md, the table of the methods, with those ratios"),
         "rollout": Command("benchmarks.rollout", "Ray's rollout workers against Meta-World's own vector environment"),
         "chunks": Command("benchmarks.chunks", "what Ray costs for a chunk, by its length"),
         "learners": Command("benchmarks.learners", "whether several learners are one, with every method"),

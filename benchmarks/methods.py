@@ -58,7 +58,7 @@ class Arguments:
     threads: Annotated[int | None, "null: all cores"] = None
     json: Annotated[str | None, PATH, "also write the results to this file"] = None
     csv: Annotated[
-        str | None, PATH, "also write tasks, method, milliseconds, ratio to this file, for `methods ratios=`"
+        str | None, PATH, "also write tasks, method, milliseconds, ratio to this file, for `python -m benchmarks page`"
     ] = None
 
 

@@ -121,7 +121,7 @@ def _words_of(command: str, *words: str) -> list[str]:
     if command not in COMMANDS:
         return []
     module = import_module(COMMANDS[command].module)
-    return [*getattr(module, "METHODS", ()), *_keys(module.Arguments)]
+    return list(module.METHODS) if command == "methods" else _keys(module.Arguments)
 
 
 def _keys(arguments: type[Any]) -> list[str]:

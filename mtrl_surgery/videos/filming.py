@@ -21,41 +21,25 @@ from envs.rendering import open_camera
 from envs.suite import Step, TaskEnvironment, TaskSuite
 from mtrl_surgery.runs.console import Progress
 from mtrl_surgery.videos.backends import RenderingError, with_backend
-from mtrl_surgery.videos.frames import VideoFile, fit, grid, label
+from mtrl_surgery.videos.frames import fit, grid, label, video_file
 
 
 @dataclasses.dataclass(frozen=True)
 class Shooting:
-    """A recording to make; it is pickled to the processes that film.
+    """A recording to make; it is pickled to the processes that film."""
 
-    Attributes:
-        suite: The tasks, drawable.
-        policy_factory: Makes a policy with `load(weights)` and `mode`.
-        weights_P: The policy's weights.
-        episodes: A task, one after the other in its video.
-        protocol: The evaluation protocol.
-        seed: Of the evaluation's streams.
-        camera: Meta-World's camera.
-        size: Width and height of a frame.
-        tile: Width and height of a mosaic's tile.
-        every: Steps from one frame to the next.
-        fps: Frames a second of the videos.
-        formats: File suffixes.
-        folder: Where the files go.
-    """
-
-    suite: TaskSuite
+    suite: TaskSuite  # drawable
     policy_factory: Callable[[], Any]
     weights_P: np.ndarray
-    episodes: int
+    episodes: int  # a task, one after the other in its video
     protocol: str
-    seed: int
-    camera: str
-    size: tuple[int, int]
-    tile: tuple[int, int]
-    every: int
+    seed: int  # of the evaluation's streams
+    camera: str  # Meta-World's
+    size: tuple[int, int]  # width and height of a frame
+    tile: tuple[int, int]  # of a mosaic's tile
+    every: int  # steps from one frame to the next
     fps: float
-    formats: tuple[str, ...]
+    formats: tuple[str, ...]  # file suffixes
     folder: Path
 
     def stem(self, task: int) -> Path:
@@ -68,31 +52,23 @@ class Shooting:
         return self.folder / f".tiles-{task:02d}"
 
 
-def film_task(shooting: Shooting, task: int, count_frame: Callable[[], None]) -> TaskEvaluation:
-    """Plays one task's episodes and writes its video and its tiles.
-
-    Args:
-        shooting: The recording.
-        task: Index of the task.
-        count_frame: Called at each frame.
-
-    Raises:
-        EnvironmentFailure: The simulator or its camera failed.
-    """
+def _film_task(shooting: Shooting, task: int) -> TaskEvaluation:
+    """Play one task's episodes and write its video and its tiles."""
     policy = shooting.policy_factory()
     policy.load(shooting.weights_P)
     name = shooting.suite.tasks[task]
 
     with (
         ExitStack() as opened,
-        VideoFile(shooting.stem(task), shooting.size, shooting.fps, shooting.formats) as video,
+        video_file(shooting.stem(task), shooting.size, shooting.fps, shooting.formats) as add,
         shooting.tiles(task).open("wb") as tiles,
     ):
 
         def show(pixels_HW3: np.ndarray, text: str, success: bool) -> None:
-            video.add(label(fit(pixels_HW3, shooting.size), f"{name}  {text}", success))
+            add(label(fit(pixels_HW3, shooting.size), f"{name}  {text}", success))
             tiles.write(label(fit(pixels_HW3, shooting.tile), name, success).tobytes())
-            count_frame()
+            with _counter.get_lock():
+                _counter.value += 1
 
         def make(index: int, horizon: int | None) -> TaskEnvironment:
             environment = shooting.suite.make(index, horizon)
@@ -147,7 +123,7 @@ _counter: Any = None  # in a filming process: frames done by all of them
 
 
 def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | None) -> list[TaskEvaluation]:
-    """Films the tasks, with progress on stderr.
+    """Film the tasks by `workers` processes, with progress on stderr.
 
     Args:
         shooting: The recording.
@@ -162,13 +138,15 @@ def film(shooting: Shooting, tasks: Sequence[int], workers: int, backend: str | 
     # New interpreters: MUJOCO_GL counts only where mujoco was not imported yet, and a crash of a driver stays theirs.
     context = multiprocessing.get_context("spawn")
     frames = context.Value("q", 0)
-    total = len(tasks) * _frames_of_task(shooting)
-    progress = Progress(total, updates=None, unit="frames")
+    rules = PROTOCOLS[shooting.protocol]
+    episodes = len(tasks) * min(shooting.episodes, rules.max_episodes or shooting.episodes)
+    pictures = 1 + math.ceil((rules.steps or shooting.suite.horizon) / shooting.every)
+    progress = Progress(episodes * pictures, updates=None, unit="frames")
     before = dict(os.environ)
     os.environ.update(with_backend(backend))
     pool = ProcessPoolExecutor(min(workers, len(tasks)), context, _start, (frames,))
     try:
-        jobs = [pool.submit(_film, shooting, task) for task in tasks]
+        jobs = [pool.submit(_film_task, shooting, task) for task in tasks]
         waiting, done = set(jobs), []
         while waiting:
             finished, waiting = wait(waiting, _POLL_S, FIRST_COMPLETED)
@@ -196,9 +174,9 @@ def write_mosaic(shooting: Shooting, tasks: Sequence[int]) -> None:
     longest = max(map(len, films_THW3))
     first = grid([film_THW3[0] for film_THW3 in films_THW3])
     size = first.shape[1], first.shape[0]
-    with VideoFile(shooting.folder / "mosaic", size, shooting.fps, shooting.formats) as video:
+    with video_file(shooting.folder / "mosaic", size, shooting.fps, shooting.formats) as add:
         for frame in range(longest):
-            video.add(grid([film_THW3[min(frame, len(film_THW3) - 1)] for film_THW3 in films_THW3]))
+            add(grid([film_THW3[min(frame, len(film_THW3) - 1)] for film_THW3 in films_THW3]))
 
 
 def free_folder(folder: Path) -> Path:
@@ -207,24 +185,9 @@ def free_folder(folder: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _frames_of_task(shooting: Shooting) -> int:
-    rules = PROTOCOLS[shooting.protocol]
-    episodes = min(shooting.episodes, rules.max_episodes or shooting.episodes)
-    return episodes * (1 + math.ceil((rules.steps or shooting.suite.horizon) / shooting.every))
-
-
 def _start(counter: Any) -> None:
     import torch
 
     global _counter
     _counter = counter
     torch.set_num_threads(1)  # the tasks share the cores already
-
-
-def _count_frame() -> None:
-    with _counter.get_lock():
-        _counter.value += 1
-
-
-def _film(shooting: Shooting, task: int, count_frame: Callable[[], None] = _count_frame) -> TaskEvaluation:
-    return film_task(shooting, task, count_frame)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import math
 import subprocess
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -85,15 +85,11 @@ def grid(tiles_HW3: Sequence[np.ndarray]) -> np.ndarray:
 @lru_cache(maxsize=256)
 def _font_for(text: str, width: int, bar: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The largest font that fits the bar."""
-    points = max(6, int(bar * 0.62))
-    while points > 6 and _font(points).getlength(text) > width:
-        points -= 1
-    return _font(points)
-
-
-@lru_cache(maxsize=64)
-def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=points)
+    for points in range(max(6, int(bar * 0.62)), 5, -1):
+        font = ImageFont.load_default(size=points)
+        if font.getlength(text) <= width:
+            break
+    return font
 
 
 FORMATS: Final = ("mp4", "gif")
@@ -102,63 +98,44 @@ _GIF_FPS = 10
 
 
 def check_encoder() -> None:
-    """Fail before any work does.
-
-    Raises:
-        MissingError: imageio-ffmpeg is not installed.
-    """
+    """Raise MissingError if imageio-ffmpeg is not installed, before any work is done."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         raise MissingError(f"videos need imageio-ffmpeg, which is not installed: {install('record')}")
 
 
-class VideoFile:
-    """A video that grows by frames; a context, since a file that is not closed cannot be played."""
+@contextmanager
+def video_file(
+    stem: Path, size: tuple[int, int], fps: float, formats: Sequence[str]
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write `stem`.mp4 of `size` (width, height; both even), and a GIF made of it at the end.
 
-    def __init__(self, stem: Path, size: tuple[int, int], fps: float, formats: Sequence[str]) -> None:
-        """Starts `stem`.mp4; a GIF is made of it at the end.
-
-        Args:
-            stem: The file's path without its suffix.
-            size: Width and height in pixels, both even.
-            fps: Frames a second.
-            formats: Some of `FORMATS`.
-        """
-        self._video, self._gif = stem.with_name(stem.name + ".mp4"), stem.with_name(stem.name + ".gif")
-        self._formats, self._size, self._fps = formats, size, fps
-        self._writer: Generator[None, Any, None] | None = None
-
-    def __enter__(self) -> Self:
-        import imageio_ffmpeg
-
-        options = ["-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"]
-        self._writer = imageio_ffmpeg.write_frames(
-            str(self._video), self._size, fps=self._fps, macro_block_size=2, quality=None, output_params=options
-        )
-        self._writer.send(None)
-        return self
-
-    def add(self, pixels_HW3: np.ndarray) -> None:
-        """One more frame, uint8 [height, width, 3]."""
-        assert self._writer is not None and pixels_HW3.shape == (self._size[1], self._size[0], 3), pixels_HW3.shape
-        self._writer.send(np.ascontiguousarray(pixels_HW3))
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        assert self._writer is not None
-        self._writer.close()
-        if kind is not None:
-            return
-        if "gif" in self._formats:
-            write_gif(self._video, self._gif, min(self._fps, _GIF_FPS))
-        if "mp4" not in self._formats:
-            self._video.unlink()
-
-
-def write_gif(video: Path, gif: Path, fps: float) -> None:
-    """A GIF of a video, no side above 640 pixels, in the 256 colours that suit it best.
-
-    Raises:
-        RenderingError: ffmpeg failed.
+    What is yielded adds a frame, uint8 [height, width, 3]. A file that is not closed cannot be played.
     """
+    import imageio_ffmpeg
+
+    video = stem.with_name(stem.name + ".mp4")
+    options = ["-crf", "20", "-preset", "veryfast", "-threads", "1", "-movflags", "+faststart"]
+    writer = imageio_ffmpeg.write_frames(
+        str(video), size, fps=fps, macro_block_size=2, quality=None, output_params=options
+    )
+    writer.send(None)
+
+    def add(pixels_HW3: np.ndarray) -> None:
+        assert pixels_HW3.shape == (size[1], size[0], 3), pixels_HW3.shape
+        writer.send(np.ascontiguousarray(pixels_HW3))
+
+    try:
+        yield add
+    finally:
+        writer.close()
+    if "gif" in formats:
+        _write_gif(video, stem.with_name(stem.name + ".gif"), min(fps, _GIF_FPS))
+    if "mp4" not in formats:
+        video.unlink()
+
+
+def _write_gif(video: Path, gif: Path, fps: float) -> None:
+    """Write a GIF of a video, no side above 640 pixels, in the 256 colours that suit it best."""
     palette = gif.with_name(f".{gif.name}.palette.png")
     side = _GIF_SIDE
     shrink = f"fps={fps:g},scale='min({side},iw)':'min({side},ih)':force_original_aspect_ratio=decrease:flags=lanczos"

@@ -38,7 +38,6 @@ def test_commands():
         "train -m sweep.cp": ["sweep.cpus="],
         "train -m sweep.cpus=2 method=ls,sa": ["method=ls,samgs"],
         "methods pcg": ["pcgrad"],
-        "methods pa": ["page="],
         "evaluate ch": ["checkpoint="],
         "record f": ["fps=", "format="],
         "record checkpoint=runs/a ": [f"{field.name}=" for field in dataclasses.fields(record.Arguments)],

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import mtrl_surgery
 from benchmarks.__main__ import TABLE
+from benchmarks.page import Arguments as Page
 from experiments_vision.commands.check import Arguments as Check
 from experiments_vision.commands.table import Arguments as Table
 from experiments_vision.settings import VisionSettings
@@ -27,7 +28,6 @@ from mtrl_surgery.cli.words import keys_of, path_of, split_paths
 from mtrl_surgery.commands.dashboard import Arguments as Dashboard
 from mtrl_surgery.commands.evaluate import Arguments as Evaluate
 from mtrl_surgery.commands.export import Arguments as Export
-from mtrl_surgery.commands.methods import Arguments as Page
 from mtrl_surgery.commands.program import TRAIN, compose
 from mtrl_surgery.commands.record import Arguments as Record
 from mtrl_surgery.commands.report import Arguments as Report
