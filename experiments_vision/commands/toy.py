@@ -1,4 +1,4 @@
-"""Let methods descend on a problem of two losses and two parameters, from all of its starts at once.
+"""Let methods descend on a problem of two losses and two parameters, from each of its starts.
 
 usage: python -m experiments_vision toy [GROUP=OPTION ...] [KEY=VALUE ...]
 
