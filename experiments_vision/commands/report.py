@@ -45,15 +45,13 @@ def _scoring(dataset: str) -> Scoring:
 
     objective = objective_of(dataset)
     each = len(objective.metrics) == len(objective.tasks)
-    metrics = tuple(
-        Metric(
-            spec.task if each else f"{spec.task}: {spec.label}", spec.task, spec.name, spec.higher_is_better, spec.scale
-        )
-        for spec in objective.metrics
-    )
+    metrics = []
+    for spec in objective.metrics:
+        heading = spec.task if each else f"{spec.task}: {spec.label}"
+        metrics.append(Metric(heading, spec.task, spec.name, spec.higher_is_better, spec.scale))
     kinds = dict.fromkeys(spec.name.removesuffix(f"_{spec.task}") for spec in objective.metrics)
     label = next(iter(kinds)).replace("_", " ") if len(kinds) == 1 else "metrics"
-    return Scoring(metrics, f"{label} (test split, pooled)", tuple(objective.tasks))
+    return Scoring(tuple(metrics), f"{label} (test split, pooled)", tuple(objective.tasks))
 
 
 def paper_tables(benchmark: Benchmark) -> dict[str, Table]:

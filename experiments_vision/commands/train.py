@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -14,7 +14,7 @@ from experiments_vision.commands.program import TARGET, TRAIN
 from experiments_vision.errors import VisionError
 from experiments_vision.settings import VisionSettings, run_name, settings_from_mapping, to_settings, validate
 from mtrl_surgery.cli.resuming import check_belongs, goes_on, resumed_mapping
-from mtrl_surgery.runs.checkpoint import Checkpoint, CheckpointStore, check_state
+from mtrl_surgery.runs.checkpoint import CheckpointStore, check_state
 from mtrl_surgery.runs.console import say
 from mtrl_surgery.runs.folder import NOTHING, RunFolder
 from mtrl_surgery.runs.signals import end
@@ -64,7 +64,11 @@ def _train_as(world: World, settings: VisionSettings, resume: str | None, folder
         if checkpoint is None and folder is None:
             raise VisionError(f"resume={resume}: the run has no whole checkpoint to go on from")
         if checkpoint is not None:
-            _check_belongs(checkpoint, settings)
+            check_state(checkpoint, {"recorder": {"files": dict}, "step": int, "evaluated": int})
+            where = checkpoint.path
+            check_belongs(
+                checkpoint, settings.to_mapping(), lambda own: settings_from_mapping(own, where).to_mapping(), FREE
+            )
             if settings.epochs < (done := checkpoint.state["evaluated"]):
                 raise VisionError(f"epochs={settings.epochs}: the run in {resume} has done {done} already")
         found.check(checkpoint.state["recorder"]["files"] if checkpoint is not None else NOTHING)
@@ -99,20 +103,8 @@ def _train_as(world: World, settings: VisionSettings, resume: str | None, folder
         )
 
 
-def _check_belongs(checkpoint: Checkpoint, settings: VisionSettings) -> None:
-    check_state(checkpoint, {"recorder": {"files": dict}, "step": int, "evaluated": int})
-
-    def plain(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-        return settings_from_mapping(mapping, checkpoint.path).to_mapping()
-
-    check_belongs(checkpoint, settings.to_mapping(), plain, FREE)
-
-
 def _resumed(config: DictConfig, overrides: Sequence[str]) -> VisionSettings:
     where = Path(config.resume) / "config.yaml"
-
-    def plain(config: Any) -> Mapping[str, Any]:
-        return to_settings(config).to_mapping()
-
     stored = settings_from_mapping(RunFolder.open(where.parent).config(), where).to_mapping()
-    return settings_from_mapping(resumed_mapping(TRAIN, plain, config, overrides, stored, FREE), where)
+    made = resumed_mapping(TRAIN, lambda own: to_settings(own).to_mapping(), config, overrides, stored, FREE)
+    return settings_from_mapping(made, where)

@@ -45,12 +45,8 @@ def resolve(settings: VisionSettings) -> VisionSettings:
             f"features=true: {model} shares parameters past its features, which method={method} has no weights for; "
             "see docs/vision_models.md"
         )
-    return dataclasses.replace(
-        settings,
-        model=model,
-        device=resolve_device(local_device(settings.device)),
-        threads=resolve_threads(settings.threads, float("inf")),
-    )
+    device, threads = resolve_device(local_device(settings.device)), resolve_threads(settings.threads, float("inf"))
+    return dataclasses.replace(settings, model=model, device=device, threads=threads)
 
 
 def build_trainer(

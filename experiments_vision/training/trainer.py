@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from experiments_vision.contract import Objective, Split
+from experiments_vision.contract import Modes, Objective, Split
 from experiments_vision.data.source import DataSource, Examples
 from experiments_vision.settings import VisionSettings
 from experiments_vision.training.batches import Plan, in_order, load
@@ -70,10 +70,7 @@ class VisionTrainer:
     _stop: StopSignals = field(default_factory=StopSignals)
 
     def run(self, resume: Checkpoint | None = None) -> Path:
-        """Train to the end; the manifest's status tells how it went.
-
-        Returns:
-            The last checkpoint.
+        """Train to the end, and return the last checkpoint; the manifest's status tells how it went.
 
         Raises:
             Interrupted: a signal came; the checkpoint is written.
@@ -147,18 +144,16 @@ class VisionTrainer:
     def _evaluate(self, epoch: int) -> None:
         """The leader measures every split but train; all processes then follow its learning rate."""
         score: float | None = None
-        found: dict[Split, dict[str, dict[str, float]]] = {}
+        found: dict[Split, Modes] = {}
         began = time.monotonic()
+        alone = self.world.size == 1  # then a stop need not wait for a long evaluation: a resumed run does it again
         if self.world.leads:
             for split, examples in self.splits.items():
                 if split == "train":
                     continue
                 chosen = in_order(len(examples), self.settings.batch_size)
                 batches = load(self.source, examples, chosen, self.settings.workers, self.update.device)
-                # Alone, a stop need not wait for a long evaluation: a resumed run does it again.
-                values = evaluate(
-                    self.update, batches, lambda: self._stop.requested is not None and self.world.size == 1
-                )
+                values = evaluate(self.update, batches, lambda: alone and self._stop.requested is not None)
                 if values is None:
                     self._heed_signal()
                     return
@@ -197,17 +192,9 @@ class VisionTrainer:
             raise NanStateError(f"{where} holds a NaN; the last checkpoint before it is kept")
         if not self.world.leads:
             return self.store.folder / f"step-{self.step:09d}"
-        return self.store.save(
-            self.step,
-            {
-                "update": state,
-                "rates": self.rates.state_dict(),
-                "recorder": self.recorder.state_dict(),
-                "step": self.step,
-                "evaluated": self._evaluated,
-                "timer": dict(vars(self._timer)),
-            },
-        )
+        whole = {"update": state, "rates": self.rates.state_dict(), "recorder": self.recorder.state_dict()}
+        whole |= {"step": self.step, "evaluated": self._evaluated, "timer": dict(vars(self._timer))}
+        return self.store.save(self.step, whole)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
