@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -32,7 +31,6 @@ _BOND_TYPES = 4  # single, double, triple, aromatic
 _HEADER_LINES = 9  # above the first entry of uncharacterized.txt
 _HUGE = 1e30  # near the end of float32
 _EVERY = 256  # molecules between two looks at the clock
-_MOST_FAULTS = 20  # of one file: a file of another format would have a hundred thousand
 
 
 class Molecules(NamedTuple):
@@ -55,35 +53,19 @@ class _DamagedError(Exception):
         self.line = line
 
 
-class _Faults(list[Fault]):
-    """Keeps the first faults of each file and counts the others."""
-
-    def __init__(self, raw: Path) -> None:
-        super().__init__()
-        self._raw, self._count = raw, Counter[str]()
-
-    def note(self, file: str, what: object, line: int | None = None) -> None:
-        self._count[file] += 1
-        if self._count[file] <= _MOST_FAULTS:
-            path = self._raw / file
-            self.append(Fault(str(path) if line is None else f"{path}:{line}", str(what)))
-
-    def close(self) -> None:
-        for file, count in self._count.items():
-            if count > _MOST_FAULTS:
-                self.append(Fault(str(self._raw / file), f"and {count - _MOST_FAULTS:,} more faults"))
+def _fault(path: Path, what: object, line: int | None = None) -> Fault:
+    return Fault(str(path) if line is None else f"{path}:{line}", str(what))
 
 
 def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
     """Read and check everything in the folder of the three files; stderr says how far it is.
 
     Returns:
-        The molecules, or None if there are faults; and the faults, at most 21 a file.
+        The molecules, or None if there are faults; and the faults.
     """
-    missing = missing_files(raw)
-    if missing:
-        return None, missing
-    faults = _Faults(raw)
+    faults = missing_files(raw)
+    if faults:
+        return None, faults
     names, values_MC = _read_csv(raw / CSV, faults)
     table = _Table()
     shown = progress("qm9", len(names), "molecules")
@@ -95,17 +77,16 @@ def read_raw(raw: Path) -> tuple[Molecules | None, list[Fault]]:
                 raise _DamagedError(line, f"the title is {title!r}, but {CSV} has {names[record - 1]!r} there")
             table.add(line, lines)
         except _DamagedError as error:
-            faults.note(SDF, f"molecule {record}: {error}", error.line)
+            faults.append(_fault(raw / SDF, f"molecule {record}: {error}", error.line))
         if record % _EVERY == 0:
             shown.update(record)
     shown.update(record)
     shown.close()
     if record != len(names):
-        faults.note(CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules")
+        faults.append(_fault(raw / CSV, f"{len(names):,} rows, but {SDF} has {record:,} molecules"))
     if not record:
-        faults.note(SDF, "no molecules")
+        faults.append(_fault(raw / SDF, "no molecules"))
     kept_S = _read_skipped(raw / SKIPPED, record, faults)
-    faults.close()
     return (None if faults else table.molecules(values_MC, kept_S)), faults
 
 
@@ -208,14 +189,14 @@ def _check_tail(number: int, tail: list[str]) -> None:
         raise _DamagedError(number + 1, f"no $$$$ behind M  END, but {after.rstrip()!r}")
 
 
-def _read_csv(path: Path, faults: _Faults) -> tuple[list[str], NDArray[np.float32]]:
+def _read_csv(path: Path, faults: list[Fault]) -> tuple[list[str], NDArray[np.float32]]:
     """Names and numbers; a bad row's numbers are left out, its name is kept so that the rows below still fit."""
     names: list[str] = []
     values = array("d")
     with path.open(encoding="ascii", errors="replace") as file:
         header = tuple(next(file, "").strip().split(","))
         if header != COLUMNS:
-            faults.note(CSV, f"the header is {','.join(header)!r}, not {','.join(COLUMNS)!r}", 1)
+            faults.append(_fault(path, f"the header is {','.join(header)!r}, not {','.join(COLUMNS)!r}", 1))
         for number, line in enumerate(file, 2):
             name, *fields = line.rstrip("\r\n").split(",")
             names.append(name)
@@ -227,32 +208,32 @@ def _read_csv(path: Path, faults: _Faults) -> tuple[list[str], NDArray[np.float3
                     raise ValueError("a value is not finite")
                 values.extend(row)
             except ValueError as error:
-                faults.note(CSV, error, number)
+                faults.append(_fault(path, error, number))
     return names, np.array(values, np.float32).reshape(-1, len(COLUMNS) - 1)
 
 
-def _read_skipped(path: Path, molecules: int, faults: _Faults) -> NDArray[np.int64]:
+def _read_skipped(path: Path, molecules: int, faults: list[Fault]) -> NDArray[np.int64]:
     """The indices that the file does not name; each of its entries begins with one, counted from 1."""
     with path.open(encoding="ascii", errors="replace") as file:
         lines = file.read().splitlines()
     if len(lines) < _HEADER_LINES + 1:
-        faults.note(SKIPPED, f"{len(lines)} lines, but {_HEADER_LINES} head the list and one follows it")
+        faults.append(_fault(path, f"{len(lines)} lines, but {_HEADER_LINES} head the list and one follows it"))
     keep_M = np.ones(molecules, bool)
     entries = lines[_HEADER_LINES:-1]
     for number, line in enumerate(entries, _HEADER_LINES + 1):
         first = next(iter(line.split()), "")
         index = int(first) if first.isdecimal() else None
         if index is None:
-            faults.note(SKIPPED, f"no index: {line!r}", number)
+            faults.append(_fault(path, f"no index: {line!r}", number))
         elif not 1 <= index <= molecules:
-            faults.note(SKIPPED, f"index {index} is not among the {molecules:,} molecules", number)
+            faults.append(_fault(path, f"index {index} is not among the {molecules:,} molecules", number))
         elif not keep_M[index - 1]:
-            faults.note(SKIPPED, f"index {index} was there before", number)
+            faults.append(_fault(path, f"index {index} was there before", number))
         else:
             keep_M[index - 1] = False
     last = next(iter(lines[-1].split()), "") if lines else ""
     if last.isdecimal():
-        faults.note(SKIPPED, "an index where the closing line should be: the file is cut off", len(lines))
+        faults.append(_fault(path, "an index where the closing line should be: the file is cut off", len(lines)))
     if molecules == PUBLISHED_MOLECULES and len(entries) != PUBLISHED_SKIPPED:
-        faults.note(SKIPPED, f"{len(entries):,} entries, but the published file has {PUBLISHED_SKIPPED:,}")
+        faults.append(_fault(path, f"{len(entries):,} entries, but the published file has {PUBLISHED_SKIPPED:,}"))
     return np.flatnonzero(keep_M).astype(np.int64)
