@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from mtrl_surgery.__main__ import main
+
+SMALL = (
+    "experiment=smoke",
+    "method=ls",
+    "total_steps=200",
+    "evaluation.every=100",
+    "evaluation.final_episodes=1",
+    "agent.warmup_steps=50",
+    "checkpoint.every=100",
+    "log_every=50",
+)
+"""A run of seconds."""
 
 
 class Said(NamedTuple):
@@ -36,3 +49,12 @@ def caller(program: Callable[[tuple[str, ...]], int], capfd: pytest.CaptureFixtu
         return Said(code, out, err)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run; tests that change it take a copy."""
+    out = tmp_path_factory.mktemp("runs")
+    assert main(["train", *SMALL, f"out={out}"]) == 0
+    (path,) = out.iterdir()
+    return path

@@ -6,10 +6,12 @@ import os
 
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 
 from agents.config import AgentConfig
+from mtrl_surgery.cli.composition import composing
 from mtrl_surgery.cli.words import keys_of
-from mtrl_surgery.commands.program import compose
+from mtrl_surgery.commands.program import TRAIN, compose
 from mtrl_surgery.methods.registry import ALIASES, METHODS
 from mtrl_surgery.settings import METHOD_KEYS, TrainSettings, settings_from_mapping, to_settings, validate
 from tests.commands.conftest import Run
@@ -47,9 +49,16 @@ def test_info_says_where_values_come_from(run: Run):
 
 
 def test_every_method_is_an_option_of_the_three_groups():
-    for name, entry in METHODS.items():
-        settings = settings_of(*[f"{group}={name}" for group in METHOD_KEYS])
-        assert [getattr(settings, group) for group in METHOD_KEYS] == [entry.config()] * 3
+    """All are offered; each is composed in one group, whose turn it is."""
+    with composing(TRAIN):
+        loader = GlobalHydra.instance().config_loader()
+        for group in METHOD_KEYS:
+            assert set(METHODS) <= set(loader.get_group_options(group))
+    names = list(METHODS)
+    for start in range(0, len(names), len(METHOD_KEYS)):
+        chosen = dict(zip(METHOD_KEYS, names[start:], strict=False))
+        settings = settings_of("method=ls", *(f"{key}={name}" for key, name in chosen.items()))
+        assert {key: getattr(settings, key) for key in chosen} == {k: METHODS[n].config() for k, n in chosen.items()}
 
 
 def test_networks_have_the_common_method_unless_they_have_their_own():

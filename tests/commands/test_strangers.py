@@ -12,21 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
-from mtrl_surgery.__main__ import main
 from tests.commands.conftest import Run, Said
-from tests.commands.test_train import SMALL
 from tests.runs.mangled import IN_ANY_FILE, IN_CONFIG, IN_MANIFEST, copied
 
 STEP = "checkpoints/step-000000200"
 Spoil = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs")
-    assert main(["train", *SMALL, f"out={out}"]) == 0
-    (path,) = out.iterdir()
-    return path
 
 
 def at(name: str, spoil: Spoil) -> Spoil:

@@ -15,29 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mtrl_surgery.__main__ import main
 from mtrl_surgery.commands.evaluate import OfCheckpoint, load_run
-from tests.commands.conftest import Run
-
-SMALL = (
-    "experiment=smoke",
-    "method=ls",
-    "total_steps=200",
-    "evaluation.every=100",
-    "evaluation.final_episodes=1",
-    "agent.warmup_steps=50",
-    "checkpoint.every=100",
-    "log_every=50",
-)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run; tests that change it take a copy."""
-    out = tmp_path_factory.mktemp("runs")
-    assert main(["train", *SMALL, f"out={out}"]) == 0
-    (path,) = out.iterdir()
-    return path
+from tests.commands.conftest import SMALL, Run
 
 
 @pytest.fixture

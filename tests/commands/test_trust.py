@@ -15,8 +15,8 @@ from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.trust import check_trusted
 from mtrl_surgery.runs.checkpoint import CheckpointStore
 from mtrl_surgery.settings import env_imports, settings_from_mapping
-from tests.commands.conftest import Run, Said
-from tests.commands.test_train import FACTORY, SMALL
+from tests.commands.conftest import SMALL, Run, Said
+from tests.commands.test_train import FACTORY
 
 STORED = "own_trusted_tasks"
 
