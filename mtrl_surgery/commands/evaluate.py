@@ -187,21 +187,15 @@ def summary(
 
 def success_table(rows: Sequence[TaskEvaluation]) -> str:
     """A row a task, with counts, and the mean of the rates."""
-    cells = [
-        (
-            row.name,
-            f"{row.successes_any / row.episodes:.2f}",
-            f"{row.successes_last / row.episodes:.2f}",
-            f"{row.successes_any}/{row.episodes}",
-            f"{row.successes_last}/{row.episodes}",
-            f"{fmean(row.returns):.1f}",
-        )
-        for row in rows
-    ]
-    any_rate, last_rate = (fmean(float(cell[column]) for cell in cells) for column in (1, 2))
-    cells.append(("mean", f"{any_rate:.2f}", f"{last_rate:.2f}", "", "", ""))
+    cells, rates = [], []
+    for row in rows:
+        counts = (row.successes_any, row.successes_last)
+        rates.append([count / row.episodes for count in counts])
+        shown = (*(f"{rate:.2f}" for rate in rates[-1]), *(f"{count}/{row.episodes}" for count in counts))
+        cells.append((row.name, *shown, f"{fmean(row.returns):.1f}"))
+    mean = ("mean", *(f"{fmean(column):.2f}" for column in zip(*rates, strict=True)), "", "", "")
     header = ("task", "any step", "last step", "any", "last", "mean return")
-    return table(header, cells, numbers=(1, 2, 3, 4, 5))
+    return table(header, [*cells, mean], numbers=(1, 2, 3, 4, 5))
 
 
 def _evaluate_here(spec: Any, checkpoint: Checkpoint, arguments: Arguments) -> list[TaskEvaluation]:

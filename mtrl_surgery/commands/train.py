@@ -45,15 +45,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def train(config: DictConfig, overrides: Sequence[str]) -> Path:
-    """Do one run.
-
-    Args:
-        config: what hydra composed.
-        overrides: the words of the command line.
-
-    Returns:
-        The run folder.
-    """
+    """Do one run of what hydra composed from the words of the command line; return its folder."""
     settings = _resumed(config, overrides) if goes_on(config) else to_settings(config)
     # A folder that is moved must not say where it was, and none says of itself that it is to be trusted.
     settings = dataclasses.replace(settings, folder=None, trust=False)

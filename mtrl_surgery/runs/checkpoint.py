@@ -184,11 +184,7 @@ class CheckpointStore:
         return self._segments.write(start, stop, arrays)
 
     def read_segment(self, segment: Segment) -> dict[str, Array]:
-        """The arrays of a segment, checked.
-
-        Raises:
-            CheckpointError: It is missing or corrupt.
-        """
+        """The arrays of a segment; CheckpointError if it is missing or corrupt."""
         if problem := self._segments.problem(segment):
             raise CheckpointError(f"{self._segments.folder}: {problem}")
         return read_arrays(self._segments.folder / segment.name)
@@ -311,11 +307,7 @@ def load_checkpoint(path: Path, replay: bool = True) -> Checkpoint:
 
 
 def check_state(checkpoint: Checkpoint, wanted: Mapping[str, Any]) -> None:
-    """Check that a state has what a program is going to use: each key with its type, or with keys below it.
-
-    Raises:
-        CheckpointError: Names the key.
-    """
+    """Raise CheckpointError unless a state has what a program will use: each key with its type or keys below it."""
     inside: list[tuple[str, Any, Mapping[str, Any]]] = [("state", checkpoint.state, wanted)]
     while inside:
         place, state, below = inside.pop()

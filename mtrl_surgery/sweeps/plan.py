@@ -64,21 +64,13 @@ S = TypeVar("S", bound=Any)
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run takes of a cluster.
+    """What a run takes of a cluster."""
 
-    Attributes:
-        cpus: CPUs of the node that its process runs on.
-        gpus: GPUs of the same node.
-        apart_cpus: CPUs that the run itself takes anywhere in the cluster, where it joins that (`cluster=ray`).
-        apart_gpus: The same of GPUs.
-        because: The settings that it comes from.
-    """
-
-    cpus: float
-    gpus: float
-    apart_cpus: float = 0.0
+    cpus: float  # of the node that its process runs on
+    gpus: float  # of the same node
+    apart_cpus: float = 0.0  # that the run itself takes anywhere in the cluster, where it joins that (`cluster=ray`)
     apart_gpus: float = 0.0
-    because: str = ""
+    because: str = ""  # the settings that it comes from
 
     @property
     def joins(self) -> bool:
@@ -88,28 +80,19 @@ class Resources:
 
 @dataclass(frozen=True)
 class Description:
-    """What a command tells of a run that was composed for it.
-
-    Attributes:
-        folder: The run's own folder.
-        words: Words that leave nothing to the machine which the run comes to.
-        resources: What it takes.
-        measure: How far it is.
-    """
+    """What a command tells of a run that was composed for it."""
 
     folder: Path
-    words: tuple[str, ...]
+    words: tuple[str, ...]  # that leave nothing to the machine which the run comes to
     resources: Resources
     measure: Measure
 
 
 @dataclass(frozen=True)
 class SweepTarget:
-    """A command whose runs can be swept.
+    """A command whose runs can be swept: `python -m <module> train` does one.
 
     Attributes:
-        program: What it is to hydra.
-        module: `python -m <module> train` does one run.
         presets: The words that a sweep's runs have besides those of the command line.
         describe: Checks a configuration and describes its run; its second argument tells whether the run will be on
             this machine for sure.
@@ -255,18 +238,15 @@ def cluster_nodes() -> list[Node]:
 def check_capacity(plans: Iterable[RunPlan], nodes: Sequence[Node]) -> None:
     """Raise SweepError for a run that the cluster could never do; it names the run, what it takes and what there is."""
     for plan in plans:
-        resources = plan.resources
-        if not any(node.cpus >= resources.cpus and node.gpus >= resources.gpus for node in nodes):
-            raise SweepError(
-                f"{resources.because}: a run takes {amount(resources.cpus, resources.gpus)} of one node, "
-                f"and none has that: {'; '.join(map(str, nodes)) or 'the cluster has no node'} (run: {plan.label})"
-            )
-        if not fits([], resources, nodes):
-            whole = amount(resources.cpus + resources.apart_cpus, resources.gpus + resources.apart_gpus)
-            raise SweepError(
-                f"{resources.because}: a run and its workers take {whole}, and the whole cluster has fewer: "
-                f"{'; '.join(map(str, nodes))} (run: {plan.label})"
-            )
+        takes, there = plan.resources, "; ".join(map(str, nodes)) or "the cluster has no node"
+        wrong = ""
+        if not any(node.cpus >= takes.cpus and node.gpus >= takes.gpus for node in nodes):
+            wrong = f"a run takes {amount(takes.cpus, takes.gpus)} of one node, and none has that"
+        elif not fits([], takes, nodes):
+            whole = amount(takes.cpus + takes.apart_cpus, takes.gpus + takes.apart_gpus)
+            wrong = f"a run and its workers take {whole}, and the whole cluster has fewer"
+        if wrong:
+            raise SweepError(f"{takes.because}: {wrong}: {there} (run: {plan.label})")
 
 
 def fits(running: Iterable[Resources], resources: Resources, nodes: Sequence[Node]) -> bool:
