@@ -96,7 +96,7 @@ class Sweep:
 
     def name(self, seed: int) -> str:
         """What the run's folder will be called."""
-        return describe(compose([*self.run_words(self.out), "cluster=inline", f"seed={seed}"]), True).name
+        return describe(compose([*self.run_words(self.out), "cluster=inline", f"seed={seed}"]), True).folder.name
 
     def begun(self) -> list[int]:
         """Seeds of the runs that go on and have a checkpoint."""
