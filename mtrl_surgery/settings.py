@@ -28,27 +28,12 @@ METHOD_KEYS = ("method", "actor_method", "critic_method")
 NAMELESS = ("plugins", "out", "resume", "folder", "trust", "logger")
 """Keys that say where a run is written and shown, and whose code it runs; they take no part in its name."""
 FREE = (
-    "total_steps",
-    "device",
-    "threads",
-    "log_every",
-    "cluster.kind",
-    "cluster.address",
-    "cluster.workers",
-    "cluster.max_restarts",
-    "cluster.hang_timeout",
-    "cluster.start_timeout",
-    "cluster.object_store_mb",
-    "learner.cpus",
-    "learner.gpus",
-    "learner.timeout",
-    "learner.max_restarts",
-    "evaluation.",
-    "checkpoint.",
-    "logger.",
-    "diagnostics.",
-    "plugins",
-)
+    "total_steps", "device", "threads", "log_every", "plugins",
+    "cluster.kind", "cluster.address", "cluster.workers", "cluster.max_restarts", "cluster.hang_timeout",
+    "cluster.start_timeout", "cluster.object_store_mb",
+    "learner.cpus", "learner.gpus", "learner.timeout", "learner.max_restarts",
+    "evaluation.", "checkpoint.", "logger.", "diagnostics.",
+)  # fmt: skip
 """Keys that a resumed run may have otherwise (a trailing dot: the whole group). Device and threads change the bits to
 come, never what was done; whoever moves a run to another machine needs them."""
 

@@ -12,21 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from mtrl_surgery.devices import count_cores
+
 Ending = Literal["finished", "interrupted", "failed"]
 ENDINGS: tuple[Ending, ...] = ("finished", "interrupted", "failed")
 """How a run can end; until then, and for ever if it is killed, its status is "running"."""
 
-PACKAGES = (
-    "mtrl-surgery",
-    "torch",
-    "ray",
-    "metaworld",
-    "mujoco",
-    "gymnasium",
-    "numpy",
-    "safetensors",
-    "hydra-core",
-)
+PACKAGES = ("mtrl-surgery", "torch", "ray", "metaworld", "mujoco", "gymnasium", "numpy", "safetensors", "hydra-core")
 
 
 def now() -> str:
@@ -43,7 +35,7 @@ def session() -> dict[str, Any]:
         "pid": os.getpid(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": count_cores(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "git": git_revision(Path(__file__)),

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mtrl_surgery.runs.manifest import ENDINGS
 from mtrl_surgery.runs.reading import RunError, read_mapping
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
-STATUSES = ("running", "finished", "interrupted", "failed")
 _EXACT = 2**53
 """Up to here every reader of JSON has the same integer."""
 
@@ -44,11 +44,11 @@ def _or_null(kind: Kind) -> Kind:
     return Kind(lambda value: value is None or kind.holds(value), f"{kind.said} or null")
 
 
-_STATUS = Kind(lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}")
+_STATUSES = ("running", *ENDINGS)
 _MANIFEST: Shape = {
     "run": TEXT,
     "id": TEXT,
-    "status": _STATUS,
+    "status": Kind(lambda value: value in _STATUSES, f"one of {', '.join(_STATUSES)}"),
     "error": _or_null(TEXT),
     "started": TEXT,
     "finished": _or_null(TEXT),
