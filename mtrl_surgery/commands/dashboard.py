@@ -47,13 +47,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def serve_page(words: Sequence[str], description: str, scoring_of: ScoringOf | None = None) -> int:
-    """The command, for whatever kinds of runs a package knows.
-
-    Args:
-        words: Of the command line.
-        description: The help, with `{keys}` in it.
-        scoring_of: The metrics of supervised runs; None leaves such runs out.
-    """
+    """The command, with its help; `scoring_of` has the metrics of supervised runs, None leaves such runs out."""
     if not words or wants_help(words):
         print(usage(description, Arguments))
         return 0

@@ -53,7 +53,7 @@ class ActorTensors:
 
 
 def actor_tensors(problem: Problem, config: AgentConfig, weights_P: np.ndarray) -> ActorTensors:
-    """Takes flat policy weights apart, as `agents.policy.Policy.load` does.
+    """Take flat policy weights apart, as `agents.policy.Policy.load` does.
 
     Raises:
         ValueError: the vector doesn't have this network's length.
@@ -113,7 +113,7 @@ class ScriptedActor(nn.Module):
 
 
 def write_torchscript(tensors: ActorTensors, path: Path) -> None:
-    """Writes the module, for the CPU; `map_location` moves it."""
+    """Write the module, for the CPU; `map_location` moves it."""
     with warnings.catch_warnings():
         # torch names torch.export as the successor, whose files need the same torch version to be read.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -126,7 +126,7 @@ _IR_VERSION = 8  # of that opset's time, so that old runtimes read the file too
 
 
 def write_onnx(tensors: ActorTensors, path: Path) -> None:
-    """Writes a model with the inputs obs [N, O] float32 and task [N] int64, and the output action [N, A] float32."""
+    """Write a model with the inputs obs [N, O] float32 and task [N] int64, and the output action [N, A] float32."""
     from onnx import TensorProto, checker, helper, save
 
     graph = _Graph()

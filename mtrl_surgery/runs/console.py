@@ -36,13 +36,7 @@ def say(text: str) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], numbers: Sequence[int] = ()) -> str:
-    """Columns two spaces apart, each as wide as its widest cell.
-
-    Args:
-        header: names of the columns.
-        rows: cells; str() shows them.
-        numbers: columns to set flush right.
-    """
+    """Columns two spaces apart, each as wide as its widest cell; those in `numbers` are set flush right."""
     texts = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(header))]
     texts.insert(1, ["-" * width for width in widths])

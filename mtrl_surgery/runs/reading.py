@@ -94,9 +94,7 @@ def next_rows(file: BinaryIO, path: Path) -> bytes:
 def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
     """Read a whole JSON or YAML file, which must hold a mapping.
 
-    Args:
-        path: The file.
-        any_text: Whether texts may hold halves of characters, which cannot be shown.
+    With `any_text`, texts may hold halves of characters, which cannot be shown.
 
     Raises:
         RunError: It is missing, too large, no text, no JSON or YAML, or holds what no file of ours holds.
@@ -128,15 +126,10 @@ def read_mapping(path: Path, any_text: bool = False) -> dict[str, Any]:
 
 
 def parse_rows(data: bytes, path: Path, first: int = 1) -> list[dict[str, Any]]:
-    """Parse rows of whole lines.
-
-    Args:
-        data: The lines, each with its newline or the last one without.
-        path: Where they come from, for the error.
-        first: The number of the first of them, counted from 1.
+    """Parse the rows of whole lines, the last of which may lack its newline.
 
     Raises:
-        RunError: A line is no row.
+        RunError: A line is no row; the message names it by `path` and its number, counted from `first`.
     """
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
     rows: list[dict[str, Any]] | None

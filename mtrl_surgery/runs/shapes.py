@@ -141,16 +141,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_rows(rows: Sequence[Mapping[str, Any]], name: str, path: Path, first: int = 1) -> None:
-    """Check that rows are of the file that they stand in; of a file that is none of ours they may be any.
-
-    Args:
-        rows: Of one file, in order.
-        name: The file's, without its suffix.
-        path: Its path, for the error.
-        first: The number of the first row's line.
+    """Check that rows are of the file that they stand in, `<name>.jsonl`; any may stand in a file that is none of ours.
 
     Raises:
-        RunError: Names the file, the line, the key and its value.
+        RunError: Names the path, the line (counted from `first`), the key and its value.
     """
     needed = _NEEDED.get(name, ())
     for key, kind in _ROWS.get(name, {}).items():

@@ -127,12 +127,7 @@ def exit_when_told() -> Iterator[None]:
 
 
 def end(run: RunFolder, error: BaseException | None) -> None:
-    """Note in the manifest how a run ended: finished, interrupted by the user's signal, or failed by an error.
-
-    Args:
-        run: Open for writing.
-        error: The error that ended it; None if it finished.
-    """
+    """Note in the manifest how a run ended: finished (no error), interrupted by the user's signal, or failed."""
     if error is None or asked_to_end(error):
         run.finish("finished" if error is None else "interrupted")
         return
