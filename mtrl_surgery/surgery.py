@@ -7,10 +7,11 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
 from mtrl_surgery.jacobian.conflict import conflict_diagnostics, conflict_map
@@ -19,6 +20,7 @@ from mtrl_surgery.jacobian.shared_features import FeatureEngine, given_features
 from mtrl_surgery.jacobian.shared_graph import edge_of, given_losses, starts_of, walk
 from mtrl_surgery.jacobian.shared_missing import of_all_tasks, present_only
 from mtrl_surgery.jacobian.shared_roles import RoleBook, Roles
+from mtrl_surgery.jacobian.shared_rows import RowPass, WatchedModel
 from mtrl_surgery.jacobian.shared_step import Batch, MicroBatches, SharedStep
 from mtrl_surgery.jacobian.shared_team import Processes, Report, Team, agree
 from mtrl_surgery.methods.base import AnyMethod, JacobianMethod, Method
@@ -45,6 +47,7 @@ class Surgery:
     Args:
         method: A code name (`python -m mtrl_surgery methods` lists them), a config, or a method.
         num_tasks: K; may be left out for a method.
+        model: Its layers have one backward pass for all tasks, where every row of a batch belongs to one task.
         seed: Seeds the method's random numbers.
         max_norm: The direction's greatest norm over the shared parameters; None for any.
         max_jacobian_bytes: A Gramian method's Jacobian that would be larger is never built (see docs/library.md).
@@ -61,6 +64,7 @@ class Surgery:
         method: str | MethodConfig | AnyMethod,
         num_tasks: int | None = None,
         *,
+        model: nn.Module | None = None,
         seed: int = 0,
         max_norm: float | None = None,
         max_jacobian_bytes: int = 2**32,
@@ -79,6 +83,7 @@ class Surgery:
         self._group = process_group
         self._step = SharedStep(self.method, max_norm, max_jacobian_bytes)
         self._book = RoleBook()
+        self._model = None if model is None else WatchedModel(model)
         self._earlier: MicroBatches | None = None
 
     @property
@@ -99,6 +104,7 @@ class Surgery:
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
         *,
         features: Tensor | Iterable[Tensor] | None = None,
+        task_of_row: Tensor | Sequence[int] | None = None,
         scaler: torch.amp.GradScaler | None = None,
         diagnose: bool = False,
         look: bool | None = None,
@@ -112,6 +118,8 @@ class Surgery:
             task_parameters: K collections of parameters. By default, those that one task only reaches.
             features: Where the trunk ends: the method sees the gradients by these tensors instead. Shared parameters
                 past them get the tasks' gradients by the same weights.
+            task_of_row: For a watched model, the task of each row of the batch, -1 for none, [B]; best on the CPU. By
+                default it is found at the model's outputs, which takes a short pass a task and waits for the device.
             scaler: Scales the losses; `.grad` is left scaled.
             diagnose: Also measure conflicts for a loss weighting, which then costs a Jacobian, and the direction's
                 cosines with the tasks' gradients for any method.
@@ -128,7 +136,7 @@ class Surgery:
         with self._all_hear():
             if features is not None and self._earlier is not None:
                 raise MethodError("features: their gradients cannot be accumulated over batches")
-            batch = self._batch(losses, shared_parameters, task_parameters, features, scaler)
+            batch = self._batch(losses, shared_parameters, task_parameters, features, scaler, task_of_row)
             earlier, self._earlier = self._earlier, None
             if earlier is not None:
                 earlier.add(batch)
@@ -145,13 +153,14 @@ class Surgery:
         shared_parameters: Iterable[Tensor] | None = None,
         task_parameters: Sequence[Iterable[Tensor]] | None = None,
         *,
+        task_of_row: Tensor | Sequence[int] | None = None,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         """For all micro-batches but the last: adds to the Jacobian that `backward` will operate on once.
 
         The whole Jacobian is kept in between, also for a loss weighting. Arguments as for `backward`.
         """
-        batch = self._batch(losses, shared_parameters, task_parameters, None, scaler)
+        batch = self._batch(losses, shared_parameters, task_parameters, None, scaler, task_of_row)
         earlier = self._earlier or MicroBatches(self.num_tasks)
         earlier.add(batch)
         self._earlier = earlier
@@ -252,13 +261,16 @@ class Surgery:
         task_parameters: Sequence[Iterable[Tensor]] | None,
         features: Tensor | Iterable[Tensor] | None,
         scaler: torch.amp.GradScaler | None,
+        task_of_row: Tensor | Sequence[int] | None,
     ) -> Batch:
         if self._step.owes is not None:
             raise MethodError(f"{self.method.name}: call observe(losses) with the same batch after optimizer.step()")
         found = given_losses(losses, self.num_tasks)
         tasks, values = list(found), list(found.values())
         ends = None if features is None else given_features(features)
-        heads = walk(starts_of(values), [edge_of(tensor) for tensor in ends or ()])
+        starts = starts_of(values)
+        heads = walk(starts, [edge_of(tensor) for tensor in ends or ()])
+        first = self._book.layout is None
         roles = self._book.roles(heads, tasks, self.num_tasks, shared_parameters, task_parameters, ends)
         present = Roles(roles.shared, [roles.own[task] for task in tasks])
         device = roles.shared[0].device
@@ -269,10 +281,30 @@ class Surgery:
         if ends is not None:
             engine = FeatureEngine(values, heads, ends, self.method, present, scale)
         else:
-            joined = shared_parameters is None and task_parameters is None and not any(roles.own)
-            engine = SharedEngine(values, present, {id(leaf) for leaf in heads.tasks}, scale, joined)
+            # The first batch's losses tell how they are computed.
+            joined = first and shared_parameters is None and task_parameters is None and not any(roles.own)
+            reached = {id(leaf) for leaf in heads.tasks}
+            task_B = None if task_of_row is None else self._task_of_row(task_of_row, tasks)
+            rows = None if self._model is None else partial(RowPass, self._model, task_B, values, starts)
+            engine = SharedEngine(values, present, reached, scale, joined, rows)
         losses_K = torch.stack([loss.detach().reshape(()).to(device, engine.dtype) for loss in values])
         return Batch(tasks, losses_K, roles, scale, engine, Team(tasks))
+
+    def _task_of_row(self, given: Tensor | Sequence[int], tasks: Sequence[int]) -> Tensor:
+        """Of each row, its task's place among the present ones, or -1, [B] on the CPU."""
+        if self._model is None:
+            raise MethodError("task_of_row: say which model has the rows: Surgery(..., model=...)")
+        task_B = torch.as_tensor(given).cpu()
+        if task_B.dim() != 1 or task_B.is_floating_point() or task_B.is_complex() or task_B.dtype == torch.bool:
+            raise MethodError(
+                f"task_of_row has shape {tuple(task_B.shape)} and dtype {task_B.dtype}: give one whole number a row"
+            )
+        if len(task_B) and not -1 <= int(task_B.min()) <= int(task_B.max()) < self.num_tasks:
+            wrong = next(task for task in task_B.tolist() if not -1 <= task < self.num_tasks)
+            raise MethodError(f"task_of_row names task {wrong}: give 0 to {self.num_tasks - 1}, or -1 for none")
+        place_K = torch.full((self.num_tasks + 1,), -1)  # the last is that of no task
+        place_K[tasks] = torch.arange(len(tasks))
+        return place_K[task_B.long()]
 
     def _team(self, batch: Batch, earlier: MicroBatches | None) -> Team:
         """The processes, once each knows what the others' shards have."""

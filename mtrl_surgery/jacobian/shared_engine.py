@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
 from mtrl_surgery.jacobian.shared_graph import check_plain, dense, gradients
 from mtrl_surgery.jacobian.shared_roles import Roles
+from mtrl_surgery.jacobian.shared_rows import RowPass
 from mtrl_surgery.jacobian.shared_team import Team
 from mtrl_surgery.jacobian.shared_write import Gradients
 from mtrl_surgery.methods._common import gramian
@@ -25,13 +26,20 @@ class SharedEngine:
         reached: The ids of the parameters that a loss reaches.
         scale: The losses are multiplied with it, a scalar tensor; None for 1. Jacobians and directions are unscaled.
         joined: Whether every loss reaches every parameter, as the graph says; then the gradients must tell them apart.
+        rows: Makes the pass of all tasks at once, from the losses' seeds and the dtype; None for one pass a task.
 
     Raises:
         MethodError: for a complex shared parameter.
     """
 
     def __init__(
-        self, losses: Sequence[Tensor], roles: Roles, reached: set[int], scale: Tensor | None, joined: bool = False
+        self,
+        losses: Sequence[Tensor],
+        roles: Roles,
+        reached: set[int],
+        scale: Tensor | None,
+        joined: bool = False,
+        rows: Callable[[Sequence[Tensor], torch.dtype], RowPass] | None = None,
     ) -> None:
         self.roles, self.reached = roles, reached
         self.num_tasks = len(losses)
@@ -42,6 +50,9 @@ class SharedEngine:
         for tensor in self._shared:
             check_plain(tensor)
         self.dtype = torch.float64 if any(p.dtype == torch.float64 for p in roles.shared) else torch.float32
+        self._row_pass = None if rows is None else rows(self._seeds(None), self.dtype)
+        if self._row_pass is not None:
+            self._row_pass.check(self._shared)
         self.own_gradients: list[Gradients] = [[] for _ in roles.own]
         """Each task's own parameters with their gradients, scaled; complete after `jacobian` or `gramian`."""
 
@@ -110,6 +121,14 @@ class SharedEngine:
         device = self.roles.shared[0].device
         gramian_KK = torch.zeros(len(team.tasks), len(team.tasks), dtype=self.dtype, device=device)
         asked = {id(p) for p in self._shared}
+        at_once = [p for p in self._shared if team.size == 1 and self._at_once(p)]
+        if at_once and self._row_pass is not None:
+
+            def add(_: Tensor, block: Tensor) -> None:
+                gramian_KK.add_(gramian(self._unscaled(block)))
+
+            self._row_pass.run(at_once, add, retain=True)
+            asked -= {id(p) for p in at_once}
         for first, part in self._parts(max_bytes // width):
             here = [p for p in part if id(p) in asked]
             blocks = self._rows(here, own=first == 0, retain=True)
@@ -139,22 +158,31 @@ class SharedEngine:
 
     def _rows(self, parameters: Sequence[Tensor], own: bool, retain: bool) -> list[Block]:
         """The rows [K, n] of some shared parameters, unscaled; and the tasks' own gradients, where asked for."""
-        blocks: list[Block] = [None] * len(parameters)
+        blocks: dict[int, Block] = {}
         seeds = self._seeds(None)
+        at_once = [p for p in parameters if self._at_once(p)]
+        done = {id(parameter) for parameter in at_once}
+        one_by_one = [parameter for parameter in parameters if id(parameter) not in done]
         for task, loss in enumerate(self._losses):
             mine = self._own[task] if own else []
-            stays = retain or task < self.num_tasks - 1
-            found = gradients([loss], [*parameters, *mine], [seeds[task]], retain=stays)
-            for place, (parameter, grad) in enumerate(zip(parameters, found, strict=False)):
-                blocks[place] = self._with_row(blocks[place], task, None if grad is None else dense(grad, parameter))
+            stays = retain or bool(at_once) or task < self.num_tasks - 1
+            found = gradients([loss], [*one_by_one, *mine], [seeds[task]], retain=stays)
+            for parameter, grad in zip(one_by_one, found, strict=False):
+                row = None if grad is None else dense(grad, parameter)
+                blocks[id(parameter)] = self._with_row(blocks.get(id(parameter)), task, row)
             self.own_gradients[task] += [
-                (p, grad) for p, grad in zip(mine, found[len(parameters) :], strict=True) if grad is not None
+                (p, grad) for p, grad in zip(mine, found[len(one_by_one) :], strict=True) if grad is not None
             ]
-        if self._scale is not None:
-            for block in blocks:
-                if block is not None:
-                    block /= self._scale.to(block.device, self.dtype)
-        return blocks
+        if at_once and self._row_pass is not None:
+            self._row_pass.run(at_once, lambda p, block: blocks.update({id(p): block}), retain)
+        found_blocks = (blocks.get(id(parameter)) for parameter in parameters)
+        return [None if block is None else self._unscaled(block) for block in found_blocks]
+
+    def _at_once(self, parameter: Tensor) -> bool:
+        return self._row_pass is not None and self._row_pass.covers(parameter)
+
+    def _unscaled(self, block: Tensor) -> Tensor:
+        return block if self._scale is None else block.div_(self._scale.to(block.device, self.dtype))
 
     def _with_row(self, block: Block, task: int, grad: Tensor | None) -> Block:
         """The block with a task's row; tasks come in order, and one that does not reach the parameter has zeros."""

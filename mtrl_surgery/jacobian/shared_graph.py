@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,12 @@ class Reached:
     Attributes:
         tasks: Leaf -> bits of the tasks that reach it. Tensors are keys by identity.
         edges: Edges at which the walk stopped -> bits of the tasks that reach them.
+        order: The nodes on the way, each behind those that use its output.
     """
 
     tasks: dict[Tensor, int]
     edges: dict[Edge, int]
+    order: dict[Node, int]
 
 
 def is_shared(tasks: int) -> bool:
@@ -74,7 +76,14 @@ def given_losses(losses: Any, num_tasks: int) -> dict[int, Tensor]:
     return found
 
 
-def walk(starts: Sequence[Edge], stops: Collection[Edge] = ()) -> Reached:
+def edges_below(node: Node) -> list[Edge]:
+    """The edges to which a node passes gradients on."""
+    return [(child, output) for child, output in node.next_functions if child is not None]
+
+
+def walk(
+    starts: Sequence[Edge], stops: Collection[Edge] = (), below: Callable[[Node], list[Edge]] = edges_below
+) -> Reached:
     """Follows the gradient from every start (a task each) down to the leaves, or to `stops`."""
     children: dict[Node, list[Edge]] = {}
     stopped = dict.fromkeys(stops, 0)
@@ -84,7 +93,7 @@ def walk(starts: Sequence[Edge], stops: Collection[Edge] = ()) -> Reached:
         node = waiting.pop()
         if node in children:
             continue
-        children[node] = edges = [(child, output) for child, output in node.next_functions if child is not None]
+        children[node] = edges = below(node)
         for edge in edges:
             if edge not in stopped:
                 consumers[edge[0]] = consumers.get(edge[0], 0) + 1
@@ -96,9 +105,11 @@ def walk(starts: Sequence[Edge], stops: Collection[Edge] = ()) -> Reached:
         else:
             tasks[start[0]] |= 1 << task
     leaves: dict[Tensor, int] = {}
+    order: dict[Node, int] = {}
     ready = [node for node in children if consumers[node] == 0]
     while ready:
         node = ready.pop()
+        order[node] = tasks[node]
         if not children[node] and (leaf := getattr(node, "variable", None)) is not None:
             leaves[leaf] = leaves.get(leaf, 0) | tasks[node]
         for edge in children[node]:
@@ -110,7 +121,7 @@ def walk(starts: Sequence[Edge], stops: Collection[Edge] = ()) -> Reached:
             consumers[child] -= 1
             if consumers[child] == 0:
                 ready.append(child)
-    return Reached(leaves, {edge: bits for edge, bits in stopped.items() if bits})
+    return Reached(leaves, {edge: bits for edge, bits in stopped.items() if bits}, order)
 
 
 def starts_of(losses: Iterable[Tensor]) -> list[Edge]:
