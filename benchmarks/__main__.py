@@ -19,6 +19,9 @@ TABLE = CommandTable(
         "learners": Command("benchmarks.learners", "whether several learners are one, with every method"),
         "scaling": Command("benchmarks.scaling", "how fast several learners are, and what they send each other"),
         "chaos": Command("benchmarks.chaos", "a run on several Ray nodes whose parts are killed while it goes on"),
+        "library": Command(
+            "benchmarks.library", "`Surgery` in a plain loop, beside a loop over the losses and TorchJD"
+        ),
         "vision": Command("benchmarks.vision", "time and memory of per-task gradients with one shared input"),
     },
     first="a first one of some seconds",

@@ -1,6 +1,6 @@
 """Per-task weight gradients of single layers, each as one grouped product of the layer's input and its cotangent.
 
-A rule belongs to a function of `torch.nn.functional`: whichever module calls it, its parameters have their gradients here.
+A rule belongs to a function of `torch.nn.functional`: whatever module calls it, the rule makes its parameters' gradients.
 B counts the rows of a batch, G groups of rows (a task each), N the rows of a group.
 """
 

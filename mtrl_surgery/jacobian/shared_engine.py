@@ -44,6 +44,7 @@ class SharedEngine:
         self.roles, self.reached = roles, reached
         self.num_tasks = len(losses)
         self._losses, self._scale, self._joined = losses, scale, joined
+        self._moved: list[Tensor] = []  # of each parameter, whether each task moves it, [K]
         # A layer that was frozen since the first batch keeps its columns.
         self._shared = [tensor for tensor in roles.shared if tensor.requires_grad and id(tensor) in reached]
         self._own = [[tensor for tensor in own if tensor.requires_grad] for own in roles.own]
@@ -104,7 +105,7 @@ class SharedEngine:
             MethodError: for a sparse gradient, or losses whose graphs are joined before they can be told apart.
         """
         blocks = self._rows(self._shared, own=True, retain=False)
-        self._check_apart(blocks)
+        self._check_apart()
         by_id = {id(p): block for p, block in zip(self._shared, blocks, strict=True)}
         return Blocks([by_id.get(id(p)) for p in self.roles.shared], self.shared_sizes)
 
@@ -125,19 +126,19 @@ class SharedEngine:
         if at_once and self._row_pass is not None:
 
             def add(_: Tensor, block: Tensor) -> None:
-                gramian_KK.add_(gramian(self._unscaled(block)))
+                gramian_KK.add_(gramian(self._complete(block)))
 
             self._row_pass.run(at_once, add, retain=True)
             asked -= {id(p) for p in at_once}
         for first, part in self._parts(max_bytes // width):
             here = [p for p in part if id(p) in asked]
             blocks = self._rows(here, own=first == 0, retain=True)
-            self._check_apart(blocks)
             by_id = {id(p): block for p, block in zip(here, blocks, strict=True)}
             mine = [by_id.get(id(p)) for p in part]
             for block in team.sum_part(first, mine, [p.numel() for p in part]):
                 if block is not None:
                     gramian_KK += gramian(block).to(device)
+        self._check_apart()
         return gramian_KK
 
     def combined(self, weights_K: Tensor) -> Blocks:
@@ -176,12 +177,15 @@ class SharedEngine:
         if at_once and self._row_pass is not None:
             self._row_pass.run(at_once, lambda p, block: blocks.update({id(p): block}), retain)
         found_blocks = (blocks.get(id(parameter)) for parameter in parameters)
-        return [None if block is None else self._unscaled(block) for block in found_blocks]
+        return [None if block is None else self._complete(block) for block in found_blocks]
 
     def _at_once(self, parameter: Tensor) -> bool:
         return self._row_pass is not None and self._row_pass.covers(parameter)
 
-    def _unscaled(self, block: Tensor) -> Tensor:
+    def _complete(self, block: Tensor) -> Tensor:
+        """Unscales a parameter's rows in place."""
+        if self._joined:
+            self._moved.append(block.any(dim=1).to(self.roles.shared[0].device))
         return block if self._scale is None else block.div_(self._scale.to(block.device, self.dtype))
 
     def _with_row(self, block: Block, task: int, grad: Tensor | None) -> Block:
@@ -211,7 +215,7 @@ class SharedEngine:
             seeds.append(seed)
         return seeds
 
-    def _check_apart(self, blocks: Sequence[Block]) -> None:
+    def _check_apart(self) -> None:
         """Where the graph joins all losses, a parameter that one task alone moves is not the tasks' common one.
 
         Waits for the device; the first batch alone can be so.
@@ -219,9 +223,9 @@ class SharedEngine:
         Raises:
             MethodError: there is such a parameter.
         """
-        if not self._joined or self.num_tasks == 1:
+        if not self._moved or self.num_tasks == 1:
             return
-        moved_QK = torch.stack([block.any(dim=1) for block in blocks if block is not None]).cpu()
+        moved_QK = torch.stack(self._moved).cpu()
         for counts_K in moved_QK[moved_QK.sum(dim=1) == 1] if moved_QK.any(dim=0).sum() > 1 else ():
             raise MethodError(
                 f"only the loss of task {int(counts_K.int().argmax())} depends on a parameter that every loss reaches: "
