@@ -29,8 +29,8 @@ from torchjd.autojac import backward, jac_to_grad
 from benchmarks.timing import at_least_one, beside, peak_bytes, write_results
 from mtrl_surgery.cli.arguments import parse, usage, wants_help
 from mtrl_surgery.cli.schema import check_choice
-from mtrl_surgery.cli.tables import table
 from mtrl_surgery.cli.words import PATH
+from mtrl_surgery.runs.console import table
 from mtrl_surgery.surgery import Surgery
 
 Losses = Callable[[nn.Module], list[Tensor]]

@@ -1,6 +1,6 @@
 """Per-task weight gradients of single layers, each as one grouped product of the layer's input and its cotangent.
 
-A rule belongs to a function of `torch.nn.functional`: whatever module calls it, the rule makes its parameters' gradients.
+A rule is that of one function of `torch.nn.functional`, whatever module calls it.
 B counts the rows of a batch, G groups of rows (a task each), N the rows of a group.
 """
 
@@ -121,7 +121,7 @@ class Conv(LayerCall):
         """See `LayerCall`."""
         if name == "bias":
             return grad_GN.flatten(3).sum((1, 3))
-        weight_gradient = _CONV_WEIGHT[len(self.shape)]
+        weight_gradient: Callable[..., Tensor] = _CONV_WEIGHT[len(self.shape)]
         rows = [
             weight_gradient(x_N, self.shape, grad_N, groups=self.groups, **self.options)
             for x_N, grad_N in zip(input_GN.to(grad_GN.dtype), grad_GN, strict=True)

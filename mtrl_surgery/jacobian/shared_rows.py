@@ -225,9 +225,7 @@ class RowPass:
         touched: dict[int, Tensor] = {}
         ends = [GradientEdge(*edge) for edge in outputs]
         for task, (loss, seed) in enumerate(zip(self._losses, self._seeds, strict=True) if ends else ()):
-            found: Sequence[Tensor | None]
-            found = torch.autograd.grad(loss, ends, seed, retain_graph=True, allow_unused=True)
-            for grad in found:
+            for grad in _gradients_at(loss, ends, seed):
                 if grad is not None and grad.dim():
                     row_KB = touched.setdefault(
                         len(grad), grad.new_zeros(len(self._losses), len(grad), dtype=torch.bool)
@@ -238,6 +236,10 @@ class RowPass:
             if bool((count_B <= 1).all()):
                 task_B = torch.where(count_B == 0, -1, touched_KB.int().argmax(0)).cpu()
                 self._groups[rows] = RowGroups(task_B, len(self._losses), touched_KB.device)
+
+
+def _gradients_at(loss: Tensor, ends: Sequence[GradientEdge], seed: Tensor) -> Sequence[Tensor | None]:
+    return torch.autograd.grad(loss, ends, seed, retain_graph=True, allow_unused=True)
 
 
 def _as_one_group(rows: Tensor) -> Tensor:
