@@ -52,7 +52,7 @@ class _Noting(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is F.multi_head_attention_forward and args[0].dim() == 3:
+        if func is F.multi_head_attention_forward and args and args[0].dim() == 3:
             with self:  # its projections are calls of `linear`
                 self._rows = args[0].shape[1]
                 try:
@@ -92,24 +92,30 @@ def _is_training(
     return training
 
 
-def watch(model: nn.Module) -> None:
-    """Has every forward pass of the model that makes a graph leave its notes there."""
-    running: list[ExitStack] = []
+class _Hooks:
+    """Before and after a model's forward pass; of a class of its own, so that the model can be pickled."""
 
-    def begin(*_: object) -> None:
+    def __init__(self) -> None:
+        self._running: list[ExitStack] = []
+
+    def begin(self, *_: object) -> None:
         stack = ExitStack()
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             stack.enter_context(_Noting())
-        running.append(stack)
+        self._running.append(stack)
 
-    def end(module: nn.Module, args: object, output: object) -> None:
-        running.pop().close()
+    def end(self, model: nn.Module, args: object, output: object) -> None:
+        self._running.pop().close()
         for tensor in _tensors(output):
             if tensor.grad_fn is not None:
                 _notes(tensor.grad_fn).setdefault(_OUTPUT, set()).add(tensor.output_nr)
 
-    model.register_forward_pre_hook(begin)
-    model.register_forward_hook(end, always_call=True)
+
+def watch(model: nn.Module) -> None:
+    """Has every forward pass of the model that makes a graph leave its notes there."""
+    hooks = _Hooks()
+    model.register_forward_pre_hook(hooks.begin)
+    model.register_forward_hook(hooks.end, always_call=True)
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -315,6 +316,27 @@ def test_a_forward_pass_that_fails_or_needs_no_graph_leaves_nothing_behind() -> 
         assert model(flat(4)).grad_fn is None
     out = nn.Linear(6, 2)(flat(3))
     assert not out.grad_fn.metadata, "functions outside of the model are not watched"  # type: ignore[union-attr]
+
+
+def test_a_watched_model_can_be_copied_and_pickled() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 3))
+    Surgery("pcgrad", 3, model=model)
+    x = flat(4)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(x), model(x))
+
+
+def test_a_compiled_model_is_as_exact() -> None:
+    torch.manual_seed(0)
+    model, task_B, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)), torch.arange(12) % 3, flat(12)
+    other = copy.deepcopy(model)
+    compiled = torch.compile(model, backend="aot_eager")
+    for watched in (model, compiled):
+        surgery = Surgery("pcgrad", 3, model=watched)  # type: ignore[arg-type]
+        for _ in range(2):
+            found = gradients(model, surgery, losses_of(compiled, x, task_B, 3))  # type: ignore[arg-type]
+            expected = gradients(other, Surgery("pcgrad", 3), losses_of(other, x, task_B, 3))
+            check_close(found, expected, 1e-5)
 
 
 @pytest.mark.parametrize(
