@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,9 +52,7 @@ class SharedEngine:
         for tensor in self._shared:
             check_plain(tensor)
         self.dtype = torch.float64 if any(p.dtype == torch.float64 for p in roles.shared) else torch.float32
-        self._row_pass = None if rows is None else rows(self._seeds(None), self.dtype)
-        if self._row_pass is not None:
-            self._row_pass.check(self._shared)
+        self._make_row_pass = rows
         self.own_gradients: list[Gradients] = [[] for _ in roles.own]
         """Each task's own parameters with their gradients, scaled; complete after `jacobian` or `gramian`."""
 
@@ -178,6 +177,15 @@ class SharedEngine:
             self._row_pass.run(at_once, lambda p, block: blocks.update({id(p): block}), retain)
         found_blocks = (blocks.get(id(parameter)) for parameter in parameters)
         return [None if block is None else self._complete(block) for block in found_blocks]
+
+    @cached_property
+    def _row_pass(self) -> RowPass | None:
+        """Made where rows are first asked for: a loss weighting needs none."""
+        if self._make_row_pass is None:
+            return None
+        row_pass = self._make_row_pass(self._seeds(None), self.dtype)
+        row_pass.check(self._shared)
+        return row_pass
 
     def _at_once(self, parameter: Tensor) -> bool:
         return self._row_pass is not None and self._row_pass.covers(parameter)
