@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mtrl_surgery.jacobian.conflict_maps import MapSums
+from mtrl_surgery.jacobian.conflict import MapSums
 from mtrl_surgery.jacobian.update import SurgeryOptimizer
 
 

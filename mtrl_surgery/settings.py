@@ -10,8 +10,7 @@ from typing import Annotated, Any
 from omegaconf import MISSING
 
 from agents.config import AgentConfig, share_of_batch
-from cluster.config import ClusterConfig
-from cluster.learner_config import LearnerConfig
+from cluster.config import ClusterConfig, LearnerConfig
 from envs.config import EnvConfig
 from envs.evaluation import PROTOCOLS
 from mtrl_surgery.cli.resuming import check_belongs

@@ -12,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
-from cluster.config import ClusterError
-from cluster.learner_config import LearnerLost
+from cluster.config import ClusterError, LearnerLost
 from cluster.training.checkpointing import Checkpointer, check_same
 from cluster.training.collect import PENDING_EVALUATIONS, Collected, Collector, EvaluationOrder, Lost
 from cluster.training.contracts import Learner

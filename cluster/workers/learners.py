@@ -17,8 +17,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from agents.replay import Share
-from cluster.config import ClusterFailure
-from cluster.learner_config import LearnerConfig, LearnerLost
+from cluster.config import ClusterFailure, LearnerConfig, LearnerLost
 from cluster.workers.learner_actor import LearnerActor, LearnerFactory
 from cluster.workers.session import RaySession
 from envs.rollout import Chunk

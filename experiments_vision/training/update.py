@@ -15,7 +15,7 @@ from experiments_vision.errors import VisionError
 from experiments_vision.models.blocks import frozen_statistics
 from experiments_vision.settings import VisionSettings
 from experiments_vision.training.batches import LabelledBatch
-from mtrl_surgery.jacobian.conflict_maps import MapSums
+from mtrl_surgery.jacobian.conflict import MapSums
 from mtrl_surgery.jacobian.curvature import multi_task_curvature
 from mtrl_surgery.surgery import Surgery
 

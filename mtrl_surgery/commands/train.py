@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 from omegaconf import DictConfig
 
-from cluster.learner_config import LearnerLost
+from cluster.config import LearnerLost
 from mtrl_surgery.cli.resuming import goes_on, resumed_mapping
 from mtrl_surgery.cli.schema import SettingsError
 from mtrl_surgery.cli.trust import check_trusted

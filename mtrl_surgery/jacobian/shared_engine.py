@@ -8,12 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Gradients
 from mtrl_surgery.jacobian.shared_graph import check_plain, dense, gradients
 from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_rows import RowPass
 from mtrl_surgery.jacobian.shared_team import Team
-from mtrl_surgery.jacobian.shared_write import Gradients
 from mtrl_surgery.methods._common import gramian
 from mtrl_surgery.methods.config import MethodError
 

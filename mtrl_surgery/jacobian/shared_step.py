@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from mtrl_surgery.jacobian.conflict import alignment
-from mtrl_surgery.jacobian.shared_blocks import Blocks
+from mtrl_surgery.jacobian.shared_blocks import Blocks, Gradients, summed, write_own, write_shared
 from mtrl_surgery.jacobian.shared_engine import SharedEngine
 from mtrl_surgery.jacobian.shared_features import FeatureEngine
 from mtrl_surgery.jacobian.shared_missing import present_only
 from mtrl_surgery.jacobian.shared_roles import Roles
 from mtrl_surgery.jacobian.shared_team import Team
-from mtrl_surgery.jacobian.shared_write import Gradients, summed, write_own, write_shared
 from mtrl_surgery.methods.base import AnyMethod, GramianWeighting, JacobianMethod, LossWeighting
 
 

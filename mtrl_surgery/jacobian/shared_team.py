@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mtrl_surgery.jacobian.shared_blocks import Block, Blocks
-from mtrl_surgery.jacobian.shared_write import Gradients, summed
+from mtrl_surgery.jacobian.shared_blocks import Block, Blocks, Gradients, summed
 from mtrl_surgery.methods.config import MethodError
 
 BUCKET_BYTES = 2**28

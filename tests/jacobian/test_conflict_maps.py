@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtrl_surgery.jacobian.conflict import conflict_map
-from mtrl_surgery.jacobian.conflict_maps import MapSums
+from mtrl_surgery.jacobian.conflict import MapSums, conflict_map
 from mtrl_surgery.runs.jsonl import JsonlWriter
 
 TASKS = ("a", "b", "c")

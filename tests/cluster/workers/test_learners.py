@@ -19,8 +19,7 @@ import torch
 from agents.config import AgentConfig
 from agents.problem import Problem
 from agents.sac import SACLearner
-from cluster.config import ClusterConfig, ClusterError
-from cluster.learner_config import LearnerConfig, LearnerLost
+from cluster.config import ClusterConfig, ClusterError, LearnerConfig, LearnerLost
 from envs.rollout import Chunk
 from mtrl_surgery.__main__ import main
 from mtrl_surgery.jacobian.sharding import Whole
