@@ -13,6 +13,7 @@ Where supervised runs are among them, use python -m experiments_vision dashboard
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import webbrowser
@@ -86,13 +87,13 @@ def serve_page(words: Sequence[str], description: str, scoring_of: ScoringOf | N
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        print(f"{roots}: http://{shown}:{port}/ (Ctrl-C stops)", flush=True)
-        follower.start()
-        if arguments.open:
-            webbrowser.open(f"http://{shown}:{port}/")
-        serve(app.server, listening)
-    except KeyboardInterrupt:
-        print("stopped")
+        with contextlib.suppress(KeyboardInterrupt):  # of before the server has begun
+            print(f"{roots}: http://{shown}:{port}/ (Ctrl-C stops)", flush=True)
+            follower.start()
+            if arguments.open:
+                webbrowser.open(f"http://{shown}:{port}/")
+            serve(app.server, listening)
     finally:
         follower.stop()
+    print("stopped")
     return 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +51,7 @@ def address_of(listening: socket.socket) -> tuple[str, bool]:
 
 
 def serve(application: Callable[..., Any], listening: socket.socket) -> None:
-    """Answers until it is interrupted."""
+    """Answers until SIGINT or SIGTERM; to be called in the main thread."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
@@ -62,7 +64,11 @@ def serve(application: Callable[..., Any], listening: socket.socket) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     host, port = listening.getsockname()[:2]
     server = make_server(host, port, application, threaded=True, request_handler=Quiet, fd=listening.fileno())
-    try:
-        server.serve_forever()
-    finally:
-        server.server_close()
+
+    def stop(*_: object) -> None:
+        threading.Thread(target=server.shutdown, daemon=True).start()  # it waits for this thread's loop to end
+
+    # No exception out of a handler: one that is raised while an object is finalised is lost.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    server.serve_forever()  # closes it at its end
