@@ -113,6 +113,11 @@ def register(
         asks: Needs = needs or make.needs  # type: ignore[attr-defined]
         METHODS[name] = MethodEntry(name, make, config, paper, summary, asks, origin, traits, parity, aliases)
         ALIASES.update(dict.fromkeys(aliases, name))
+        # Ours by name, then the others: which module is imported first must not show.
+        ours = sorted((entry for entry in METHODS.values() if entry.origin == "ours"), key=lambda entry: entry.name)
+        others = [entry for entry in METHODS.values() if entry.origin != "ours"]
+        METHODS.clear()
+        METHODS.update({entry.name: entry for entry in (*ours, *others)})
         return make
 
     return add

@@ -35,10 +35,18 @@ def test_what_takes_long_to_import_is_left_until_it_is_needed(module: str, spare
 def test_a_method_can_be_imported_before_the_registry() -> None:
     program = (
         "from mtrl_surgery.methods.samgs import SamgsConfig\n"
-        "from mtrl_surgery.methods.registry import make_method\n"
-        "make_method(SamgsConfig(), 2, 0)"
+        "from mtrl_surgery.methods.registry import METHODS, make_method\n"
+        "make_method(SamgsConfig(), 2, 0)\n"
+        "print(*METHODS)"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, timeout=120)
+    registry = "from mtrl_surgery.methods.registry import METHODS; print(*METHODS)"
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", words], cwd=ROOT, check=True, timeout=120, capture_output=True, text=True
+        ).stdout
+        for words in (program, registry)
+    )
+    assert first == second, "lists and pages have one order, whatever was imported first"
 
 
 @pytest.mark.parametrize("name", METHODS)
